@@ -1,0 +1,37 @@
+# make help lists the targets.
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+PIP_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint tiny curves clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(BIN)/.installed ## make a virtual environment (.venv) and install the project into it
+
+$(BIN)/.installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+train: ## the main job: STP trains the tiny LLaDA on Countdown (ARGS="..." adds overrides)
+	$(BIN)/python -m stp.train sampler=stp task=countdown $(ARGS)
+
+test: ## run the tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: ## ruff and mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+tiny: ## pretrain the tiny base again (minutes on two cores)
+	$(BIN)/python -m stp.pretrain $(ARGS)
+
+curves: ## learning curves of the runs under outputs/ (ARGS="run folders" chooses)
+	$(BIN)/python -m stp.report $(ARGS)
+
+clean: ## remove caches (outputs/ and the virtual environment stay)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -not -path './$(VENV)/*' -exec rm -rf {} +

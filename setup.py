@@ -1,0 +1,33 @@
+"""Package metadata. The ranges below are those that install, import and pass the tests together."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="stp-dllm",
+    version="0.1.0",
+    description="Reinforcement learning for masked diffusion language models with Spatio-Temporal Pruning",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["stp", "stp.*"]),
+    package_data={"stp.models": ["tiny_base/*"]},
+    install_requires=[
+        "torch>=2.13,<2.15",
+        "transformers>=5.23,<5.24",
+        "peft>=0.21,<0.22",
+        "deepspeed>=0.19.8,<0.20",
+        "hydra-core>=1.3.8,<1.4",
+        "omegaconf>=2.3.1,<2.4",
+        "wandb>=0.31,<0.32",
+        "datasets>=5.2,<6",
+        "safetensors>=0.8,<0.9",
+        "tokenizers>=0.22,<0.24",
+        "huggingface-hub>=1.0,<3",
+        "matplotlib>=3.9,<4",
+        "rich>=13,<16",
+        "pytest>=8,<10",
+    ],
+    extras_require={"dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4"]},
+)

@@ -1,0 +1,124 @@
+"""The static dataset: earlier responses to start from, what of them may be fixed, and where they came from."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stp.diffusion import Denoiser
+from stp.errors import UserError, fail
+from stp.estimators.base import masked_log_probs
+from stp.types import Anchors, Draws, Prompts, Trajectory
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class StaticDataset:
+    """k anchors for each of N problems, token-aligned with the response.
+
+    provenance: what made them (model, tokenizer, settings). problems: their ids, in row order. eligible: what may be fixed.
+    confidence: log-probability of each token under one forward with the whole response masked. reward: of each anchor.
+    """
+
+    provenance: dict[str, Any]
+    problems: list[str]
+    tokens_NKL: Tensor
+    eligible_NKL: Tensor
+    confidence_NKL: Tensor
+    reward_NK: Tensor
+
+    def save(self, folder: Path) -> None:
+        """Write anchors.safetensors and anchors.json; the folder appears whole or not at all."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
+            aside = Path(temporary) / "new"
+            aside.mkdir()
+            tensors = {name: getattr(self, f"{name}_NKL").contiguous() for name in ("tokens", "eligible", "confidence")}
+            save_file(tensors | {"reward": self.reward_NK}, aside / "anchors.safetensors")
+            (aside / "anchors.json").write_text(
+                json.dumps({"provenance": self.provenance, "problems": self.problems}, indent=1)
+            )
+            if folder.exists():
+                os.rename(folder, Path(temporary) / "old")
+            os.rename(aside, folder)
+
+    @classmethod
+    def load(cls, folder: Path, expected: dict[str, Any] | None = None) -> "StaticDataset":
+        """Read a folder; with `expected`, refuse one whose provenance differs, naming what does."""
+        try:
+            record = json.loads((folder / "anchors.json").read_text())
+            tensors = load_file(folder / "anchors.safetensors")
+            dataset = cls(
+                record["provenance"],
+                record["problems"],
+                tensors["tokens"],
+                tensors["eligible"],
+                tensors["confidence"],
+                tensors["reward"],
+            )
+        except FileNotFoundError:
+            fail("sampler.static", folder, "no static dataset there; make one with python -m stp.pregenerate")
+        except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
+            raise UserError(
+                f"sampler.static={folder}: not a readable static dataset ({error}); delete it and make it again"
+            ) from None
+        for key, value in (expected or {}).items():
+            found = dataset.provenance.get(key)
+            if found != value:
+                fail(
+                    "sampler.static",
+                    folder,
+                    f"made with {key} {found}, this run has {value}; make another with python -m stp.pregenerate",
+                )
+        return dataset
+
+    def anchors(self, problem_ids: list[str], choose: str, draws: Draws) -> Anchors:
+        """One anchor for each row of the global batch. Rows of problems that are not in the dataset have nothing eligible.
+
+        choose: `first`, `random` (drawn anew for each row), or `best` (highest reward, then fewest eligible tokens).
+        """
+        row_of = {problem: row for row, problem in enumerate(self.problems)}
+        known_B = torch.tensor([problem in row_of for problem in problem_ids])
+        row_B = torch.tensor([row_of.get(problem, 0) for problem in problem_ids])
+        k = self.reward_NK.shape[1]
+        if choose == "random":
+            pick_B = (draws.uniform("anchor", 0) * k).long()
+        elif choose == "best":
+            size_NK = self.eligible_NKL.sum(dim=2) / (self.eligible_NKL.shape[2] + 1)
+            pick_B = (self.reward_NK * 1e6 - size_NK).argmax(dim=1)[row_B]
+        else:
+            pick_B = torch.zeros_like(row_B)
+        return Anchors(
+            tokens_BL=self.tokens_NKL[row_B, pick_B],
+            eligible_BL=self.eligible_NKL[row_B, pick_B] & known_B[:, None],
+            confidence_BL=self.confidence_NKL[row_B, pick_B],
+        )
+
+
+@torch.no_grad()
+def token_confidence(denoise: Denoiser, prompts: Prompts, response_BL: Tensor) -> Tensor:
+    """Log-probability of every token of a response, from one forward with the whole response masked."""
+    everything_BL = torch.ones_like(response_BL, dtype=torch.bool)
+    trajectory = Trajectory(prompts, response_BL, ~everything_BL, everything_BL, nfe=0, nfe_run=0)
+    return masked_log_probs(denoise, trajectory, everything_BL[:, None])[:, 0].float().cpu()
+
+
+def scored(
+    denoise: Denoiser, prompts: Prompts, response_BL: Tensor, rows: int, advance: Callable[[int], None] = lambda n: None
+) -> Tensor:
+    """`token_confidence` in batches of `rows`."""
+    parts = []
+    for start in range(0, len(prompts), rows):
+        part = slice(start, start + rows)
+        parts.append(token_confidence(denoise, prompts.rows(part), response_BL[part]))
+        advance(len(parts[-1]))
+    return torch.cat(parts)

@@ -1,0 +1,91 @@
+"""Around every entry point: Hydra, one-line errors with exit code 2, and quiet libraries."""
+
+import difflib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+DEBUG = "STP_DEBUG"  # set it to see tracebacks
+
+
+def run(job: Callable[[Any], None], name: str) -> None:
+    """Compose `conf/<name>.yaml` with the command line, build and check it, and call `job`."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us here, to be said in one line
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    import hydra
+    import torch
+    import transformers
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from stp.config import CONF, build, register
+    from stp.errors import UserError
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    transformers.utils.logging.disable_progress_bar()
+    register()
+    if os.environ.get("RANK", "0") != "0":  # one run folder: rank 0 makes it and tells the others
+        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+    debug = bool(os.environ.get(DEBUG))
+
+    def checked(config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        try:
+            job(build(config))
+        except UserError as error:
+            if debug or HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            stop(str(error))
+
+    try:
+        hydra.main(config_path=CONF, config_name=name, version_base="1.3")(checked)()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        causes = [str(error)]
+        while error.__cause__ is not None:
+            error = error.__cause__  # type: ignore[assignment]
+            causes.append(str(error))
+        stop("\n".join(causes))
+
+
+def stop(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+    raise SystemExit(2)
+
+
+def one_line(message: str) -> str:
+    """Fold a library's message into one line, with a suggestion where a name is misspelt."""
+    wanted = re.search(r"Key '(\w+)' (?:is not in struct|not in '(\w+)')", message)
+    noise = ("full_key:", "object_type=", "reference_type=", "To append", "Config search path", "provider=", "^", "Set the env")
+    lines = [line.strip() for line in message.splitlines()]
+    text = "; ".join(dict.fromkeys(line.rstrip(".") for line in lines if line and not line.startswith(noise)))
+    text = text.replace(":; ", ": ")
+    if wanted and (near := _near(*wanted.groups())):
+        text += f"; did you mean {near}?"
+    return text
+
+
+def _near(key: str, owner: str | None) -> str | None:
+    from dataclasses import fields
+
+    from stp.config import SCHEMAS, Config, Evaluation, Pregeneration
+    from stp.engine import Optimizer
+    from stp.loop import Trainer
+    from stp.models.policy import Lora
+    from stp.tasks.base import Data
+
+    classes = [c for group in SCHEMAS.values() for c in group.values()]
+    classes += [Config, Evaluation, Pregeneration, Trainer, Optimizer, Lora, Data]
+    names = [f.name for c in classes if owner in (None, c.__name__) for f in fields(c)]
+    close = difflib.get_close_matches(key, names, n=1)
+    return close[0] if close else None

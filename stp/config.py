@@ -1,0 +1,206 @@
+"""Structured configs: the component dataclasses are the schemas. Turns a composed config into checked objects."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from stp.engine import Optimizer, Zero
+from stp.errors import fail, require
+from stp.estimators import Elbo
+from stp.loop import Trainer
+from stp.models.policy import Model
+from stp.objectives import Grpo
+from stp.pretrain import Pretraining
+from stp.samplers import Standard, Stp
+from stp.tasks import Countdown
+from stp.tracking import Logging
+
+CONF = str(Path(__file__).resolve().parents[1] / "conf")
+
+
+@dataclass
+class Config:
+    """What `python -m stp.train` runs."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    estimator: Any = MISSING
+    objective: Any = MISSING
+    zero: Any = MISSING
+    logging: Any = MISSING
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    trainer: Trainer = field(default_factory=Trainer)
+    seed: int = field(default=0, metadata={"help": "seed of every draw of the run"})
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "choose a whole number from 0 on")
+
+
+@dataclass
+class Pregeneration:
+    """What `python -m stp.pregenerate` runs."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    source: str = field(default="model", metadata={"help": "model (its own completions) | ground_truth (worked solutions)"})
+    to: str | None = field(
+        default=None, metadata={"help": "folder to write; null is where training looks, under outputs/static"}
+    )
+    rows: int = field(default=128, metadata={"help": "completions denoised at once"})
+
+
+@dataclass
+class Evaluation:
+    """What `python -m stp.evaluate` runs."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    checkpoint: str = field(default="base", metadata={"help": "a run folder, an adapter or weights folder, or base"})
+    temperatures: list[float] = field(default_factory=lambda: [0.0], metadata={"help": "0 is greedy; others are sampled"})
+    samples: int = field(default=1, metadata={"help": "completions per problem at temperatures above 0; gives pass@k"})
+    size: int | None = field(default=None, metadata={"help": "problems; null takes the whole split"})
+    rows: int = field(default=128, metadata={"help": "completions denoised at once"})
+    to: str | None = field(default=None, metadata={"help": "folder to write; null is the run of this command"})
+    seed: int = field(default=0, metadata={"help": "seed of the sampled completions"})
+
+    def __post_init__(self) -> None:
+        require(bool(self.temperatures), "temperatures", self.temperatures, "give at least one, say [0.0]")
+        require(min(self.temperatures) >= 0, "temperatures", self.temperatures, "temperatures cannot be negative")
+        require(self.samples >= 1, "samples", self.samples, "at least 1 completion per problem is needed")
+        require(self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
+        require(self.size is None or self.size >= 1, "size", self.size, "at least 1 problem is needed")
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "model": {"model": Model},
+    "task": {"countdown": Countdown},
+    "sampler": {"standard": Standard, "stp": Stp},
+    "estimator": {"elbo": Elbo},
+    "objective": {"grpo": Grpo},
+    "zero": {"zero": Zero},
+    "logging": {"logging": Logging},
+}
+
+
+def register() -> None:
+    """Give Hydra the schemas (group `schema/…`) and the help page. Idempotent."""
+    store = ConfigStore.instance()
+    for group, schemas in SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(group=f"schema/{group}", name=name, node=schema)
+    roots = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
+    for name, root in roots.items():
+        store.store(name=f"{name}_schema", node=root)
+        store.store(group="hydra/help", name=f"stp_{name}", node={"app_name": f"stp.{name}", "template": help_page(name, root)})
+
+
+def build(config: DictConfig) -> Any:
+    """The composed config as an object of its dataclasses, each checked by its own rules."""
+    built = OmegaConf.to_object(config)
+    if isinstance(built, Config):
+        check(built)
+    return built
+
+
+def check(config: Config) -> None:
+    """Rules that join several groups."""
+    full = config.model.lora.rank == 0
+    if config.model.dtype == "bfloat16" and config.zero.stage == 0:
+        fail(
+            "model.dtype", "bfloat16", "needs fp32 master weights, which zero=off does not keep; add zero=stage1 or zero=stage2"
+        )
+    if full and config.model.dtype == "bfloat16" and config.objective.beta > 0:
+        require(
+            config.zero.stage < 3,
+            "objective.beta",
+            config.objective.beta,
+            "the reference would be a whole frozen copy on each GPU; use LoRA (model.lora.rank=128) or objective.beta=0",
+        )
+    if config.trainer.micro_batch > config.trainer.prompts_per_update * config.trainer.group_size:
+        config.trainer.micro_batch = config.trainer.prompts_per_update * config.trainer.group_size
+
+
+def check_ranks(config: Config, ranks: int) -> None:
+    """Groups stay whole, so the prompts of an update must divide among the ranks."""
+    prompts = config.trainer.prompts_per_update
+    require(
+        prompts % ranks == 0,
+        "trainer.prompts_per_update",
+        prompts,
+        f"{ranks} ranks share the prompts of an update evenly; choose a multiple of {ranks}",
+    )
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config object as plain nested dicts."""
+    return dataclasses.asdict(config)
+
+
+def config_hash(config: Any) -> str:
+    """Short hash of everything that decides a run's results (not where it logs, nor how often it looks)."""
+    return hashlib.sha256(json.dumps(decisive(plain(config)), sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def decisive(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that decides a run's results, given the number of updates."""
+    trainer = {
+        k: v
+        for k, v in record["trainer"].items()
+        if not k.startswith(("eval_", "probe_", "checkpoint_", "keep_", "resume", "updates"))
+    }
+    return {k: v for k, v in record.items() if k != "logging"} | {"trainer": trainer}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key: old -> new` for every leaf that differs."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} -> {b}")
+    return found
+
+
+def help_page(name: str, root: type) -> str:
+    """Text of `--help`: the groups with their options, and every field with its meaning and default."""
+    lines = [f"python -m stp.{name} [group=option] [field=value]", ""]
+    used = {f.name for f in dataclasses.fields(root)}
+    conf = Path(CONF)
+    groups = [g for g in SCHEMAS if g in used] + (["scale", "experiment"] if name == "train" else [])
+    if groups:
+        lines.append("Groups (choose with group=option)")
+    for group in groups:
+        lines.append(f"  {group}: " + ", ".join(sorted(p.stem for p in (conf / group).glob("*.yaml"))))
+    own = [f for f in dataclasses.fields(root) if f.name not in SCHEMAS]
+    lines += ["", "Fields (set with field=value; defaults here are the classes', option files and scale change them)"]
+    lines += _describe(own, "")
+    for group in groups:
+        for option, schema in SCHEMAS.get(group, {}).items():
+            title = f"{group}={option}" if len(SCHEMAS[group]) > 1 else group
+            lines += ["", f"{title}: {(schema.__doc__ or '').strip().splitlines()[0]}"]
+            lines += _describe(dataclasses.fields(schema), f"{group}.")
+    lines += ["", "Also: --cfg job prints the composed config, --multirun sweeps comma-separated values.", ""]
+    return "\n".join(lines).replace("$", "$$")
+
+
+def _describe(fields: Any, prefix: str) -> list[str]:
+    lines = []
+    for f in fields:
+        factory = f.default_factory
+        default = f.default if factory is dataclasses.MISSING else factory()
+        if dataclasses.is_dataclass(default):
+            lines += _describe(dataclasses.fields(default), f"{prefix}{f.name}.")
+        else:
+            lines.append(f"  {prefix}{f.name} = {default}".ljust(44) + f"  {f.metadata.get('help', '')}".rstrip())
+    return lines

@@ -1,0 +1,1 @@
+"""Models: LLaDA checkpoints, the tiny model, and the policy built from either."""

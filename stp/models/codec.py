@@ -1,0 +1,99 @@
+"""Between text and tokens: prompts in, completions out, and where the answer spans lie."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from stp.tasks.base import Problem, format_response
+from stp.types import Prompts, Trajectory
+
+_ANSWER_STARTS = re.compile(r"<answer>|\\boxed\s*\{")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A tokenizer with the way a model is asked. instruction: put before each question ('' for none)."""
+
+    tokenizer: PreTrainedTokenizerBase
+    instruction: str
+    prompt_tokens: int
+
+    def encode_prompt(self, question: str) -> list[int]:
+        """One user turn in the chat template, cut on the left."""
+        content = f"{self.instruction}\n\n{question}" if self.instruction else question
+        messages = [{"role": "user", "content": content}]
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        else:
+            text = content + "\n"
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"][-self.prompt_tokens :]  # type: ignore[index]
+
+    def prompts(self, problems: list[Problem]) -> Prompts:
+        """Left-padded prompts; the mask is dropped where nothing is padded."""
+        encoded = [self.encode_prompt(p.question) for p in problems]
+        width = max(len(ids) for ids in encoded)
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        ids_BP = torch.tensor([[pad] * (width - len(ids)) + ids for ids in encoded])
+        real_BP = torch.tensor([[False] * (width - len(ids)) + [True] * len(ids) for ids in encoded])
+        return Prompts(ids_BP, None if bool(real_BP.all()) else real_BP)
+
+    def completions(self, trajectory: Trajectory) -> list[str]:
+        """The text of each completion up to its EOS, without special tokens."""
+        eos = self.tokenizer.eos_token_id
+        rows = zip(trajectory.response_BL.tolist(), trajectory.until_eos_BL.sum(dim=1).tolist(), strict=True)
+        return self.tokenizer.batch_decode([[i for i in row[:n] if i != eos] for row, n in rows])
+
+    def solution_ids(self, problem: Problem, length: int) -> list[int] | None:
+        """The ground-truth solution as a response would hold it; None where there is none or it does not fit."""
+        if problem.solution is None:
+            return None
+        text = format_response(*problem.solution, tagged_reasoning=bool(self.instruction))
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return None if len(ids) > length else ids  # type: ignore[arg-type,return-value]
+
+    def eligible(self, response_BL: Tensor) -> Tensor:
+        """Tokens that may be fixed: before EOS and not touching an answer span (`<answer>…</answer>`, `\\boxed{…}`)."""
+        eos = self.tokenizer.eos_token_id
+        eligible_BL = torch.zeros_like(response_BL, dtype=torch.bool)
+        for b, row in enumerate(response_BL.tolist()):
+            ids = row[: row.index(eos)] if eos in row else row
+            prefixes = self.tokenizer.batch_decode([ids[:i] for i in range(1, len(ids) + 1)])
+            ends = [len(text) for text in prefixes]
+            spans = answer_spans(prefixes[-1]) if prefixes else []
+            begin = 0
+            for i, end in enumerate(ends):
+                eligible_BL[b, i] = not any(begin < b1 and a1 < max(end, begin + 1) for a1, b1 in spans)
+                begin = end
+        return eligible_BL
+
+    def fingerprint(self) -> str:
+        """Short hash of the vocabulary and the way of asking."""
+        import hashlib
+
+        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
+        asked = self.encode_prompt("question")
+        return hashlib.sha256(repr((vocabulary, asked, self.prompt_tokens)).encode()).hexdigest()[:16]
+
+
+def answer_spans(text: str) -> list[tuple[int, int]]:
+    """Character spans of every answer: `<answer>…</answer>` with its tags, `\\boxed{…}` with balanced braces.
+
+    A span that is never closed reaches to the end of the text. Linear in the length of the text.
+    """
+    spans = []
+    position = 0
+    while match := _ANSWER_STARTS.search(text, position):
+        if match.group().startswith("<"):
+            close = text.find("</answer>", match.end())
+            end = len(text) if close < 0 else close + len("</answer>")
+        else:
+            end, depth = match.end(), 1
+            while end < len(text) and depth:
+                depth += {"{": 1, "}": -1}.get(text[end], 0)
+                end += 1
+        spans.append((match.start(), end))
+        position = end
+    return spans

@@ -1,0 +1,198 @@
+"""The policy: a bidirectional language model behind the denoiser protocol, with LoRA and its reference."""
+
+import copy
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from stp.diffusion import token_log_probs
+from stp.errors import UserError, fail, require, require_choice
+from stp.models.llada import load_llada, read_config
+from stp.models.tiny import BASE
+
+
+@dataclass
+class Lora:
+    """Low-rank adapters (peft). rank 0 trains every weight instead."""
+
+    rank: int = field(default=0, metadata={"help": "LoRA rank; 0 is full fine-tuning"})
+    alpha: int = field(default=64, metadata={"help": "LoRA alpha: updates are scaled by alpha / rank"})
+    dropout: float = field(default=0.0, metadata={"help": "LoRA dropout, on in gradient forwards only"})
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "up_proj"],
+        metadata={"help": "linear layers that get an adapter"},
+    )
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 0, "model.lora.rank", self.rank, "the rank cannot be negative; 0 is full fine-tuning")
+        require(self.alpha > 0, "model.lora.alpha", self.alpha, "alpha must be positive")
+        require(0 <= self.dropout < 1, "model.lora.dropout", self.dropout, "a dropout probability lies in [0, 1)")
+        require(
+            self.rank == 0 or bool(self.target_modules),
+            "model.lora.target_modules",
+            self.target_modules,
+            "name at least one module, say q_proj",
+        )
+
+
+@dataclass
+class Model:
+    """Which weights, in what precision, and what of them is trained."""
+
+    name: str = field(default="tiny", metadata={"help": "name in file names and tables"})
+    path: str | None = field(
+        default=None, metadata={"help": "checkpoint folder or hub id; null takes the tiny base that ships"}
+    )
+    dtype: str = field(default="float32", metadata={"help": "float32 | bfloat16"})
+    attention: str = field(default="sdpa", metadata={"help": "sdpa | eager | flash_attention_2"})
+    instructions: bool = field(default=False, metadata={"help": "put the task's instruction before each question"})
+    prompt_tokens: int = field(default=200, metadata={"help": "longer prompts are cut on the left to this"})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "recompute activations in the backward pass"})
+    logit_chunk: int = field(default=4096, metadata={"help": "positions whose logits exist at once when scoring"})
+    lora: Lora = field(default_factory=Lora)
+
+    def __post_init__(self) -> None:
+        require_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        require_choice("model.attention", self.attention, ("sdpa", "eager", "flash_attention_2"))
+        require(self.prompt_tokens >= 1, "model.prompt_tokens", self.prompt_tokens, "a prompt needs at least 1 token")
+        require(self.logit_chunk >= 1, "model.logit_chunk", self.logit_chunk, "at least 1 position is scored at a time")
+
+
+class Policy(nn.Module):
+    """A denoiser over a causal-mask-free Llama. Everything goes through forward, so that DeepSpeed sees it."""
+
+    def __init__(
+        self, model: LlamaForCausalLM | PeftModel, mask_id: int, eos_id: int, logit_chunk: int = 4096, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.mask_id, self.eos_id, self.logit_chunk, self.dropout = mask_id, eos_id, logit_chunk, dropout
+
+    @property
+    def llama(self) -> LlamaForCausalLM:
+        """The Llama itself, with any adapter layers inside."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def forward(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
+        """One trunk forward; the head only at the chosen positions. See `stp.diffusion.Denoiser`."""
+        device = self.device
+        ids_BS, index_M = ids_BS.to(device, non_blocking=True), index_M.to(device, non_blocking=True)
+        positions_BS = None
+        if attend_BS is not None:
+            attend_BS = attend_BS.to(device, non_blocking=True)
+            positions_BS = (attend_BS.long().cumsum(dim=1) - 1).clamp(min=0)
+        llama = self.llama
+        hidden_BSD = llama.model(
+            input_ids=ids_BS, attention_mask=attend_BS, position_ids=positions_BS, use_cache=False
+        ).last_hidden_state
+        hidden_MD = hidden_BSD.flatten(0, 1)[index_M]
+        if target_M is None:
+            return llama.lm_head(hidden_MD)
+        target_M = target_M.to(device, non_blocking=True)
+        if len(target_M) <= self.logit_chunk:
+            return token_log_probs(llama.lm_head(hidden_MD), target_M)
+        return torch.cat(
+            [
+                checkpoint(self._chunk, hidden, target, use_reentrant=False)
+                for hidden, target in zip(hidden_MD.split(self.logit_chunk), target_M.split(self.logit_chunk), strict=True)
+            ]
+        )
+
+    def _chunk(self, hidden_MD: Tensor, target_M: Tensor) -> Tensor:
+        return token_log_probs(self.llama.lm_head(hidden_MD), target_M)
+
+    def frozen_copy(self) -> "Policy":
+        """The reference policy under full fine-tuning: today's weights, never trained."""
+        return copy.deepcopy(self).requires_grad_(False).eval()
+
+    def fingerprint(self) -> str:
+        """Short hash of names, shapes and a sample of the values: tells one set of weights from another."""
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.named_parameters()):
+            flat = parameter.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // 256)].float().cpu()
+            digest.update(f"{name}{tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class AdapterOff:
+    """The reference policy under LoRA, as a denoiser: the base weights alone."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.mask_id, self.eos_id = policy, policy.mask_id, policy.eos_id
+
+    def __call__(self, *args: Tensor | None) -> Tensor:
+        with self.policy.model.disable_adapter():  # type: ignore[operator]
+            return self.policy(*args)
+
+
+def checkpoint_folder(options: Model) -> Path:
+    """The folder of the weights: the shipped base, a local folder, or a hub snapshot."""
+    if options.path is None:
+        return BASE
+    path = Path(options.path).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or options.path.startswith(".") or options.path.count("/") != 1:
+        fail("model.path", options.path, "no such folder; give a checkpoint folder or a hub id like GSAI-ML/LLaDA-8B-Instruct")
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+        return Path(snapshot_download(options.path, allow_patterns=patterns))
+    except Exception as error:  # the hub raises a dozen kinds of errors, all of which mean: not available
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model.path={options.path}: not a local folder, and the hub cannot give it ({reason})") from None
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights; UserError when there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model.path={folder}: no tokenizer can be loaded there ({reason})") from None
+
+
+def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrainedTokenizerBase]:
+    """Base weights, tokenizer and, when training with LoRA, fresh adapters."""
+    folder = checkpoint_folder(options)
+    tokenizer = load_tokenizer(folder)
+    model: Any = load_llada(folder, getattr(torch, options.dtype), options.attention)
+    mask_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else read_config(folder).get("mask_token_id")
+    if mask_id is None:
+        fail("model.path", folder, "neither its tokenizer nor its config.json names a mask token (mask_token_id)")
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if options.lora.rank and trainable:
+        model = add_lora(model, options.lora)
+    policy = Policy(model, int(mask_id), int(tokenizer.eos_token_id), options.logit_chunk, options.lora.dropout)
+    return policy.requires_grad_(False).eval() if not trainable else policy.eval(), tokenizer
+
+
+def add_lora(model: LlamaForCausalLM, lora: Lora) -> PeftModel:
+    """Fresh adapters on the target modules, drawn from a fixed seed without touching the global generator."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            return get_peft_model(model, config)  # type: ignore[return-value]
+        except ValueError as error:
+            fail("model.lora.target_modules", lora.target_modules, str(error).splitlines()[0])

@@ -1,0 +1,74 @@
+"""The tiny LLaDA: the same class at CPU size, with a small tokenizer of its own."""
+
+import json
+import string
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from stp.models.llada import bidirectional
+
+BASE = Path(__file__).parent / "tiny_base"  # the weights that ship with the package
+
+EOS, MASK, UNKNOWN = "<|endoftext|>", "<|mdm_mask|>", "<|unknown|>"
+_PHRASES = ["Numbers: [", ", ", "]\nTarget: ", "<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n"]
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per whole number up to 100, per phrase of the tasks, and per other ASCII character.
+
+    Longer numbers split greedily from the left into the longest known numbers, so any ASCII text has tokens.
+    """
+    characters = [c for c in string.printable[:95] if c not in _PHRASES]
+    words = [EOS, MASK, UNKNOWN, *_PHRASES, *characters, *(str(n) for n in range(10, 101))]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, continuing_subword_prefix=""))
+    phrases = "|".join(p.replace("[", r"\[").replace("]", r"\]") for p in sorted(_PHRASES, key=len, reverse=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{phrases}|[0-9]+|."), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        pad_token=EOS,
+        mask_token=MASK,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        chat_template="{% for m in messages %}{{ m['content'] }}{% endfor %}",
+    )
+
+
+def tiny_config(tokenizer: PreTrainedTokenizerFast, width: int = 96, layers: int = 4, heads: int = 4) -> LlamaConfig:
+    """A Llama of about half a million parameters at the defaults."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        initializer_range=width**-0.5,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=False,
+    )
+    config.mask_token_id = tokenizer.mask_token_id
+    config._attn_implementation = "sdpa"
+    return config
+
+
+def new_tiny(tokenizer: PreTrainedTokenizerFast, seed: int, width: int = 96, layers: int = 4) -> LlamaForCausalLM:
+    """Freshly initialised weights, from a seed, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return bidirectional(LlamaForCausalLM(tiny_config(tokenizer, width, layers)))
+
+
+def base_record() -> dict:
+    """How the shipped base was made: command, seed, machine, resulting accuracy."""
+    return json.loads((BASE / "pretraining.json").read_text())

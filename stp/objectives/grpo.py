@@ -1,0 +1,91 @@
+"""GRPO (Eq. 1) on estimated likelihoods (Eq. 4)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stp.errors import require, require_choice
+from stp.types import LogProbs
+
+
+@dataclass(frozen=True)
+class Loss:
+    """value: this micro-batch's share of the loss. stats: sums over its trainable tokens, by metric name."""
+
+    value: Tensor
+    stats: dict[str, Tensor]
+
+
+@dataclass
+class Grpo:
+    """Clipped surrogate with a k3 KL penalty to the reference policy."""
+
+    clip: float = field(default=0.2, metadata={"help": "epsilon of the ratio's clip"})
+    beta: float = field(default=0.04, metadata={"help": "weight of the KL penalty; 0 needs no reference policy"})
+    scale: str = field(default="std", metadata={"help": "advantages over the group's std (Eq. 1) | none (d1's)"})
+    normalize: str = field(
+        default="sequence", metadata={"help": "mean over each completion's tokens first | token: over all tokens"}
+    )
+    log_ratio_max: float = field(default=2.0, metadata={"help": "log-ratios are clamped to this before the exponential"})
+
+    def __post_init__(self) -> None:
+        require(0 < self.clip < 1, "objective.clip", self.clip, "the clip range must lie in (0, 1); the paper uses 0.2")
+        require(self.beta >= 0, "objective.beta", self.beta, "the KL weight cannot be negative; 0 turns the penalty off")
+        require_choice("objective.scale", self.scale, ("std", "none"))
+        require_choice("objective.normalize", self.normalize, ("sequence", "token"))
+        require(self.log_ratio_max > 0, "objective.log_ratio_max", self.log_ratio_max, "the clamp must be positive")
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss reads the reference policy."""
+        return self.beta > 0
+
+    def advantages(self, reward_B: Tensor, group_size: int) -> Tensor:
+        """(r - mean) / (std + 1e-4) within each group of `group_size` consecutive rows, sample standard deviation."""
+        reward_NG = reward_B.view(-1, group_size)
+        equal_N1 = reward_NG.max(dim=1, keepdim=True).values == reward_NG.min(dim=1, keepdim=True).values
+        centred_NG = (reward_NG - reward_NG.mean(dim=1, keepdim=True)).masked_fill(equal_N1, 0.0)  # exactly, not to rounding
+        if self.scale == "std":
+            centred_NG = centred_NG / (reward_NG.std(dim=1, keepdim=True) + 1e-4)
+        return centred_NG.flatten()
+
+    def token_weights(self, trainable_BL: Tensor, rows: int, tokens: int) -> Tensor:
+        """What each token counts for, so that micro-batches add up to the global batch of `rows` rows and `tokens` tokens."""
+        if self.normalize == "token":
+            return trainable_BL / max(tokens, 1)
+        return trainable_BL / (trainable_BL.sum(dim=1, keepdim=True).clamp(min=1) * rows)
+
+    def __call__(
+        self,
+        new: LogProbs,
+        old: LogProbs,
+        reference: LogProbs | None,
+        advantage_B: Tensor,
+        weight_BL: Tensor,
+    ) -> Loss:
+        """Eq. 1, to be minimised: -sum of weight * (min(ratio A, clip(ratio) A) - beta k3)."""
+        advantage_B1 = advantage_B[:, None]
+        live_BL = weight_BL > 0
+        raw_BL = new.token_BL - old.token_BL
+        log_ratio_BL = raw_BL.clamp(-self.log_ratio_max, self.log_ratio_max)
+        ratio_BL = log_ratio_BL.exp()
+        clipped_BL = ratio_BL.clamp(1 - self.clip, 1 + self.clip)
+        gain_BL = torch.minimum(ratio_BL * advantage_B1, clipped_BL * advantage_B1)
+        clamped_BL = log_ratio_BL != raw_BL
+        kl_BL = torch.zeros_like(gain_BL)
+        if reference is not None and self.beta > 0:
+            away_BL = reference.token_BL - new.token_BL
+            bounded_BL = away_BL.clamp(-self.log_ratio_max, self.log_ratio_max)
+            kl_BL = bounded_BL.exp() - bounded_BL - 1
+            clamped_BL = clamped_BL | (bounded_BL != away_BL)
+        loss = -(weight_BL * (gain_BL - self.beta * kl_BL)).sum()
+        with torch.no_grad():
+            stats = {
+                "tokens": live_BL.sum(),
+                "ratio/mean": ratio_BL[live_BL].sum(),
+                "ratio/clipped": (live_BL & (clipped_BL * advantage_B1 < ratio_BL * advantage_B1)).sum(),
+                "ratio/clamped": (live_BL & clamped_BL).sum(),
+                "kl": kl_BL[live_BL].sum(),
+            }
+        return Loss(loss, {name: value.detach().float() for name, value in stats.items()})

@@ -1,0 +1,6 @@
+"""Samplers: how a completion is denoised. Each is a plain dataclass that runs on any denoiser."""
+
+from stp.samplers.standard import Standard
+from stp.samplers.stp import Stp
+
+__all__ = ["Standard", "Stp"]

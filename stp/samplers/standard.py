@@ -1,0 +1,143 @@
+"""The standard sampler: LLaDA's low-confidence remasking in semi-autoregressive blocks (Nie et al., 2025)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stp.diffusion import Denoiser, draw_tokens, top_per_row, until_eos
+from stp.errors import require
+from stp.samplers.schedule import Window, plan_windows, quotas
+from stp.types import Anchors, Draws, Prompts, Rows, Trajectory
+
+
+@dataclass(frozen=True)
+class Start(Rows):
+    """Where rollouts begin: the fixed tokens (on the CPU), and the schedule shared by the whole batch.
+
+    windows: the forwards, block by block. fill: whether a last forward fills what is left. keep: masks left for it per row.
+    """
+
+    tokens_BL: Tensor
+    fixed_BL: Tensor
+    windows: list[Window]
+    fill: bool = False
+    keep: int = 0
+
+    @property
+    def nfe(self) -> int:
+        """Forwards of the schedule."""
+        return sum(w.forwards for w in self.windows) + self.fill
+
+
+@dataclass
+class Standard:
+    """Low-confidence remasking: each forward reveals the most confident draws of the active block."""
+
+    length: int = field(default=256, metadata={"help": "L, response length in tokens"})
+    steps: int = field(default=128, metadata={"help": "N, forwards of the unpruned sampler"})
+    block_length: int = field(default=32, metadata={"help": "tokens per semi-autoregressive block; divides the length"})
+    temperature: float = field(default=0.9, metadata={"help": "softmax temperature of the token draws; 0 takes the argmax"})
+
+    def __post_init__(self) -> None:
+        require(self.length >= 1, "sampler.length", self.length, "the response needs at least 1 token")
+        require(
+            1 <= self.block_length <= self.length and self.length % self.block_length == 0,
+            "sampler.block_length",
+            self.block_length,
+            f"blocks must divide the length exactly; choose a divisor of sampler.length={self.length}",
+        )
+        require(
+            self.length // self.block_length <= self.steps <= self.length,
+            "sampler.steps",
+            self.steps,
+            f"each block needs a forward and each forward a token; choose {self.length // self.block_length}..{self.length}",
+        )
+        require(0 <= self.temperature <= 10, "sampler.temperature", self.temperature, "choose a temperature in [0, 10]")
+
+    @property
+    def needs_anchors(self) -> bool:
+        """Whether rollouts start from a static dataset."""
+        return False
+
+    def start(self, anchors: Anchors | None, draws: Draws) -> Start:
+        """Where the whole global batch begins: here, fully masked."""
+        tokens_BL = torch.zeros(draws.batch, self.length, dtype=torch.long)
+        fixed_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
+        return Start(tokens_BL, fixed_BL, plan_windows(~fixed_BL, self.block_length, self.steps))
+
+    def __call__(self, denoise: Denoiser, prompts: Prompts, draws: Draws, anchors: Anchors | None = None) -> Trajectory:
+        """Roll out one completion per prompt row. draws.batch must be len(prompts)."""
+        return self.run(denoise, prompts, self.start(anchors, draws), draws)
+
+    @torch.no_grad()
+    def run(self, denoise: Denoiser, prompts: Prompts, start: Start, draws: Draws) -> Trajectory:
+        """Denoise the rows of `start`; `draws` is sliced to the same rows.
+
+        A row whose finished blocks hold an EOS is done: what follows is never read, so the row leaves the batch and its
+        open positions become EOS.
+        """
+        device = prompts.ids_BP.device
+        P = prompts.ids_BP.shape[1]
+        response_BL = torch.where(start.fixed_BL, start.tokens_BL, denoise.mask_id).to(device)
+        finished_BL = response_BL.clone()
+        ids_BS = torch.cat([prompts.ids_BP, response_BL], dim=1)
+        attend_BS = prompts.attend(self.length)
+        open_BL = (~start.fixed_BL).to(device)
+        quota_BW = quotas(~start.fixed_BL, [(w.begin, w.end) for w in start.windows], start.keep)
+        alive = torch.arange(len(prompts))  # kept on the CPU, like all counts: the loop never waits for the device
+        step = nfe_run = 0
+
+        for w, window in enumerate(start.windows):
+            span = slice(window.begin, window.end)
+            quota_B = quota_BW[alive, w]
+            masks = int((~start.fixed_BL[alive, span]).sum())
+            for s in range(window.forwards):
+                count_B = quota_B // window.forwards + (s < quota_B % window.forwards)
+                local_M = torch.nonzero_static(open_BL[:, span].flatten(), size=masks).squeeze(1)
+                width = window.end - window.begin
+                index_M = local_M // width * ids_BS.shape[1] + P + window.begin + local_M % width
+                uniform_M = None
+                if self.temperature > 0:
+                    uniform_BL = draws.uniform("tokens", step + s, self.length)
+                    uniform_M = uniform_BL[alive, span].to(device, non_blocking=True).flatten()[local_M]
+                logits_MV = denoise(ids_BS, attend_BS, index_M)
+                token_M, confidence_M = draw_tokens(logits_MV, self.temperature, uniform_M, denoise.mask_id)
+                active_BW = open_BL[:, span]
+                confidence_BW = torch.zeros_like(active_BW, dtype=torch.float32)
+                confidence_BW.view(-1)[local_M] = confidence_M
+                revealed_BW = top_per_row(confidence_BW, active_BW, count_B.to(device, non_blocking=True))
+                response_BW = ids_BS[:, P + window.begin : P + window.end]
+                drawn_BW = response_BW.flatten().scatter(0, local_M, token_M).view_as(response_BW)
+                ids_BS[:, P + window.begin : P + window.end] = torch.where(revealed_BW, drawn_BW, response_BW)
+                open_BL[:, span] &= ~revealed_BW
+                masks -= int(count_B.sum())
+                nfe_run += 1
+            step += window.forwards
+
+            over = slice(P, P + window.end)
+            ended = (ids_BS[:, over] == denoise.eos_id).any(dim=1) & ~open_BL[:, : window.end].any(dim=1)
+            ended = ended.cpu()  # one wait for the device per block
+            if ended.any():
+                finished_BL[alive[ended]] = ids_BS[ended, P:].masked_fill(open_BL[ended], denoise.eos_id)
+                alive, ids_BS, open_BL = alive[~ended], ids_BS[~ended], open_BL[~ended]
+                attend_BS = None if attend_BS is None else attend_BS[~ended]
+                if not len(alive):
+                    break
+
+        if start.fill and len(alive):
+            # Eq. 9: one forward commits every remaining mask by argmax
+            open_BS = torch.cat([torch.zeros_like(ids_BS[:, :P], dtype=torch.bool), open_BL], dim=1)
+            index_M = open_BS.flatten().nonzero().squeeze(1)
+            token_M, _ = draw_tokens(denoise(ids_BS, attend_BS, index_M), 0, None, denoise.mask_id)
+            ids_BS = ids_BS.flatten().scatter(0, index_M, token_M).view_as(ids_BS)
+            nfe_run += 1
+        finished_BL[alive] = ids_BS[:, P:]
+        return Trajectory(
+            prompts=prompts,
+            response_BL=finished_BL,
+            fixed_BL=start.fixed_BL.to(device),
+            until_eos_BL=until_eos(finished_BL, denoise.eos_id),
+            nfe=start.nfe,
+            nfe_run=nfe_run,
+        )

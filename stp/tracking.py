@@ -1,0 +1,192 @@
+"""What a run records: W&B (nothing else here imports it), JSONL files, phase timers and the progress display."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stp.errors import require, require_choice
+
+
+@dataclass
+class Logging:
+    """Where metrics go besides the run's own files."""
+
+    wandb: str = field(
+        default="auto", metadata={"help": "auto (online when logged in, else offline) | online | offline | disabled"}
+    )
+    project: str = field(default="stp", metadata={"help": "W&B project"})
+    samples: int = field(default=4, metadata={"help": "completions written to samples.jsonl per update"})
+
+    def __post_init__(self) -> None:
+        require_choice("logging.wandb", self.wandb, ("auto", "online", "offline", "disabled"))
+        require(self.samples >= 0, "logging.samples", self.samples, "a number of completions cannot be negative")
+
+
+class Clock:
+    """Wall-clock seconds by phase. Phases do not nest; what lies between them is `other`."""
+
+    def __init__(self, spent: dict[str, float] | None = None) -> None:
+        self.spent: dict[str, float] = defaultdict(float, spent or {})
+        self.started = time.perf_counter() - sum(self.spent.values())
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase; on a GPU it ends when the work has ended, not when it was queued."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.spent[name] += time.perf_counter() - started
+
+    def totals(self) -> dict[str, float]:
+        """Seconds of each phase, with `other` for the rest: they add up to the wall clock."""
+        phases = {name: s for name, s in self.spent.items() if name != "other"}
+        return phases | {"other": time.perf_counter() - self.started - sum(phases.values())}
+
+
+class Tracker:
+    """Writes a run's files (rank 0 only; other ranks hold a silent one)."""
+
+    def __init__(
+        self, folder: Path, options: Logging, config: dict[str, Any], active: bool, resume_id: str | None = None
+    ) -> None:
+        self.folder, self.options, self.active = folder, options, active
+        self.console = Console(quiet=not active, highlight=False, soft_wrap=True)
+        self.run: Any = None
+        if active:
+            folder.mkdir(parents=True, exist_ok=True)
+        if active and options.wandb != "disabled":
+            self.run = _start_wandb(folder, options, config, resume_id)
+
+    @property
+    def wandb_id(self) -> str | None:
+        """W&B's id of this run, to resume it."""
+        return self.run.id if self.run is not None else None
+
+    def append(self, name: str, records: list[dict[str, Any]]) -> None:
+        """Add lines to `<name>.jsonl`."""
+        if self.active and records:
+            with (self.folder / f"{name}.jsonl").open("a") as file:
+                file.writelines(json.dumps(_finite(record)) + "\n" for record in records)
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """One line of metrics.jsonl, and the same names in W&B."""
+        self.append("metrics", [metrics])
+        if self.run is not None:
+            self.run.log({k: v for k, v in metrics.items() if k != "update"}, step=metrics["update"])
+
+    def keep_until(self, update: int) -> None:
+        """Drop lines of updates that a resumed run is about to do again."""
+        for name in ("metrics", "variance", "samples", "eval"):
+            file = self.folder / f"{name}.jsonl"
+            if self.active and file.exists():
+                lines = [line for line in file.read_text().splitlines() if _update_of(line) <= update]
+                write_atomically(file, "".join(line + "\n" for line in lines))
+
+    def summary(self, record: dict[str, Any]) -> None:
+        """Write summary.json and W&B's summary."""
+        if self.active:
+            write_atomically(self.folder / "summary.json", json.dumps(_finite(record), indent=1) + "\n")
+        if self.run is not None:
+            self.run.summary.update(_finite(record))
+
+    def say(self, text: str) -> None:
+        """A line for the terminal."""
+        if self.active:
+            self.console.print(text, markup=False)
+
+    def progress(self) -> Progress:
+        """A live display, silent when the output is not a terminal."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not (self.active and sys.stdout.isatty()),
+        )
+
+    def close(self) -> None:
+        """End the W&B run."""
+        if self.run is not None:
+            self.run.finish()
+            self.run = None
+
+
+def advance(progress: Progress, bar: Any, ranks: int, rows: int) -> None:
+    """Move a bar on by this rank's rows, taken as every rank's."""
+    progress.update(bar, advance=rows * ranks)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content; a crash leaves the old or the new, never a part."""
+    aside = path.with_name(f".{path.name}.writing")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _update_of(line: str) -> float:
+    try:
+        return json.loads(line)["update"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf  # a line cut short by a crash
+
+
+def _finite(value: Any) -> Any:
+    """Plain JSON: NaN and infinities become null, tensors numbers."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, torch.Tensor):
+        return _finite(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _start_wandb(folder: Path, options: Logging, config: dict[str, Any], resume_id: str | None) -> Any:
+    import wandb
+
+    mode = options.wandb
+    if mode == "auto":
+        logged_in = bool(os.environ.get("WANDB_API_KEY")) or "api.wandb.ai" in _netrc()
+        mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
+    return wandb.init(
+        project=options.project,
+        dir=folder,
+        config=config,
+        mode=mode,  # type: ignore[arg-type]
+        id=resume_id,
+        resume="allow" if resume_id else None,
+        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False),
+    )
+
+
+def _netrc() -> str:
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    return path.read_text() if path.is_file() else ""

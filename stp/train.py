@@ -1,0 +1,202 @@
+"""`python -m stp.train`: the main job. Composes the parts and runs the loop."""
+
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stp import checkpoints
+from stp import engine as ranks
+from stp.cli import run
+from stp.config import Config, check_ranks, config_hash, decisive, differences, plain
+from stp.engine import Engine, bootstrap
+from stp.errors import fail
+from stp.evaluation import accuracy, evaluate, standard_sampler
+from stp.loop import Totals, peak_memory_mb, train
+from stp.models.codec import Codec
+from stp.models.policy import AdapterOff, load_policy
+from stp.pregenerate import static_dataset
+from stp.samplers import Stp
+from stp.tracking import Clock, Tracker, advance, read_jsonl, write_atomically
+
+
+def main(config: Config) -> None:
+    """Train, evaluate before and after, and leave the files that the design names in the run folder."""
+    from hydra.core.hydra_config import HydraConfig
+
+    bootstrap()
+    check_ranks(config, ranks.world_size())
+    hydra = HydraConfig.get()
+    fresh = Path(ranks.broadcast(hydra.runtime.output_dir))
+    choices = ranks.broadcast({k: v for k, v in hydra.runtime.choices.items() if isinstance(v, str)})
+    folder, state = resume_point(config, fresh)
+    rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
+    clock = Clock(state.get("clock"))
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+    task = config.task
+    problems, held_out = task.problems("train"), task.problems("test")[: config.trainer.eval_size]
+    policy, tokenizer = load_policy(config.model)
+    codec = Codec(tokenizer, task.instruction if config.model.instructions else "", config.model.prompt_tokens)
+    policy.to(device)
+    reference: Any = None
+    if config.objective.needs_reference:
+        reference = AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
+    static = None
+    with tracker_for(folder, config, rank, state) as tracker:
+        if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
+            with clock.phase("pregenerate"):
+                static = static_dataset(config, policy, codec, problems, tracker, totals, rank, device)
+        engine = Engine(policy, config.optimizer, config.zero, config.model.dtype == "bfloat16")
+        done = state.get("update", 0)
+        if done:
+            engine.load(folder / "checkpoints", state["tag"], state["optimizer_updates"])
+            tracker.say(f"resumed after update {done} from {folder}")
+
+        final: dict[str, Any] = {}
+
+        def measure(update: int) -> dict[str, Any]:
+            """Accuracy at each temperature; the first is the one that counts."""
+            scores = {}
+            for temperature in config.trainer.eval_temperatures if held_out else []:
+                with clock.phase("eval"), tracker.progress() as progress, engine.generation() as policy:
+                    bar = progress.add_task(f"evaluating (T={temperature:g})", total=len(held_out), note="")
+                    records = evaluate(
+                        policy,
+                        task,
+                        codec,
+                        held_out,
+                        standard_sampler(config.sampler, temperature),
+                        config.seed,
+                        config.trainer.rollout_rows,
+                        totals,
+                        rank,
+                        device=device,
+                        advance=partial(advance, progress, bar, totals.ranks),
+                    )
+                tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
+                scores[f"T={temperature:g}"] = accuracy(records)
+                tracker.say(f"update {update}: accuracy {_counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
+            return scores
+
+        def after_update(update: int, metrics: dict[str, Any]) -> None:
+            nonlocal final
+            trainer = config.trainer
+            if update == trainer.updates or (trainer.eval_every and update % trainer.eval_every == 0):
+                final = measure(update)
+                metrics |= {f"eval/accuracy_{name}": s["accuracy"] for name, s in final.items()}
+                if final:
+                    metrics["eval/accuracy"] = next(iter(final.values()))["accuracy"]
+            if trainer.checkpoint_every and update % trainer.checkpoint_every == 0:
+                with clock.phase("checkpoint"):
+                    kept = {"clock": clock.totals(), "wandb_id": tracker.wandb_id, "base": base, "config": plain(config)}
+                    checkpoints.save(engine, folder, update, kept, trainer.keep_checkpoints)
+
+        base = state["base"] if done else measure(0)
+        try:
+            train(engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank, done, after_update)
+            checkpoints.export(engine, tokenizer, folder)
+            summary = summarise(config, choices, folder, base, final or base, clock.totals())
+            tracker.summary(summary)
+            report(tracker, summary, base, final or base, folder)
+        finally:
+            engine.destroy()
+
+
+def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) -> Any:
+    """The run's tracker, its config.yaml written and later lines of a resumed run dropped; closed at the end."""
+    from contextlib import closing
+
+    from omegaconf import OmegaConf
+
+    record = plain(config)
+    tracker = Tracker(folder, config.logging, record, rank == 0, state.get("wandb_id"))
+    if rank == 0:
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+    tracker.keep_until(state.get("update", -1 if not state else 0))
+    return closing(tracker)
+
+
+def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
+    """Where the run lives and what its newest checkpoint says: ({}, a new folder) unless `trainer.resume` finds one."""
+    wanted = config.trainer.resume
+    if wanted is None:
+        return fresh, {}
+    if wanted == "auto":
+        older = [p for p in sorted(fresh.parent.glob("*")) if (p / "checkpoints" / "latest").exists()]
+        if not older:
+            return fresh, {}
+        folder = older[-1]
+    else:
+        folder = Path(wanted)
+    found = checkpoints.latest(folder)
+    if found is None:
+        fail("trainer.resume", wanted, "no complete checkpoint there; give a run folder that has checkpoints/latest, or auto")
+    tag, state = found
+    changed = differences(decisive(state["config"]), decisive(plain(config)))
+    if changed:
+        fail("trainer.resume", folder, f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones")
+    if state["update"] >= config.trainer.updates:
+        fail("trainer.updates", config.trainer.updates, f"{folder} already has {state['update']} updates; ask for more")
+    if ranks.rank() == 0 and fresh != folder and fresh.exists() and not (fresh / "metrics.jsonl").exists():
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder, {**state, "tag": tag}
+
+
+def summarise(
+    config: Config, choices: dict[str, str], folder: Path, base: dict[str, Any], final: dict[str, Any], spent: dict[str, float]
+) -> dict[str, Any]:
+    """summary.json."""
+    variance = torch.tensor([r["variance"] for r in read_jsonl(folder / "variance.jsonl")], dtype=torch.float64)
+    metrics = read_jsonl(folder / "metrics.jsonl")
+    quartiles = variance.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) if len(variance) else None
+    phases = ("sample", "score", "reward", "update", "eval", "probe", "pregenerate", "checkpoint", "other")
+    first = f"T={config.trainer.eval_temperatures[0]:g}"
+    return {
+        "task": choices.get("task"),
+        "model": choices.get("model"),
+        "sampler": choices.get("sampler"),
+        "estimator": choices.get("estimator"),
+        "objective": choices.get("objective"),
+        "seed": config.seed,
+        "updates": config.trainer.updates,
+        "ranks": ranks.world_size(),
+        "config_hash": config_hash(config),
+        "base": {**base.get(first, {}), **{name: s for name, s in base.items() if name != first}},
+        "final": {**final.get(first, {}), **{name: s for name, s in final.items() if name != first}},
+        "time": {
+            "train_s": sum(spent.get(name, 0.0) for name in ("sample", "score", "reward", "update", "other")),
+            **{f"{name}_s": spent.get(name, 0.0) for name in phases},
+        },
+        "forwards_per_rollout": metrics[-1]["nfe"] if metrics else None,
+        "elbo_variance": None
+        if quartiles is None
+        else {
+            "median": float(quartiles[1]),
+            "mean": float(variance.mean()),
+            "iqr": float(quartiles[2] - quartiles[0]),
+            "trajectories": len(variance),
+        },
+        "peak_memory_mb": peak_memory_mb(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+
+
+def report(tracker: Tracker, summary: dict[str, Any], base: dict[str, Any], final: dict[str, Any], folder: Path) -> None:
+    """The closing lines of a run."""
+    for name in base:
+        tracker.say(f"accuracy at {name}: {_counts(base[name])} before, {_counts(final[name])} after")
+    spent = summary["time"]
+    parts = ", ".join(f"{name} {spent[f'{name}_s']:.0f}" for name in ("sample", "score", "update"))
+    tracker.say(f"training {spent['train_s']:.0f} s ({parts}), evaluation {spent['eval_s']:.0f} s, in {folder}")
+
+
+def _counts(score: dict[str, Any]) -> str:
+    return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
+
+
+if __name__ == "__main__":
+    run(main, "train")

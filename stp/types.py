@@ -1,0 +1,133 @@
+"""Shape legend and the frozen records that flow through a step.
+
+Suffixes name dimensions: B completions (rows), P prompt length, L response length, S = P + L, K Monte Carlo draws,
+M chosen positions, V vocabulary, G completions per prompt. `masked_BKL` is a [B, K, L] tensor.
+"""
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+class Rows:
+    """Mixin: slice every tensor of a record along its first dimension."""
+
+    def rows(self, index: Tensor | slice):
+        """The same record for some of its rows (a slice, or an integer tensor)."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **{name: t[index] for name, t in tensors.items() if isinstance(t, Tensor)})  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str):
+        """The same record with its tensors on another device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        moved = {n: t.to(device, non_blocking=True) for n, t in tensors.items() if isinstance(t, Tensor)}
+        return replace(self, **moved)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Prompts(Rows):
+    """Left-padded prompts. real_BP is False on padding, or None when there is none (attention then needs no mask)."""
+
+    ids_BP: Tensor
+    real_BP: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.ids_BP.shape[0]
+
+    def attend(self, length: int) -> Tensor | None:
+        """attend_BS for a response of `length` tokens: everything but the padding."""
+        if self.real_BP is None:
+            return None
+        return torch.cat([self.real_BP, self.real_BP.new_ones(len(self), length)], dim=1)
+
+
+@dataclass(frozen=True)
+class Anchors(Rows):
+    """Earlier responses to start from, one per row, token-aligned with the response.
+
+    eligible_BL: tokens that may be fixed (before EOS, outside every answer span); all False where a row has no anchor.
+    confidence_BL: log-probability of each token under one forward with the whole response masked.
+    """
+
+    tokens_BL: Tensor
+    eligible_BL: Tensor
+    confidence_BL: Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory(Rows):
+    """Finished rollouts.
+
+    fixed_BL: taken from the anchor, never masked, never scored. until_eos_BL: up to and including the first EOS.
+    nfe: forwards of the schedule (Theorem 4.1). nfe_run: forwards really run, fewer when every row ended early.
+    """
+
+    prompts: Prompts
+    response_BL: Tensor
+    fixed_BL: Tensor
+    until_eos_BL: Tensor
+    nfe: int
+    nfe_run: int
+
+    @property
+    def trainable_BL(self) -> Tensor:
+        """The index set of Eq. 7 and of every loss: what the policy chose."""
+        return self.until_eos_BL & ~self.fixed_BL
+
+    def rows(self, index):
+        return replace(super().rows(index), prompts=self.prompts.rows(index))
+
+    def to(self, device):
+        return replace(super().to(device), prompts=self.prompts.to(device))
+
+
+@dataclass(frozen=True)
+class Noise(Rows):
+    """One set of Monte Carlo draws, stored so that theta, theta_old and the reference share it.
+
+    masked_BKL: positions masked in draw k. weight_BK: its weight w_k in the ELBO.
+    """
+
+    masked_BKL: Tensor
+    weight_BK: Tensor
+
+
+@dataclass(frozen=True)
+class LogProbs(Rows):
+    """Estimated log-likelihoods. token_BL: B^k of Eq. 4, zero where not trainable. draw_BK: single-draw sequence values."""
+
+    token_BL: Tensor
+    draw_BK: Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Keyed randomness: every draw is made for the whole global batch, then sliced.
+
+    A draw depends on (seed, update, purpose, step) and on the row's place in the global batch, and on nothing else: not on
+    micro-batches, not on the number of ranks, not on what ran before. batch: rows of the global batch. rows: the global
+    indices of this slice, or None for all of them.
+    """
+
+    seed: int | str
+    batch: int
+    update: int = 0
+    rows: Tensor | None = None
+
+    def generator(self, purpose: str, step: int = 0) -> torch.Generator:
+        """A fresh CPU generator for this key."""
+        key = f"{self.seed}/{self.update}/{purpose}/{step}".encode()
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+        return torch.Generator().manual_seed(seed)
+
+    def uniform(self, purpose: str, step: int, *shape: int) -> Tensor:
+        """float32 uniforms in [0, 1) of shape [rows, *shape], on the CPU."""
+        full = torch.rand(self.batch, *shape, generator=self.generator(purpose, step))
+        return full if self.rows is None else full[self.rows]
+
+    def select(self, index: Tensor) -> "Draws":
+        """The draws of some of these rows (integer or boolean index)."""
+        rows = torch.arange(self.batch) if self.rows is None else self.rows
+        return replace(self, rows=rows[index.cpu()])
