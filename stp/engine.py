@@ -35,9 +35,9 @@ class Optimizer:
     """AdamW, linear warm-up to a constant rate."""
 
     lr: float = field(default=3e-6, metadata={"help": "learning rate after warm-up"})
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.1
+    beta1: float = field(default=0.9, metadata={"help": "decay of the mean of gradients"})
+    beta2: float = field(default=0.99, metadata={"help": "decay of the mean of squared gradients"})
+    weight_decay: float = field(default=0.1, metadata={"help": "decoupled weight decay"})
     warmup: int = field(default=0, metadata={"help": "optimizer updates of linear warm-up"})
     max_grad_norm: float = field(default=0.2, metadata={"help": "gradients are scaled down to this norm; 0 turns clipping off"})
 

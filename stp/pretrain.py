@@ -33,7 +33,7 @@ class Pretraining:
     batch: int = field(default=128, metadata={"help": "sequences per update"})
     lr: float = field(default=3e-3, metadata={"help": "peak learning rate (AdamW, cosine)"})
     length: int = field(default=48, metadata={"help": "response length in tokens, padded with EOS"})
-    problems: int = field(default=4000, metadata={"help": "training-split problems the corpus is about"})
+    problems: int = field(default=2000, metadata={"help": "training-split problems the corpus is about"})
     careful_until: float = field(default=0.65, metadata={"help": "fraction of training with careful responses alone"})
     careful: float = field(default=0.34, metadata={"help": "afterwards: share that tries until one try hits the target"})
     guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest tries carelessly"})
@@ -55,21 +55,18 @@ class Pretraining:
 def attempts(numbers: list[int], rng: random.Random) -> list[tuple[str, str, int]]:
     """Each sum or difference of all the numbers that is not negative, once, in random order: (expression, working, value).
 
-    The working shows the value after every number: `13+7=20-4=16`; no value on the way is negative.
+    Added numbers stand before subtracted ones. The working shows the value after every number: `13+7=20-4=16`.
     """
     found = {}
     for signs in itertools.product((1, -1), repeat=len(numbers)):
-        terms = list(zip(signs, numbers, strict=True))
+        terms = sorted(zip(signs, numbers, strict=True), key=lambda term: -term[0])
         value = sum(sign * number for sign, number in terms)
         if value < 0 or value in found:
             continue
-        sums = [-1]
-        while min(sums) < 0:
-            rng.shuffle(terms)
-            sums = list(itertools.accumulate(sign * number for sign, number in terms))
         texts = [f"{'+' if sign == 1 else '-'}{number}" for sign, number in terms]
-        steps = "".join(f"{text}={total}" for text, total in zip(texts[1:], sums[1:], strict=True))
-        found[value] = ("".join(texts)[1:], f"{terms[0][1]}{steps}", value)
+        sums = itertools.accumulate(sign * number for sign, number in terms)
+        steps = "".join(f"{text}={total}" for text, total in list(zip(texts, sums, strict=True))[1:])
+        found[value] = ("".join(texts)[1:], f"{texts[0][1:]}{steps}", value)
     shuffled = list(found.values())
     rng.shuffle(shuffled)
     return shuffled

@@ -24,14 +24,21 @@ from stp.tracking import Clock, Tracker, advance, read_jsonl, write_atomically
 
 
 def main(config: Config) -> None:
-    """Train, evaluate before and after, and leave the files that the design names in the run folder."""
+    """Hydra's job: one run in the folder that Hydra made."""
     from hydra.core.hydra_config import HydraConfig
 
     bootstrap()
+    runtime = HydraConfig.get().runtime
+    execute(config, Path(ranks.broadcast(runtime.output_dir)), dict(runtime.choices))
+
+
+def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, Any]:
+    """Train, evaluate before and after, and leave a run's files in its folder. Returns the summary.
+
+    fresh: the folder of a new run (a resumed one stays in its own). choices: the option taken in each group.
+    """
+    bootstrap()
     check_ranks(config, ranks.world_size())
-    hydra = HydraConfig.get()
-    fresh = Path(ranks.broadcast(hydra.runtime.output_dir))
-    choices = ranks.broadcast({k: v for k, v in hydra.runtime.choices.items() if isinstance(v, str)})
     folder, state = resume_point(config, fresh)
     rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
     clock = Clock(state.get("clock"))
@@ -102,6 +109,7 @@ def main(config: Config) -> None:
             summary = summarise(config, choices, folder, base, final or base, clock.totals())
             tracker.summary(summary)
             report(tracker, summary, base, final or base, folder)
+            return summary
         finally:
             engine.destroy()
 
@@ -147,14 +155,13 @@ def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def summarise(
-    config: Config, choices: dict[str, str], folder: Path, base: dict[str, Any], final: dict[str, Any], spent: dict[str, float]
+    config: Config, choices: dict[str, Any], folder: Path, base: dict[str, Any], final: dict[str, Any], spent: dict[str, float]
 ) -> dict[str, Any]:
     """summary.json."""
     variance = torch.tensor([r["variance"] for r in read_jsonl(folder / "variance.jsonl")], dtype=torch.float64)
     metrics = read_jsonl(folder / "metrics.jsonl")
     quartiles = variance.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) if len(variance) else None
     phases = ("sample", "score", "reward", "update", "eval", "probe", "pregenerate", "checkpoint", "other")
-    first = f"T={config.trainer.eval_temperatures[0]:g}"
     return {
         "task": choices.get("task"),
         "model": choices.get("model"),
@@ -165,8 +172,8 @@ def summarise(
         "updates": config.trainer.updates,
         "ranks": ranks.world_size(),
         "config_hash": config_hash(config),
-        "base": {**base.get(first, {}), **{name: s for name, s in base.items() if name != first}},
-        "final": {**final.get(first, {}), **{name: s for name, s in final.items() if name != first}},
+        "base": scores(base, config.trainer.eval_temperatures),
+        "final": scores(final, config.trainer.eval_temperatures),
         "time": {
             "train_s": sum(spent.get(name, 0.0) for name in ("sample", "score", "reward", "update", "other")),
             **{f"{name}_s": spent.get(name, 0.0) for name in phases},
@@ -183,6 +190,12 @@ def summarise(
         "peak_memory_mb": peak_memory_mb(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
+
+
+def scores(measured: dict[str, Any], temperatures: list[float]) -> dict[str, Any]:
+    """The first temperature's counts at the top, those of the others under their names."""
+    first, *others = (f"T={t:g}" for t in temperatures)
+    return {"temperature": temperatures[0], **measured.get(first, {}), **{name: measured[name] for name in others if measured}}
 
 
 def report(tracker: Tracker, summary: dict[str, Any], base: dict[str, Any], final: dict[str, Any], folder: Path) -> None:

@@ -36,7 +36,7 @@ class Data:
         metadata={"help": "a .jsonl/.json/.csv/.parquet file, or a folder with train.* and test.* (implies source=file)"},
     )
     hub: str | None = field(default=None, metadata={"help": "dataset id on the hub; null takes the task's own"})
-    seed: int = field(default=0, metadata={"help": "seed of the generator and of the shuffle before splitting"})
+    seed: int = field(default=0, metadata={"help": "seed of the generator, and of the shuffle that splits a single file"})
     train_size: int | None = field(default=512, metadata={"help": "training problems; null takes all a file or hub has"})
     test_size: int | None = field(default=512, metadata={"help": "held-out problems; null takes all a file or hub has"})
 
@@ -50,6 +50,7 @@ class Data:
             "file",
             "reading a file needs its name; add task.data.path=<file>",
         )
+        require(self.seed >= 0, "task.data.seed", self.seed, "choose a whole number from 0 on")
         for name in ("train_size", "test_size"):
             size = getattr(self, name)
             require(size is None or size >= 1, f"task.data.{name}", size, "at least 1 problem is needed")

@@ -26,7 +26,7 @@ class Countdown:
 
     data: Data = field(default_factory=Data)
     numbers: int = field(default=3, metadata={"help": "numbers per problem (generator), or rows to keep (hub)"})
-    max_number: int = field(default=20, metadata={"help": "largest number the generator draws"})
+    max_number: int = field(default=15, metadata={"help": "largest number the generator draws"})
     operators: str = field(default="+-", metadata={"help": "operators the generator uses, a part of +-*/"})
 
     def __post_init__(self) -> None:
@@ -50,14 +50,14 @@ class Countdown:
         if self.data.source == "generate":
             assert size is not None
             return self._generate(split, size)
-        from stp.tasks.sources import load_rows
-
-        rows = load_rows(self.data, "Jiayi-Pan/Countdown-Tasks-3to4", split, HUB_HELD_OUT)
-        problems = [self._from_row(row, where) for where, row in rows]
-        if self.data.source == "hub":
-            problems = [p for p in problems if len(p.gold["numbers"]) == self.numbers]
-        require(bool(problems), "task.data.path", self.data.path or self.data.hub, f"no rows for split '{split}'")
-        return problems[:size] if split != "all" and size is not None else problems
+        rows = self._rows(split)
+        if split == "train":  # a problem may stand in several rows
+            held = {problem_key(*row) for row in self._rows("test")}
+            rows = [row for row in rows if problem_key(*row) not in held]
+            rule = "every training problem is also a test problem; give other files"
+            require(bool(rows), "task.data.path", self.data.path or self.data.hub, rule)
+        rows = rows if split == "all" else rows[:size]
+        return [make_problem(n, target, solve(n, target) if len(n) <= 4 else None) for n, target in rows]
 
     def rewards(self, problem: Problem, completion: str) -> dict[str, float]:
         """1.0 right, 0.1 answered but wrong, 0 without an `<answer>` (the published values)."""
@@ -94,21 +94,41 @@ class Countdown:
                 problems.append(make_problem(numbers, int(value), expression))
         return problems
 
-    def _from_row(self, row: dict[str, Any], where: str) -> Problem:
-        """Rows have columns nums + target (hub) or input + output (the published test file)."""
-        try:
-            if "nums" in row:
-                numbers, target = [int(n) for n in row["nums"]], int(row["target"])
-            else:
-                numbers, target = [int(n) for n in str(row["input"]).split(",")], int(row["output"])
-        except (KeyError, TypeError, ValueError):
-            fail(
-                where,
-                {k: row[k] for k in list(row)[:4]},
-                "expected integer columns nums (a list) and target, or input ('3,4,5') and output",
-            )
-        solution = solve(numbers, target) if len(numbers) <= 4 else None
-        return make_problem(numbers, target, solution)
+    def _rows(self, split: str) -> list[tuple[list[int], int]]:
+        """(numbers, target) of each row of a file or the hub."""
+        from stp.tasks.sources import load_rows
+
+        def wanted(row: dict[str, Any]) -> bool:
+            return "nums" not in row or len(row["nums"]) == self.numbers
+
+        rows = load_rows(self.data, "Jiayi-Pan/Countdown-Tasks-3to4", split, HUB_HELD_OUT, wanted)
+        return [_from_row(row, where) for where, row in rows]
+
+
+def _from_row(row: dict[str, Any], where: str) -> tuple[list[int], int]:
+    """Rows have columns nums + target (hub) or input + output (the published test file)."""
+    try:
+        if "nums" in row:
+            numbers, target = [_whole(n) for n in row["nums"]], _whole(row["target"])
+        else:
+            numbers, target = [_whole(n) for n in str(row["input"]).split(",")], _whole(row["output"])
+        if len(numbers) < 2:
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
+        fail(
+            where,
+            repr(row)[:200],
+            "expected integer columns nums (a list of 2 or more) and target, or input ('3,4,5') and output",
+        )
+    return numbers, target
+
+
+def _whole(value: Any) -> int:
+    """A whole number of at most 9 digits, given as a number or as text; ValueError otherwise."""
+    number = int(value)
+    if number != float(value) or not 0 <= number < 10**MAX_DIGITS:
+        raise ValueError
+    return number
 
 
 def make_problem(numbers: Sequence[int], target: int, expression: str | None) -> Problem:

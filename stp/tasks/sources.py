@@ -1,0 +1,137 @@
+"""Rows of a task from a file, a folder or the hub, each with its place for error messages, split the same way every time."""
+
+import glob
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stp.errors import fail, require
+from stp.tasks.base import Data
+
+FORMATS = (".jsonl", ".json", ".csv", ".parquet")
+HUB_SEED = 42  # the published code's shuffle
+HUB_TIMEOUT = 10  # seconds until a hub that does not answer counts as unreachable
+TEST_SHARE = 5  # at most one row in five of a single file is held out
+
+Row = tuple[str, dict[str, Any]]
+
+
+def load_rows(
+    data: Data, hub_id: str, split: str, held_out: int, keep: Callable[[dict[str, Any]], bool] = lambda row: True
+) -> list[Row]:
+    """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`.
+
+    A folder's own files are its splits. A single file is shuffled by data.seed, the hub (its rows that `keep` accepts) by the
+    published seed; the last rows are `test`: `held_out` of them, of a file never more than a fifth. `all` keeps a file's order.
+    """
+    if data.source == "hub":
+        rows, seed, most = _hub_rows(data.hub or hub_id, keep), HUB_SEED, held_out
+    else:
+        path = Path(str(data.path)).expanduser()
+        if path.is_dir():
+            return [row for file in _split_files(path, split) for row in _file_rows(file)]
+        rows = _file_rows(path)
+        seed, most = data.seed, max(1, min(held_out, len(rows) // TEST_SHARE))
+    if split == "all":
+        return rows
+    rule = f"its rows ({len(rows)}) are too few to hold {most} out; give more, or a folder with train and test files"
+    require(len(rows) > most, "task.data.path", data.path or data.hub or hub_id, rule)
+    import datasets
+
+    order = datasets.Dataset.from_dict({"row": range(len(rows))}).shuffle(seed=seed, keep_in_memory=True)["row"][:]
+    return [rows[i] for i in (order[-most:] if split == "test" else order[:-most])]
+
+
+def _split_files(folder: Path, split: str) -> list[Path]:
+    files = []
+    for name in ("train", "test") if split == "all" else (split,):
+        found = [folder / f"{name}{suffix}" for suffix in FORMATS if (folder / f"{name}{suffix}").is_file()]
+        require(
+            len(found) == 1,
+            "task.data.path",
+            folder,
+            f"a folder needs one {name} file, it has {len(found)}; name it {name}.jsonl (or .json, .csv, .parquet)",
+        )
+        files += found
+    return files
+
+
+def _file_rows(path: Path) -> list[Row]:
+    """Every row of a file, in order. JSON is read here: `datasets` would guess types and could not name a malformed row."""
+    suffix = path.suffix.lower()
+    require(
+        path.is_file(), "task.data.path", path, "no such file or folder; check the name (relative to where the command runs)"
+    )
+    require(suffix in FORMATS, "task.data.path", path, "unknown format; give a .jsonl, .json, .csv or .parquet file")
+    rows = _json_rows(path) if suffix in (".jsonl", ".json") else _table_rows(path, suffix)
+    require(bool(rows), "task.data.path", path, "the file is empty; it needs at least one row")
+    return rows
+
+
+def _json_rows(path: Path) -> list[Row]:
+    """One object per line, or one array of objects. A row of a line-wise file is numbered by its line."""
+    fix = "write one JSON object per line, or one array of objects"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        array = text.lstrip().startswith("[")
+        items = list(enumerate(json.loads(text), 1)) if array else []
+    except (OSError, ValueError, RecursionError) as error:
+        fail("task.data.path", path, f"not readable as JSON ({_reason(error)}); {fix}")
+    for number, line in enumerate([] if array else text.split("\n"), 1):  # not splitlines: JSON strings may hold its breaks
+        try:
+            items += [(number, json.loads(line))] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            fail("task.data.path", path, f"row {number} is not JSON ({_reason(error)}); {fix}")
+    for number, item in items:
+        require(isinstance(item, dict), "task.data.path", path, f"row {number} is not a JSON object; {fix}")
+    return [(f"{path.name} row {number}", item) for number, item in items]
+
+
+def _table_rows(path: Path, suffix: str) -> list[Row]:
+    """CSV or Parquet. The cache is temporary, so an edited file is never served stale; no network is used."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # errors are told by the exception, in one line
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as cache, warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Length of header")  # cells beyond the last column: quotes forgotten
+        options: dict[str, Any] = {"cache_dir": cache, "keep_in_memory": True}
+        try:
+            if path.stat().st_size and suffix == ".csv":
+                rows = datasets.Dataset.from_csv(glob.escape(str(path)), index_col=False, **options).to_list()
+            elif path.stat().st_size:
+                rows = datasets.Dataset.from_parquet(glob.escape(str(path)), **options).to_list()
+        except Exception as error:  # pandas, pyarrow and datasets raise kinds of their own; all mean: unreadable, or no row
+            reason = _reason(error.__cause__ or error)
+            if "corresponds to no data" not in reason:
+                fail("task.data.path", path, f"not readable as {suffix} ({reason}); mend it, or write it as .jsonl")
+    return [(f"{path.name} row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _hub_rows(hub: str, keep: Callable[[dict[str, Any]], bool]) -> list[Row]:
+    """The train split of a hub dataset. The hub is asked once with a short timeout before `datasets` retries at length."""
+    import datasets
+    import huggingface_hub
+
+    try:
+        if not huggingface_hub.is_offline_mode():  # with HF_HUB_OFFLINE=1 a copy in the cache is used
+            huggingface_hub.HfApi().dataset_info(hub, timeout=HUB_TIMEOUT)
+        rows = datasets.load_dataset(hub, split="train").to_list()
+    except Exception as error:  # the hub raises a dozen kinds of errors, all of which mean: not available
+        fail(
+            "task.data.hub",
+            hub,
+            f"the hub cannot give it ({_reason(error)}); offline, use task.data.path=<file> or task.data.source=generate",
+        )
+    kept = [(f"{hub} row {number}", row) for number, row in enumerate(rows, 1) if keep(row)]
+    require(bool(kept), "task.data.hub", hub, f"none of its {len(rows)} rows fits the task's options")
+    return kept
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,61 @@
+"""Small real runs: the shipped base, the real engine, a few updates of a few short completions."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
+
+from stp.config import CONF, build, register
+from stp.tracking import read_jsonl
+from stp.train import execute
+
+ROOT = Path(__file__).parents[2]
+
+SMALL = [
+    "sampler.length=24",
+    "sampler.steps=12",
+    "sampler.block_length=8",
+    "task.data.train_size=12",
+    "trainer.eval_size=4",
+    "trainer.prompts_per_update=2",
+    "trainer.group_size=6",
+    "trainer.micro_batch=4",
+    "trainer.updates=2",
+    "trainer.eval_temperatures=[1.0]",
+    "trainer.probe_every=1",
+    "trainer.probe_rows=2",
+    "trainer.probe_draws=2",
+    "logging=files",
+]
+
+
+def composed(*overrides: str) -> Any:
+    """The checked config of `python -m stp.train` with the small settings and these overrides."""
+    register()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return build(compose("train", [*SMALL, *overrides]))
+
+
+def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Train in this process; returns the summary."""
+    return execute(composed(*overrides), folder, {"task": "countdown", "model": "tiny", "sampler": "stp", "estimator": "elbo"})
+
+
+def environment() -> dict[str, str]:
+    """This process's environment for a new command: on its own, one thread, from any folder."""
+    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {k: v for k, v in os.environ.items() if k not in launched}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what the clock and the machine decide."""
+    lines = read_jsonl(folder / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if not k.startswith(("time/", "memory/"))} for line in lines]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """The exported weights of a finished run."""
+    return load_file(folder / "weights" / "model.safetensors")

@@ -1,0 +1,45 @@
+"""A resumed run continues as the uninterrupted one, bit for bit."""
+
+import shutil
+
+import pytest
+import torch
+
+from stp.errors import UserError
+from stp.tracking import read_jsonl
+from tests.integration.runs import metrics, run, weights
+
+KEEP = ["trainer.updates=4", "trainer.checkpoint_every=2", "trainer.keep_checkpoints=9"]
+
+
+@pytest.mark.parametrize("zero", ["off", "stage2"])
+@pytest.mark.parametrize("policy", [[], ["model.lora.rank=4", "model.lora.dropout=0.1", "objective.beta=0.04"]])
+def test_resume_is_exact(tmp_path, zero, policy):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(whole, *KEEP, f"zero={zero}", *policy)
+    shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("weights", "adapter", "summary.json", "update-000004"))
+    (cut / "checkpoints" / "latest").write_text("update-000002")
+    with (cut / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 5, "rew')  # cut short by a crash
+    run(tmp_path / "unused", *KEEP, f"zero={zero}", *policy, f"trainer.resume={cut}")
+    assert metrics(cut) == metrics(whole)
+    assert read_jsonl(cut / "variance.jsonl") == read_jsonl(whole / "variance.jsonl")
+    if not policy:
+        assert all(torch.equal(a, b) for a, b in zip(weights(cut).values(), weights(whole).values(), strict=True))
+
+
+def test_auto_takes_the_newest_run_of_the_same_name(tmp_path):
+    run(tmp_path / "name" / "1", "trainer.checkpoint_every=1")
+    run(tmp_path / "name" / "2", "trainer.checkpoint_every=1", "trainer.updates=3", "trainer.resume=auto")
+    assert [line["update"] for line in metrics(tmp_path / "name" / "1")] == [1, 2, 3]
+    assert not (tmp_path / "name" / "2" / "metrics.jsonl").exists()
+
+
+def test_other_settings_or_no_checkpoint_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"trainer\.resume=.*no complete checkpoint"):
+        run(tmp_path / "run", f"trainer.resume={tmp_path}")
+    run(tmp_path / "run", "trainer.checkpoint_every=1")
+    with pytest.raises(UserError, match=r"sampler\.gamma: 0\.05 -> 0\.1"):
+        run(tmp_path / "new", f"trainer.resume={tmp_path / 'run'}", "sampler.gamma=0.1", "trainer.updates=3")
+    with pytest.raises(UserError, match="already has 2 updates"):
+        run(tmp_path / "new", f"trainer.resume={tmp_path / 'run'}")

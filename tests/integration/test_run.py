@@ -1,0 +1,146 @@
+"""A run leaves what the design says, learns with every kind of policy, and does what its config asks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from stp.tracking import read_jsonl
+from tests.integration.runs import composed, environment, metrics, run, weights
+
+
+def test_a_run_leaves_its_files(tmp_path):
+    summary = run(tmp_path / "run", "trainer.checkpoint_every=1", "trainer.keep_checkpoints=1")
+    folder = tmp_path / "run"
+    assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert summary["base"]["total"] == summary["final"]["total"] == 4
+    assert [line["update"] for line in metrics(folder)] == [1, 2]
+    assert {line["update"] for line in read_jsonl(folder / "variance.jsonl")} == {1, 2}
+    assert {line["update"] for line in read_jsonl(folder / "eval.jsonl")} == {0, 2}
+    assert OmegaConf.load(folder / "config.yaml").sampler.gamma == 0.05
+    assert [p.name for p in (folder / "checkpoints").glob("update-*")] == ["update-000002"]
+    sample = read_jsonl(folder / "samples.jsonl")[0]
+    assert set(sample) == {"update", "row", "completion", "fixed", "rewards", "advantage"}
+
+
+def test_phases_add_up_to_the_wall_clock(tmp_path):
+    import time
+
+    started = time.perf_counter()
+    spent = run(tmp_path / "run")["time"]
+    wall = time.perf_counter() - started
+    phases = sum(seconds for name, seconds in spent.items() if name != "train_s")
+    assert phases <= wall and phases > 0.5 * wall
+    assert spent["train_s"] == pytest.approx(
+        sum(spent[f"{name}_s"] for name in ("sample", "score", "reward", "update", "other")), abs=1e-6
+    )
+
+
+def test_the_same_seed_gives_the_same_run_whatever_ran_before(tmp_path):
+    run(tmp_path / "a")
+    torch.manual_seed(123)
+    torch.rand(7)
+    run(tmp_path / "b")
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert all(torch.equal(a, b) for a, b in zip(weights(tmp_path / "a").values(), weights(tmp_path / "b").values(), strict=True))
+
+
+def test_another_seed_gives_another_run(tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b", "seed=1")
+    assert metrics(tmp_path / "a") != metrics(tmp_path / "b")
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_micro_batches_change_nothing_but_rounding(tmp_path, micro_batch):
+    run(tmp_path / "a", "trainer.updates=1")
+    run(tmp_path / "b", "trainer.updates=1", f"trainer.micro_batch={micro_batch}", "trainer.rollout_rows=3")
+    a, b = metrics(tmp_path / "a")[0], metrics(tmp_path / "b")[0]
+    assert a["reward/mean"] == b["reward/mean"]
+    assert a["loss"] == pytest.approx(b["loss"], abs=1e-6)
+    assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+
+
+def test_a_kl_penalty_keeps_full_fine_tuning_near_its_frozen_copy(tmp_path):
+    fast = ["optimizer.lr=1e-3", "optimizer.warmup=0", "trainer.updates=3"]
+    run(tmp_path / "free", "objective.beta=1e-6", *fast)
+    run(tmp_path / "held", "objective.beta=1", *fast)
+    free, held = metrics(tmp_path / "free")[-1], metrics(tmp_path / "held")[-1]
+    assert 0 < held["kl"] < free["kl"]
+
+
+def test_lora_trains_adapters_alone_and_exports_them(tmp_path):
+    from peft import PeftModel
+
+    from stp.models.llada import load_llada
+    from stp.models.tiny import BASE
+
+    lora = ["model.lora.rank=4", "model.lora.dropout=0.1", "objective.beta=0.04", "optimizer.lr=1e-2", "optimizer.warmup=0"]
+    run(tmp_path / "run", *lora)
+    assert metrics(tmp_path / "run")[1]["kl"] > 0
+    base = load_llada(BASE)
+    ids = torch.arange(3, 15)[None]
+    before = base(ids).logits.detach()
+    adapted = PeftModel.from_pretrained(base, str(tmp_path / "run" / "adapter"))
+    assert not torch.allclose(adapted(ids).logits, before)
+    with adapted.disable_adapter():
+        assert torch.equal(adapted(ids).logits, before)
+
+
+def test_dropout_does_not_touch_rollouts_or_scores(tmp_path):
+    lora = ["model.lora.rank=4", "trainer.updates=1", "trainer.inner_updates=1"]
+    run(tmp_path / "off", *lora)
+    run(tmp_path / "on", *lora, "model.lora.dropout=0.5")
+    off, on = metrics(tmp_path / "off")[0], metrics(tmp_path / "on")[0]
+    assert off["reward/mean"] == on["reward/mean"] and off["elbo/elbo"] == on["elbo/elbo"]
+
+
+def test_nothing_is_learned_from_groups_of_equal_rewards(tmp_path, monkeypatch):
+    from stp.tasks import Countdown
+
+    monkeypatch.setattr(Countdown, "rewards", lambda self, problem, completion: {"answer": 0.1})
+    run(tmp_path / "run")
+    assert all(line["grad_norm"] == 0 and line["reward/equal_groups"] == 1 for line in metrics(tmp_path / "run"))
+
+
+def test_forwards_are_the_schedules(tmp_path):
+    for name, overrides, forwards in [
+        ("stp", ["sampler.length=48", "sampler.steps=40", "sampler.block_length=16"], 37),
+        ("standard", ["sampler=standard"], 12),
+    ]:
+        summary = run(tmp_path / name, "trainer.updates=1", "trainer.eval_size=0", *overrides)
+        assert summary["forwards_per_rollout"] == forwards
+
+
+def test_a_static_dataset_made_for_other_settings_is_refused(tmp_path):
+    from stp.errors import UserError
+
+    run(tmp_path / "run", "trainer.updates=1")
+    made = next((tmp_path / "outputs" / "static").iterdir())
+    run(tmp_path / "again", "trainer.updates=1", f"sampler.static={made}")
+    with pytest.raises(UserError, match=r"sampler\.static=.*temperature.*pregenerate"):
+        run(tmp_path / "other", "trainer.updates=1", f"sampler.static={made}", "sampler.temperature=0.5")
+
+
+def test_ranks_must_share_the_prompts_evenly():
+    from stp.config import check_ranks
+    from stp.errors import UserError
+
+    with pytest.raises(UserError, match="multiple of 4"):
+        check_ranks(composed(), 4)
+
+
+def test_evaluate_reads_a_run_an_adapter_and_the_base(tmp_path):
+    run(tmp_path / "run", "model.lora.rank=4", "optimizer.lr=1e-2")
+    for checkpoint in (tmp_path / "run", tmp_path / "run" / "adapter", "base"):
+        out = tmp_path / f"eval-{Path(checkpoint).name}"
+        command = [sys.executable, "-m", "stp.evaluate", f"checkpoint={checkpoint}", "size=4", f"to={out}", f"hydra.run.dir={out}"]
+        command += ["sampler.length=24", "sampler.steps=12", "sampler.block_length=8", "temperatures=[0,1]", "samples=2"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment())
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["T=0"]["total"] == 4 and summary["T=1"]["total"] == 8 and "pass@2" in summary["T=1"]

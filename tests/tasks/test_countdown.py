@@ -1,0 +1,164 @@
+"""Countdown: what the generator promises, and what the verifier pays for."""
+
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+
+from stp.errors import UserError
+from stp.tasks import Countdown, format_response, last_answer
+from stp.tasks.base import Data
+from stp.tasks.countdown import expressions, make_problem, solve
+
+VARIANTS = [
+    {},
+    {"operators": "+-*/"},
+    {"operators": "*/", "max_number": 100},
+    {"numbers": 2, "max_number": 100},
+    {"numbers": 4, "max_number": 9, "operators": "+*"},
+]
+
+
+def countdown(seed=0, size=200, **options):
+    return Countdown(data=Data(seed=seed, train_size=size, test_size=size), **options)
+
+
+def pair(problem):
+    """What makes two problems the same: the numbers in any order, and the target."""
+    return (*sorted(problem.gold["numbers"]), problem.gold["target"])
+
+
+def test_the_generator_depends_on_the_seed_alone():
+    assert countdown(3).problems("train") == countdown(3).problems("train")
+    assert countdown(3).problems("train") != countdown(4).problems("train")
+    assert countdown(3, size=80).problems("train") == countdown(3).problems("train")[:80]
+
+
+def test_train_and_test_share_no_problem_across_seeds_and_sizes():
+    train = {pair(p) for seed in range(3) for p in countdown(seed, 2000).problems("train")}
+    test = {pair(p) for seed, size in ((0, 300), (1, 700), (2, 500)) for p in countdown(seed, size).problems("test")}
+    assert len(train) > 4000 and len(test) > 900
+    assert not train & test
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_generated_problems_are_distinct_well_formed_and_solvable(options, split):
+    task = countdown(size=60, **options)
+    problems = task.problems(split)
+    assert len({pair(p) for p in problems}) == len({p.id for p in problems}) == 60
+    for problem in problems:
+        numbers, target = problem.gold["numbers"], problem.gold["target"]
+        assert len(numbers) == task.numbers and all(1 <= n <= task.max_number for n in numbers) and 1 <= target <= 100
+        found = solve(numbers, target, task.operators)
+        assert found is not None and task.correct(problem, f"<answer>{found}</answer>")
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("tagged", [True, False])
+def test_ground_truth_solutions_are_correct_and_use_the_operators_asked_for(options, tagged):
+    task = countdown(size=60, **options)
+    for problem in task.problems("train"):
+        reasoning, answer = problem.solution
+        assert reasoning == f"{answer}={problem.gold['target']}"
+        assert task.correct(problem, format_response(reasoning, answer, tagged))
+        assert set(answer) <= set("0123456789()" + task.operators)
+
+
+def test_more_problems_than_exist_is_an_error_that_names_the_value():
+    with pytest.raises(UserError, match=r"^task\.data\.train_size=5000: only \d+ distinct problems .* raise task\.max_number$"):
+        countdown(size=5000, numbers=2, max_number=5).problems("train")
+    with pytest.raises(UserError, match=r"^task\.data\.test_size=5000: "):
+        countdown(size=5000, numbers=2, max_number=5).problems("test")
+
+
+def test_a_problem_reads_as_the_prompt_shows_it():
+    problem = make_problem([7, 3], 21, "7*3")
+    assert problem.question == "Numbers: [7, 3]\nTarget: 21"
+    assert problem.id == "3,7=21"
+    assert problem.solution == ("7*3=21", "7*3")
+
+
+def test_solve_searches_everything():
+    assert solve([8, 3, 8, 3], 24) is not None  # only 8/(3-8/3)
+    assert solve([1, 1, 1], 7) is None
+    assert solve([2, 3, 4], 24, "+-") is None
+    values = Counter(value for _, value in expressions([1, 2], "+-*/"))
+    assert values == Counter({Fraction(3): 1, Fraction(-1): 1, Fraction(1): 1, Fraction(2): 2, Fraction(1, 2): 1})
+
+
+TASK = Countdown()
+PROBLEM = make_problem([3, 7, 9], 19, None)
+
+
+@pytest.mark.parametrize(
+    ("completion", "reward"),
+    [
+        ("<answer>3+7+9</answer>", 1.0),
+        ("<reasoning>\n3+7=10\n10+9=19\n</reasoning>\n<answer>\n(9 + 7) + 3\n</answer>", 1.0),
+        ("3+7=10+9=19\n<answer>9+7+3</answer>", 1.0),
+        ("<answer>3+7</answer> no: <answer>3+7+9</answer> done", 1.0),  # the last one counts
+        ("<answer>3+<answer>3+7+9</answer>", 1.0),
+        ("<answer>3+7+9</answer><answer>", 1.0),  # the last complete one
+        ("<answer>3+7+9</answer> or <answer>9-7+3</answer>", 0.1),
+        ("<answer>9-7+3</answer>", 0.1),  # right numbers, wrong value
+        ("<answer>19</answer>", 0.1),  # right value, no numbers used
+        ("<answer>3+7+9+9-9</answer>", 0.1),  # a number used again
+        ("<answer>9+7+3*9/9</answer>", 0.1),
+        ("<answer>10+9</answer>", 0.1),  # a number that is not given
+        ("<answer>3+7+9=19</answer>", 0.1),  # an equation is not an expression
+        ("<answer>3 7 9</answer>", 0.1),
+        ("<answer>37-9-9</answer>", 0.1),
+        ("<answer>three+7+9</answer>", 0.1),
+        ("<answer></answer>", 0.1),
+        ("<answer>" + "(" * 10_000 + "3+7+9" + ")" * 10_000 + "</answer>", 0.1),
+        ("<answer>" + "3+7+9 " * 200_000 + "</answer>", 0.1),
+        ("<answer>9**9**9**9</answer>", 0.1),
+        ("<answer>3+7+9", 0.0),  # never closed
+        ("3+7+9</answer>", 0.0),  # never opened
+        ("</answer>3+7+9<answer>", 0.0),
+        ("<ANSWER>3+7+9</ANSWER>", 0.0),
+        ("\\boxed{3+7+9}", 0.0),
+        ("3+7+9", 0.0),
+        ("", 0.0),
+        ("\0" * 1000, 0.0),
+    ],
+)
+def test_rewards(completion, reward, capfd):
+    assert TASK.rewards(PROBLEM, completion) == {"answer": reward}
+    assert TASK.correct(PROBLEM, completion) is (reward == 1.0)
+    assert capfd.readouterr() == ("", "")  # rewards are pure
+
+
+def test_a_number_given_twice_is_used_twice():
+    problem = make_problem([5, 5, 2], 12, None)
+    assert TASK.correct(problem, "<answer>5+5+2</answer>")
+    assert not TASK.correct(problem, "<answer>5*2+2</answer>")
+    assert not TASK.correct(problem, "<answer>5+5+2+0</answer>")
+
+
+def test_values_are_exact():
+    assert TASK.correct(make_problem([8, 3, 8, 3], 24, None), "<answer>8/(3-8/3)</answer>")  # floats give 23.999999999999989
+    assert not TASK.correct(make_problem([999999999, 1, 3], 333333333, None), "<answer>(999999999+1)/3</answer>")
+
+
+def test_last_answer_is_linear_in_the_text():
+    assert last_answer("<answer>" * 200_000) is None
+    assert last_answer("<answer>1</answer>" + "<answer>" * 200_000) == "1"
+    assert last_answer("<answer>" * 100_000 + "</answer>" * 100_000) == "</answer>" * 99_999
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"numbers": 1}, r"^task\.numbers=1: choose 2 to 6"),
+        ({"numbers": 7}, r"^task\.numbers=7: choose 2 to 6"),
+        ({"max_number": 1}, r"^task\.max_number=1: "),
+        ({"max_number": 101}, r"^task\.max_number=101: "),
+        ({"operators": ""}, r"^task\.operators='': choose a non-empty part of"),
+        ({"operators": "+^"}, r"^task\.operators='\+\^': "),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(UserError, match=message):
+        Countdown(**options)
