@@ -14,9 +14,9 @@ from stp.cli import run
 from stp.config import Evaluation
 from stp.errors import fail
 from stp.evaluation import accuracy, evaluate, pass_at, standard_sampler
-from stp.loop import Totals
 from stp.models.codec import Codec
 from stp.models.policy import Lora, Model, Policy, load_policy
+from stp.statistics import Totals
 from stp.tracking import Logging, Tracker, advance
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from stp.diffusion import Denoiser
-from stp.loop import Totals, generate
+from stp.loop import generate
 from stp.samplers import Standard
+from stp.statistics import Totals
 from stp.tasks.base import Problem
 from stp.types import Draws
 

@@ -1,6 +1,5 @@
 """The training loop, top to bottom: generate, score, update, log."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from torch import Tensor
 from stp.anchors import StaticDataset
 from stp.diffusion import Denoiser
 from stp.errors import require
-from stp.estimators.base import Estimator
+from stp.estimators.base import Estimator, score
 from stp.objectives.grpo import Grpo
 from stp.samplers import Standard, Stp
-from stp.types import Draws, LogProbs, Noise, Prompts, Trajectory
+from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records
+from stp.types import Draws, Prompts, Trajectory
 
 
 @dataclass
@@ -178,15 +178,6 @@ def rollout(
         )
 
 
-def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int) -> LogProbs:
-    """Log-likelihoods without gradients, `rows` completions at a time, on the CPU."""
-    parts = []
-    with torch.no_grad():
-        for part in torch.arange(len(trajectory.response_BL)).split(rows):
-            parts.append(estimator(denoise, trajectory.rows(part), noise.rows(part)))
-    return LogProbs(torch.cat([p.token_BL for p in parts]).cpu(), torch.cat([p.draw_BK for p in parts]).cpu())
-
-
 def update(
     engine: Any,
     rollout: Rollout,
@@ -194,7 +185,7 @@ def update(
     objective: Grpo,
     trainer: Trainer,
     reference: Any,
-    totals: "Totals",
+    totals: Totals,
     clock: Any,
 ) -> dict[str, float]:
     """mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
@@ -224,8 +215,7 @@ def update(
     for inner in range(trainer.inner_updates):
         with clock.phase("update"):
             i = inner % sets
-            loss_sum = 0.0
-            sums: dict[str, float] = {}
+            sums: dict[str, Any] = {}
             engine.policy.train()
             for j in range(passes):
                 idle = j >= len(batches) or not len(batches[j])
@@ -241,17 +231,16 @@ def update(
                     (weight_BL[part] * (0 if idle else 1)).to(device),
                 )
                 engine.backward(loss.value * totals.ranks, last=j == passes - 1)
-                loss_sum += float(loss.value.detach())
-                sums = {name: sums.get(name, 0.0) + float(value) for name, value in loss.stats.items()}
+                sums = {name: sums.get(name, 0.0) + value for name, value in loss.stats.items()}
                 if inner == trainer.inner_updates - 1 and not idle:
                     delta_parts.append((part, new.draw_BK.detach().cpu()))
             norm, lr = engine.step()
             engine.policy.eval()
-            sums = totals({"loss": loss_sum, **sums})
+            sums = totals({name: float(value) for name, value in sums.items()})
             scored = max(sums.pop("tokens"), 1.0)
             stats = {"loss": sums.pop("loss"), "grad_norm": norm, "lr": lr, **{k: v / scored for k, v in sums.items()}}
 
-    return stats | _elbo_stats(estimator, olds[-1], trainable_BL, delta_parts, totals)
+    return stats | elbo_stats(estimator, olds[-1], trainable_BL, delta_parts, totals)
 
 
 @contextmanager
@@ -263,67 +252,6 @@ def keyed_dropout(policy: Any, draws: Draws, purpose: str) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(draws.generator(purpose).initial_seed())
         yield
-
-
-def _elbo_stats(
-    estimator: Estimator, old: LogProbs, trainable_BL: Tensor, delta_parts: list[tuple[Tensor, Tensor]], totals: "Totals"
-) -> dict[str, float]:
-    """Theorem 4.3's variance over the draws at hand, and Theorem 4.4's V and maximum of the difference theta - theta_old."""
-    n_B = trainable_BL.sum(dim=1).clamp(min=1)
-    record: dict[str, Any] = {"elbo": (old.draw_BK.mean(dim=1) / n_B).tolist()}
-    if estimator.independent and old.draw_BK.shape[1] > 1:
-        variance_B = old.draw_BK.var(dim=1)
-        record |= {"variance": variance_B.tolist(), "variance_per_token": (variance_B / n_B**2).tolist()}
-    if delta_parts:
-        delta_BK = torch.cat([new - old.draw_BK[part] for part, new in delta_parts])
-        record["delta_max"] = delta_BK.mean(dim=1).abs().tolist()
-        if estimator.independent and delta_BK.shape[1] > 1:
-            record["delta_variance"] = delta_BK.var(dim=1).tolist()
-    together = totals.lists(record)
-    out = {f"elbo/{k}": float(torch.tensor(v).mean()) for k, v in together.items() if v and k != "delta_max"}
-    if together.get("variance"):
-        out["elbo/variance_median"] = float(torch.tensor(together["variance"]).median())
-    if together.get("delta_max"):
-        out["elbo/delta_max"] = max(together["delta_max"])
-    return out
-
-
-def probe_variance(
-    denoise: Denoiser, estimator: Any, trajectory: Trajectory, draws: Draws, repeats: int, rows: int
-) -> tuple[Tensor, Tensor]:
-    """Variance of the sequence ELBO per trajectory over `repeats` estimates: (variance_B, estimates_BR).
-
-    Independent draws are taken one by one; where draws depend on each other the whole K-draw estimate is repeated.
-    """
-    single = dataclasses.replace(estimator, samples=1) if estimator.independent else estimator
-    trainable_BL = trajectory.trainable_BL
-    estimates = []
-    for repeat in range(repeats):
-        noise = single.draw(trainable_BL, draws, step=1_000_000 + repeat)
-        estimates.append(score(denoise, single, trajectory, noise, rows).draw_BK.mean(dim=1))
-    estimates_BR = torch.stack(estimates, dim=1)
-    return estimates_BR.var(dim=1), estimates_BR
-
-
-class Totals:
-    """Sums, maxima and lists over ranks. On one rank they are what they were given."""
-
-    def __init__(self, gather: Callable[[Any], list[Any]], ranks: int) -> None:
-        self.gather, self.ranks = gather, ranks
-
-    def __call__(self, values: dict[str, float]) -> dict[str, float]:
-        every = self.gather(values)
-        return {name: sum(v[name] for v in every) for name in values}
-
-    def largest(self, value: float) -> float:
-        """The maximum over ranks."""
-        return max(self.gather(value))
-
-    def lists(self, values: dict[str, list]) -> dict[str, list]:
-        """Concatenation over ranks, in rank order."""
-        every = self.gather(values)
-        names = dict.fromkeys(name for v in every for name in v)
-        return {name: [x for v in every for x in v.get(name, [])] for name in names}
 
 
 def train(
@@ -339,15 +267,19 @@ def train(
     totals: Totals,
     rank: int,
     first_update: int = 0,
-    after_update: Callable[[int, dict[str, Any]], None] = lambda done, metrics: None,
+    evaluate: Callable[[int], dict[str, float]] = lambda done: {},
+    checkpoint: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Updates `first_update` … `trainer.updates`: generate, score, update, log. `after_update` evaluates and checkpoints."""
+    """Updates `first_update` … `trainer.updates`: generate, score, update, log.
+
+    `evaluate` and `checkpoint` are called with the number of updates done and decide themselves whether it is their turn.
+    """
     trainer, sampler, estimator, objective = config.trainer, config.sampler, config.estimator, config.objective
     batch = trainer.prompts_per_update * trainer.group_size
+    before = clock.totals()
     with tracker.progress() as progress:
         bar = progress.add_task("training", total=trainer.updates, completed=first_update, note="")
         for number in range(first_update, trainer.updates):
-            before = clock.totals()
             draws = Draws(config.seed, batch, number)
             chosen = [problems[i] for i in prompt_order(len(problems), trainer.prompts_per_update, number, config.seed)]
             done = rollout(engine, sampler, task, codec, chosen, static, objective, trainer, draws, (rank, totals.ranks), clock)
@@ -357,92 +289,14 @@ def train(
             if trainer.probe_every and number % trainer.probe_every == 0:
                 with clock.phase("probe"):
                     metrics |= probe(engine, estimator, done, trainer, number, tracker, totals)
-            metrics |= {f"time/{name}": s - before.get(name, 0.0) for name, s in clock.totals().items()}
-            tokens = metrics["completion/length"] * batch
-            metrics["time/tokens_per_s"] = tokens / max(metrics["time/sample"], 1e-9)
+            metrics |= evaluate(number + 1)
+            after = clock.totals()
+            metrics |= {f"time/{name}": seconds - before.get(name, 0.0) for name, seconds in after.items()}
+            metrics["time/tokens_per_s"] = metrics["completion/length"] * batch / max(metrics["time/sample"], 1e-9)
             metrics["memory/peak_mb"] = peak_memory_mb()
+            before = after
             tracker.append("samples", sample_records(done, number + 1, config.logging.samples))
-            after_update(number + 1, metrics)
             tracker.log(metrics)
+            checkpoint(number + 1)  # after its update is logged: a resumed run misses no line
             note = f"reward {metrics['reward/mean']:.3f}  kl {metrics['kl']:.4f}  {metrics['time/tokens_per_s']:.0f} tok/s"
             progress.update(bar, advance=1, note=note)
-
-
-def probe(
-    engine: Any, estimator: Estimator, done: Rollout, trainer: Trainer, number: int, tracker: Any, totals: Totals
-) -> dict[str, float]:
-    """Fig. 3: the ELBO's variance from many draws, on some of this update's trajectories, one line each in variance.jsonl."""
-    some = torch.arange(min(trainer.probe_rows, len(done.reward_B)))
-    trajectory = done.trajectory.rows(some)
-    variance_B, estimates_BR = probe_variance(
-        engine.policy, estimator, trajectory, done.draws.select(some), trainer.probe_draws, trainer.micro_batch
-    )
-    n_B = trajectory.trainable_BL.sum(dim=1)
-    rows = totals.lists(
-        {
-            "variance": variance_B.tolist(),
-            "variance_per_token": (variance_B / n_B.clamp(min=1) ** 2).tolist(),
-            "elbo": estimates_BR.mean(dim=1).tolist(),
-            "trainable": n_B.tolist(),
-            "fixed": trajectory.fixed_BL.sum(dim=1).tolist(),
-            "reward": done.reward_B[some].tolist(),
-        }
-    )
-    records = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
-    tracker.append("variance", [{"update": number + 1, "draws": trainer.probe_draws, **record} for record in records])
-    variance = torch.tensor(rows["variance"])
-    return {"probe/variance": float(variance.mean()), "probe/variance_median": float(variance.median())}
-
-
-def rollout_stats(done: Rollout, group_size: int, totals: Totals) -> dict[str, float]:
-    """Rewards, lengths, forwards and pruning of a rollout, over all ranks."""
-    trajectory = done.trajectory
-    rows = totals.lists(
-        {
-            "reward": done.reward_B.tolist(),
-            "length": trajectory.until_eos_BL.sum(dim=1).tolist(),
-            "ended": (~trajectory.until_eos_BL[:, -1]).tolist(),
-            "fixed": trajectory.fixed_BL.sum(dim=1).tolist(),
-            "trainable": trajectory.trainable_BL.sum(dim=1).tolist(),
-            "nfe_run": [trajectory.nfe_run],
-        }
-    )
-    tensors = {name: torch.tensor(values, dtype=torch.float32) for name, values in rows.items()}
-    spread = tensors["reward"].view(-1, group_size)
-    return {
-        "reward/mean": float(tensors["reward"].mean()),
-        "reward/std": float(tensors["reward"].std()),
-        "reward/equal_groups": float((spread.max(dim=1).values == spread.min(dim=1).values).float().mean()),
-        "reward/best_of_group": float(spread.max(dim=1).values.mean()),
-        "completion/length": float(tensors["length"].mean()),
-        "completion/ended": float(tensors["ended"].mean()),
-        "pruning/fixed": float(tensors["fixed"].mean()),
-        "pruning/rows_without_anchor": float((tensors["fixed"] == 0).float().mean()),
-        "pruning/trainable": float(tensors["trainable"].mean()),
-        "nfe": float(trajectory.nfe),
-        "nfe/run": float(tensors["nfe_run"].max()),
-    }
-
-
-def sample_records(done: Rollout, number: int, count: int) -> list[dict[str, Any]]:
-    """The first completions of this rank as records for samples.jsonl."""
-    return [
-        {
-            "update": number,
-            "row": i,
-            "completion": done.completions[i],
-            "fixed": done.trajectory.fixed_BL[i].nonzero().squeeze(1).tolist(),
-            "rewards": done.reward_parts[i],
-            "advantage": float(done.advantage_B[i]),
-        }
-        for i in range(min(count, len(done.completions)))
-    ]
-
-
-def peak_memory_mb() -> float:
-    """Peak memory of this process so far: on the GPU if there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -14,10 +14,11 @@ from stp.cli import run
 from stp.config import Pregeneration
 from stp.errors import require_choice
 from stp.evaluation import standard_sampler
-from stp.loop import Totals, generate
+from stp.loop import generate
 from stp.models.codec import Codec
 from stp.models.policy import Policy, load_policy
 from stp.samplers import Stp
+from stp.statistics import Totals
 from stp.tasks.base import Problem
 from stp.tracking import Logging, Tracker
 from stp.types import Draws

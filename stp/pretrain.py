@@ -142,10 +142,10 @@ def pretrain(options: Pretraining, tokenizer: PreTrainedTokenizerFast, report=pr
 def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, length: int) -> dict[str, Any]:
     """What the base does on 512 held-out problems: greedy, sampled, pass@8 and groups of 8 that RL can learn from."""
     from stp.evaluation import accuracy, evaluate, pass_at
-    from stp.loop import Totals
     from stp.models.codec import Codec
     from stp.models.policy import Policy
     from stp.samplers import Standard
+    from stp.statistics import Totals
 
     policy = Policy(model, tokenizer.mask_token_id, tokenizer.eos_token_id)
     codec, task = Codec(tokenizer, "", 200), Countdown()

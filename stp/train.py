@@ -15,11 +15,12 @@ from stp.config import Config, check_ranks, config_hash, decisive, differences, 
 from stp.engine import Engine, bootstrap
 from stp.errors import fail
 from stp.evaluation import accuracy, evaluate, standard_sampler
-from stp.loop import Totals, peak_memory_mb, train
+from stp.loop import train
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy
 from stp.pregenerate import static_dataset
 from stp.samplers import Stp
+from stp.statistics import Totals, peak_memory_mb
 from stp.tracking import Clock, Tracker, advance, read_jsonl, write_atomically
 
 
@@ -89,22 +90,26 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
                 tracker.say(f"update {update}: accuracy {_counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
             return scores
 
-        def after_update(update: int, metrics: dict[str, Any]) -> None:
+        def evaluate_now(update: int) -> dict[str, float]:
             nonlocal final
-            trainer = config.trainer
-            if update == trainer.updates or (trainer.eval_every and update % trainer.eval_every == 0):
-                final = measure(update)
-                metrics |= {f"eval/accuracy_{name}": s["accuracy"] for name, s in final.items()}
-                if final:
-                    metrics["eval/accuracy"] = next(iter(final.values()))["accuracy"]
-            if trainer.checkpoint_every and update % trainer.checkpoint_every == 0:
+            every = config.trainer.eval_every
+            if update != config.trainer.updates and not (every and update % every == 0):
+                return {}
+            final = measure(update)
+            named = {f"eval/accuracy_{name}": score["accuracy"] for name, score in final.items()}
+            return {"eval/accuracy": next(iter(named.values())), **named} if named else {}
+
+        def checkpoint_now(update: int) -> None:
+            every = config.trainer.checkpoint_every
+            if every and update % every == 0:
                 with clock.phase("checkpoint"):
                     kept = {"clock": clock.totals(), "wandb_id": tracker.wandb_id, "base": base, "config": plain(config)}
-                    checkpoints.save(engine, folder, update, kept, trainer.keep_checkpoints)
+                    checkpoints.save(engine, folder, update, kept, config.trainer.keep_checkpoints)
 
         base = state["base"] if done else measure(0)
         try:
-            train(engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank, done, after_update)
+            parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank)
+            train(*parts, done, evaluate_now, checkpoint_now)
             checkpoints.export(engine, tokenizer, folder)
             summary = summarise(config, choices, folder, base, final or base, clock.totals())
             tracker.summary(summary)

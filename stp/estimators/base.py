@@ -44,3 +44,12 @@ def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, masked_BKL: Tens
     logp_M = denoise(ids_RS, repeated.prompts.attend(L), index_M, repeated.response_BL.flatten()[masked_M])
     logp_X = logp_M.new_zeros(B * K * L).index_put((masked_M.to(logp_M.device),), logp_M)
     return logp_X.view(B, K, L)
+
+
+def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int) -> LogProbs:
+    """Log-likelihoods without gradients, `rows` completions at a time, on the CPU."""
+    parts = []
+    with torch.no_grad():
+        for part in torch.arange(len(trajectory.response_BL)).split(rows):
+            parts.append(estimator(denoise, trajectory.rows(part), noise.rows(part)))
+    return LogProbs(torch.cat([p.token_BL for p in parts]).cpu(), torch.cat([p.draw_BK for p in parts]).cpu())

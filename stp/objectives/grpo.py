@@ -82,6 +82,7 @@ class Grpo:
         loss = -(weight_BL * (gain_BL - self.beta * kl_BL)).sum()
         with torch.no_grad():
             stats = {
+                "loss": loss,
                 "tokens": live_BL.sum(),
                 "ratio/mean": ratio_BL[live_BL].sum(),
                 "ratio/clipped": (live_BL & (clipped_BL * advantage_B1 < ratio_BL * advantage_B1)).sum(),

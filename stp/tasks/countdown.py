@@ -26,7 +26,7 @@ class Countdown:
 
     data: Data = field(default_factory=Data)
     numbers: int = field(default=3, metadata={"help": "numbers per problem (generator), or rows to keep (hub)"})
-    max_number: int = field(default=15, metadata={"help": "largest number the generator draws"})
+    max_number: int = field(default=16, metadata={"help": "largest number the generator draws"})
     operators: str = field(default="+-", metadata={"help": "operators the generator uses, a part of +-*/"})
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class Countdown:
                 fail(
                     f"task.data.{'test' if split == 'test' else 'train'}_size",
                     size,
-                    f"only {len(problems)} distinct problems exist with numbers up to {self.max_number} and operators "
+                    f"only {len(problems)} distinct problems were found with numbers up to {self.max_number} and operators "
                     f"{self.operators!r}; ask for fewer, or raise task.max_number",
                 )
             if fits and value is not None:

@@ -1,0 +1,40 @@
+"""Tests of the command line's options: everything through Hydra's composition and `stp.config.build`."""
+
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from stp.cli import one_line
+from stp.config import CONF, Config, Evaluation, Pregeneration, build, register
+from stp.errors import UserError
+from stp.pretrain import Pretraining
+
+ROOTS = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
+
+
+def raw(entry: str, *overrides: str) -> Any:
+    """The composed config of `python -m stp.<entry> <overrides>`, unchecked."""
+    register()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose(entry, list(overrides))
+
+
+def composed(entry: str, *overrides: str) -> Any:
+    """The checked config of `python -m stp.<entry> <overrides>`."""
+    return build(raw(entry, *overrides))
+
+
+def told(entry: str, *overrides: str) -> str:
+    """What the entry point prints on stderr for a mistake in its overrides."""
+    try:
+        composed(entry, *overrides)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        causes: list[str] = []
+        cause: BaseException | None = error
+        while cause is not None:
+            causes.append(str(cause))
+            cause = cause.__cause__
+        return one_line("\n".join(causes))
+    raise AssertionError(f"{entry} accepts {overrides}")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from tests.integration.runs import SMALL, environment, metrics, run, weights
 
+
 def launch(folder: Path, ranks: int, *overrides: str) -> None:
     """`torchrun --nproc_per_node <ranks> -m stp.train …`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(ranks), "--master_port", "0"]
@@ -29,7 +30,7 @@ def test_two_ranks_equal_one(tmp_path, zero):
     assert a["loss"] == pytest.approx(b["loss"], abs=1e-6)
     assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
     one, two = weights(tmp_path / "one"), load_file(tmp_path / "two" / "weights" / "model.safetensors")
-    # Adam divides by the root of its second moment, so where a gradient is only rounding its sign decides: compare with the rate
+    # Adam divides by the root of its second moment: where a gradient is mere rounding its sign decides, so the rate bounds it
     assert max(float((one[k] - two[k]).abs().max()) for k in one) < 2e-5
     assert json.loads((tmp_path / "two" / "summary.json").read_text())["ranks"] == 2
 

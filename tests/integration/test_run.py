@@ -46,7 +46,9 @@ def test_the_same_seed_gives_the_same_run_whatever_ran_before(tmp_path):
     torch.rand(7)
     run(tmp_path / "b")
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
-    assert all(torch.equal(a, b) for a, b in zip(weights(tmp_path / "a").values(), weights(tmp_path / "b").values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(tmp_path / "a").values(), weights(tmp_path / "b").values(), strict=True)
+    )
 
 
 def test_another_seed_gives_another_run(tmp_path):
@@ -138,7 +140,15 @@ def test_evaluate_reads_a_run_an_adapter_and_the_base(tmp_path):
     run(tmp_path / "run", "model.lora.rank=4", "optimizer.lr=1e-2")
     for checkpoint in (tmp_path / "run", tmp_path / "run" / "adapter", "base"):
         out = tmp_path / f"eval-{Path(checkpoint).name}"
-        command = [sys.executable, "-m", "stp.evaluate", f"checkpoint={checkpoint}", "size=4", f"to={out}", f"hydra.run.dir={out}"]
+        command = [
+            sys.executable,
+            "-m",
+            "stp.evaluate",
+            f"checkpoint={checkpoint}",
+            "size=4",
+            f"to={out}",
+            f"hydra.run.dir={out}",
+        ]
         command += ["sampler.length=24", "sampler.steps=12", "sampler.block_length=8", "temperatures=[0,1]", "samples=2"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment())
         assert done.returncode == 0, done.stderr

@@ -1,0 +1,99 @@
+"""Every option file composes, builds and is the class that its name says."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from stp.config import CONF, SCHEMAS, build, check_ranks, config_hash, plain
+from stp.errors import UserError
+from tests.config import ROOTS, composed, raw
+
+FILES = {
+    folder.name: sorted(f.stem for f in folder.glob("*.yaml")) for folder in sorted(Path(CONF).iterdir()) if folder.is_dir()
+}
+
+
+def groups(entry):
+    """The groups that an entry point's defaults list names."""
+    names = [next(iter(item)) for item in OmegaConf.load(Path(CONF) / f"{entry}.yaml").defaults if not isinstance(item, str)]
+    return [name for name in names if not name.startswith("override ")]
+
+
+CASES = [
+    (entry, scale, group, option)
+    for entry in ROOTS
+    for scale in (FILES["scale"] if entry == "train" else [None])
+    for group in groups(entry)
+    for option in FILES[group]
+]
+
+
+def test_every_option_is_reachable():
+    assert {group for entry in ROOTS for group in groups(entry)} == set(FILES)
+    assert {"model", "task", "sampler", "estimator", "objective", "zero", "logging", "scale"} <= set(groups("train"))
+    assert set(SCHEMAS) <= set(FILES)
+
+
+@pytest.mark.parametrize("entry", ROOTS)
+def test_the_defaults_build(entry):
+    assert type(composed(entry)) is ROOTS[entry]
+
+
+@pytest.mark.parametrize(("entry", "scale", "group", "option"), CASES)
+def test_every_option_builds(entry, scale, group, option):
+    overrides = [f"{group}={option}"] + ([f"scale={scale}"] if scale and group != "scale" else [])
+    config = raw(entry, *overrides)
+    if entry == "train" and config.model.dtype == "bfloat16" and config.zero.stage == 0:  # impossible: change the other one
+        config = raw(entry, *overrides, "model.dtype=float32" if group == "zero" else "zero=stage2")
+    built = build(config)
+    assert type(built) is ROOTS[entry]
+    for name in (g for g in groups(entry) if g in SCHEMAS):
+        assert type(getattr(built, name)) in SCHEMAS[name].values()
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g in ("sampler", "estimator", "objective", "task") for o in FILES[g]])
+def test_an_option_is_a_file_is_a_class(group, option):
+    part = getattr(composed("train", f"{group}={option}"), group)
+    assert type(part).__module__ == f"stp.{group}s.{option}"
+    assert type(part).__name__.lower() == option.replace("_", "")
+
+
+def test_the_model_brings_its_lengths():
+    assert (composed("train").sampler.length, composed("train").sampler.steps) == (48, 40)
+    llada = composed("train", "model=llada_8b", "zero=stage2").sampler
+    assert (llada.length, llada.steps, llada.block_length, llada.temperature) == (256, 128, 32, 0.9)
+    assert (
+        composed("evaluate", "model=llada_8b").sampler
+        == composed("train", "model=llada_8b", "zero=stage2", "sampler=standard").sampler
+    )
+
+
+def test_the_command_line_wins():
+    config = composed("train", "scale=paper", "model=tiny", "sampler.gamma=0.1", "trainer.updates=3", "optimizer.lr=1e-4")
+    assert (config.model.name, config.sampler.gamma, config.trainer.updates, config.optimizer.lr) == ("tiny", 0.1, 3, 1e-4)
+
+
+def test_a_micro_batch_never_exceeds_the_batch():
+    config = composed("train", "trainer.prompts_per_update=2", "trainer.group_size=3", "trainer.micro_batch=32")
+    assert config.trainer.micro_batch == 6
+
+
+def test_prompts_divide_among_ranks():
+    config = composed("train", "trainer.prompts_per_update=12")
+    for ranks in (1, 2, 3, 12):
+        check_ranks(config, ranks)
+    with pytest.raises(UserError, match=r"^trainer\.prompts_per_update=12: 5 ranks .* choose a multiple of 5$"):
+        check_ranks(config, 5)
+
+
+def test_the_hash_names_what_decides_the_results():
+    base = config_hash(composed("train"))
+    assert config_hash(composed("train", "logging=files", "trainer.eval_every=3", "trainer.updates=9")) == base
+    for override in ("seed=1", "sampler.gamma=0.1", "trainer.group_size=4", "optimizer.lr=1e-4", "task.data.seed=1"):
+        assert config_hash(composed("train", override)) != base
+
+
+def test_a_config_survives_yaml():
+    record = plain(composed("train"))
+    assert OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(record)))) == record

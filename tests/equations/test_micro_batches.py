@@ -1,0 +1,152 @@
+"""Micro-batches and ranks add up to the global batch, in loss and in gradients."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from stp.diffusion import until_eos
+from stp.estimators import Elbo
+from stp.loop import Rollout, Trainer, update
+from stp.models.policy import Policy
+from stp.models.tiny import new_tiny, tiny_tokenizer
+from stp.objectives import Grpo
+from stp.statistics import Totals
+from stp.types import Draws, Prompts, Trajectory
+
+ROWS, LENGTH, GROUP = 6, 8, 3
+CLOCK = SimpleNamespace(phase=lambda name: nullcontext())
+TOKENIZER = tiny_tokenizer()
+
+
+class Engine:
+    """Accumulates gradients and never steps."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.mask_id, self.eos_id = policy, policy.mask_id, policy.eos_id
+
+    def __call__(self, *args):
+        return self.policy(*args)
+
+    def backward(self, loss, last):
+        loss.backward()
+
+    def step(self):
+        return 0.0, 0.0
+
+
+class RankOfTwo(Totals):
+    """Totals as one of two ranks would see them; `passes` is the larger rank's number of backward passes."""
+
+    def __init__(self, tokens: int, passes: int) -> None:
+        super().__init__(lambda value: [value], ranks=2)
+        self.tokens, self.passes = tokens, passes
+
+    def __call__(self, values):
+        return values | ({"tokens": float(self.tokens)} if set(values) == {"tokens"} else {})
+
+    def largest(self, value):
+        return self.passes
+
+
+def a_policy(seed: int) -> Policy:
+    policy = Policy(new_tiny(TOKENIZER, seed, width=16, layers=1), TOKENIZER.mask_token_id, TOKENIZER.eos_token_id)
+    return policy.eval()
+
+
+def a_rollout(reward_B: torch.Tensor, objective: Grpo) -> Rollout:
+    generator = torch.Generator().manual_seed(0)
+    response_BL = torch.randint(3, len(TOKENIZER), (ROWS, LENGTH), generator=generator)
+    response_BL[1, 4] = response_BL[2, 1] = TOKENIZER.eos_token_id
+    fixed_BL = torch.rand(ROWS, LENGTH, generator=generator) < 0.2
+    ids_BP = torch.randint(3, len(TOKENIZER), (ROWS, 4), generator=generator)
+    real_BP = torch.ones_like(ids_BP, dtype=torch.bool)
+    real_BP[3:, 0] = False
+    until_BL = until_eos(response_BL, TOKENIZER.eos_token_id)
+    trajectory = Trajectory(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL, nfe=1, nfe_run=1)
+    draws = Draws(seed=0, batch=ROWS)
+    return Rollout(trajectory, [""] * ROWS, [{}] * ROWS, reward_B, objective.advantages(reward_B, GROUP), draws)
+
+
+def gradients(rollout, objective, micro_batch, totals) -> tuple[dict[str, float], torch.Tensor]:
+    """Metrics and the flat gradient of one update. The reference is another policy, so that the KL has a gradient too."""
+    policy = a_policy(0)
+    trainer = Trainer(updates=1, inner_updates=1, group_size=GROUP, micro_batch=micro_batch)
+    reference = a_policy(1) if objective.needs_reference else None
+    stats = update(Engine(policy), rollout, Elbo(samples=2), objective, trainer, reference, totals, CLOCK)
+    return stats, torch.cat([p.grad.flatten() for p in policy.parameters()])
+
+
+REWARDS = torch.tensor([1.0, 0.0, 0.3, 0.1, 0.1, 0.1])  # the second group teaches nothing but its KL
+
+
+@pytest.mark.parametrize("normalize", ["sequence", "token"])
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_every_micro_batch_size_gives_the_same_loss_and_gradient(normalize, beta):
+    objective = Grpo(beta=beta, normalize=normalize)
+    alone = Totals(lambda value: [value], ranks=1)
+    rollout = a_rollout(REWARDS, objective)
+    whole, expected = gradients(rollout, objective, ROWS, alone)
+    assert expected.norm() > 1e-3
+    for micro_batch in (1, 2, 4, 5):
+        stats, found = gradients(rollout, objective, micro_batch, alone)
+        assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        for name in ("loss", "kl", "ratio/mean"):
+            assert_close(stats[name], whole[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["sequence", "token"])
+def test_two_ranks_average_to_the_gradient_of_one(normalize):
+    """Each rank holds whole groups, and backpropagates its share times the number of ranks; idle passes add nothing."""
+    objective = Grpo(beta=0.5, normalize=normalize)
+    rollout = a_rollout(REWARDS, objective)
+    _, expected = gradients(rollout, objective, ROWS, Totals(lambda value: [value], ranks=1))
+    tokens = int(rollout.trajectory.trainable_BL.sum())
+    shares = []
+    for rows in (torch.arange(3), torch.arange(3, 6)):
+        share = Rollout(
+            rollout.trajectory.rows(rows),
+            [""] * 3,
+            [{}] * 3,
+            rollout.reward_B[rows],
+            rollout.advantage_B[rows],
+            rollout.draws.select(rows),
+        )
+        shares.append(gradients(share, objective, 2, RankOfTwo(tokens, passes=3))[1])
+    assert_close((shares[0] + shares[1]) / 2, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_at_theta_old_the_gradient_is_that_of_the_weighted_elbo():
+    """With ratio 1 and no KL, Eq. 1's gradient is that of sum_b A_b / B * mean_k B^k, written out."""
+    objective = Grpo(beta=0.0)
+    rollout = a_rollout(REWARDS, objective)
+    _, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1))
+    policy, estimator = a_policy(0), Elbo(samples=2)
+    trainable_BL = rollout.trajectory.trainable_BL
+    noise = estimator.draw(trainable_BL, rollout.draws, step=0)
+    token_BL = estimator(policy, rollout.trajectory, noise).token_BL
+    mean_B = token_BL.sum(dim=1) / trainable_BL.sum(dim=1)
+    (-(rollout.advantage_B * mean_B).sum() / ROWS).backward()
+    assert_close(found, torch.cat([p.grad.flatten() for p in policy.parameters()]), rtol=1e-4, atol=1e-6)
+
+
+def test_groups_of_equal_rewards_still_feel_the_kl():
+    """Skipping rows without an advantage saves time only where there is no penalty: here is Eq. 1 over all rows at once."""
+    objective = Grpo(beta=0.5)
+    rollout = a_rollout(REWARDS, objective)
+    stats, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1))
+    policy, estimator = a_policy(0), Elbo(samples=2)
+    trajectory, trainable_BL = rollout.trajectory, rollout.trajectory.trainable_BL
+    noise = estimator.draw(trainable_BL, rollout.draws, step=0)
+    new_BL = estimator(policy, trajectory, noise).token_BL
+    away_BL = (estimator(a_policy(1), trajectory, noise).token_BL.detach() - new_BL).clamp(-2, 2)
+    k3_BL = (away_BL.exp() - away_BL - 1) * trainable_BL
+    share_BL = trainable_BL / trainable_BL.sum(dim=1, keepdim=True) / ROWS
+    gain_BL = (new_BL - new_BL.detach()).exp() * rollout.advantage_B[:, None]
+    loss = -(share_BL * (gain_BL - 0.5 * k3_BL)).sum()
+    loss.backward()
+    assert_close(found, torch.cat([p.grad.flatten() for p in policy.parameters()]), rtol=1e-4, atol=1e-6)
+    assert_close(stats["loss"], float(loss.detach()), rtol=1e-4, atol=1e-6)
+    assert_close(stats["kl"], float(k3_BL.detach().sum() / trainable_BL.sum()), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,120 @@
+"""Between text and tokens: prompts, completions, and what of an anchor may be fixed."""
+
+import pytest
+import torch
+
+from stp.diffusion import until_eos
+from stp.models.codec import Codec, answer_spans
+from stp.tasks import Countdown, format_response
+from stp.tasks.base import Problem
+from stp.types import Prompts, Trajectory
+from tests.models import TOKENIZER
+
+EOS = TOKENIZER.eos_token_id
+CODEC = Codec(TOKENIZER, "", 200)
+
+
+def response(text, length=40):
+    ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
+    return torch.tensor([ids + [EOS] * (length - len(ids))])
+
+
+def eligible(text, length=40):
+    """The eligible tokens of a response, as texts."""
+    response_BL = response(text, length)
+    return [TOKENIZER.decode([i]) for i in response_BL[0][CODEC.eligible(response_BL)[0]]]
+
+
+def problem(question):
+    return Problem(question, question, None)
+
+
+def test_prompts_are_padded_on_the_left():
+    prompts = CODEC.prompts([problem("Numbers: [3, 7]"), problem("7")])
+    assert prompts.real_BP.tolist() == [[True] * 5, [False] * 4 + [True]]
+    texts = TOKENIZER.batch_decode([row[real].tolist() for row, real in zip(prompts.ids_BP, prompts.real_BP, strict=True)])
+    assert texts == ["Numbers: [3, 7]", "7"]
+    assert CODEC.prompts([problem("7"), problem("8")]).real_BP is None
+
+
+def test_long_prompts_are_cut_on_the_left():
+    whole = CODEC.encode_prompt("1+2+3")
+    assert Codec(TOKENIZER, "", 2).encode_prompt("1+2+3") == whole[-2:]
+
+
+def test_the_instruction_stands_before_the_question():
+    asked = Codec(TOKENIZER, "Do this.", 200).encode_prompt("7")
+    assert TOKENIZER.batch_decode([asked])[0].startswith("Do this.\n\n7")
+
+
+def test_completions_end_at_eos():
+    response_BL = torch.cat([response("1+2", 6), response("1+2+3+", 6), response("", 6)])
+    response_BL[0, 4:] = TOKENIZER("9")["input_ids"][0]  # after the first EOS: never read
+    none_BL = torch.zeros_like(response_BL, dtype=torch.bool)
+    trajectory = Trajectory(Prompts(response_BL), response_BL, none_BL, until_eos(response_BL, EOS), nfe=1, nfe_run=1)
+    assert CODEC.completions(trajectory) == ["1+2", "1+2+3+", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "open_parts"),
+    [
+        ("no answer", ["no answer"]),
+        ("a<answer>1</answer>b", ["a", "b"]),
+        ("<answer>1</answer>", []),
+        ("a<answer>1", ["a"]),  # never closed: to the end
+        ("a<answer>1</answer>b<answer>2</answer>c", ["a", "b", "c"]),
+        ("a<answer><answer>1</answer>b", ["a", "b"]),
+        ("a</answer>b", ["a</answer>b"]),
+        (r"a\boxed{1}b", ["a", "b"]),
+        (r"a\boxed {1+{2}}b", ["a", "b"]),
+        (r"a\boxed{1", ["a"]),
+        (r"a\boxed b", [r"a\boxed b"]),
+        (r"a<answer>\boxed{1</answer>b", ["a", "b"]),
+        (r"a\boxed{<answer>}b</answer>c", ["a", "b</answer>c"]),
+    ],
+)
+def test_answer_spans(text, open_parts):
+    parts, position = [], 0
+    for begin, end in [*answer_spans(text), (len(text), len(text))]:
+        parts += [text[position:begin]] if begin > position else []
+        position = end
+    assert parts == open_parts
+
+
+def test_spans_are_linear_in_the_text():
+    assert len(answer_spans("<answer>" * 100_000)) == 1
+    assert len(answer_spans("<answer></answer>" * 20_000)) == 20_000
+    assert len(answer_spans("\\boxed{" * 50_000)) == 1
+
+
+def test_eligible_tokens_lie_before_eos_and_outside_the_answer():
+    assert eligible("13+7=20\n<answer>13+7</answer>") == ["13", "+", "7", "=", "20", "\n"]
+    assert eligible("<answer>13+7</answer>") == []
+    assert eligible("1<answer>2</answer>3") == ["1", "3"]
+    assert eligible("1<answer>2+3") == ["1"]
+    assert eligible("1+2") == ["1", "+", "2"]
+    assert eligible(r"1\boxed{23}4") == ["1", "4"]
+    after = response("1+2<answer>", 8)
+    after[0, 6:] = after[0, 0]
+    assert CODEC.eligible(after)[0].tolist() == [True] * 3 + [False] * 5
+
+
+def test_rows_do_not_touch_each_other():
+    rows = torch.cat([response("1<answer>2"), response("1+2"), response("<answer>2</answer>7")])
+    assert torch.equal(CODEC.eligible(rows), torch.cat([CODEC.eligible(row[None]) for row in rows]))
+
+
+@pytest.mark.parametrize("instruction", ["", "Do this."])
+def test_solutions_are_what_a_response_would_hold(instruction):
+    codec = Codec(TOKENIZER, instruction, 200)
+    solved = next(p for p in Countdown().problems("train") if p.solution)
+    ids = codec.solution_ids(solved, 200)
+    assert TOKENIZER.batch_decode([ids])[0] == format_response(*solved.solution, tagged_reasoning=bool(instruction))
+    assert codec.solution_ids(solved, len(ids)) == ids
+    assert codec.solution_ids(solved, len(ids) - 1) is None
+    assert codec.solution_ids(problem("7"), 200) is None
+
+
+def test_the_fingerprint_tells_ways_of_asking_apart():
+    prints = {Codec(TOKENIZER, *options).fingerprint() for options in (("", 200), ("Do this.", 200), ("", 100))}
+    assert len(prints) == 3 and CODEC.fingerprint() in prints

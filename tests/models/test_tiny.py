@@ -1,0 +1,103 @@
+"""The tiny model: its tokenizer loses no text, its weights come from a seed."""
+
+import random
+
+import pytest
+import torch
+
+from stp.models.llada import load_llada
+from stp.models.policy import load_tokenizer
+from stp.models.tiny import BASE, EOS, MASK, new_tiny, tiny_tokenizer
+from stp.tasks import Countdown, format_response
+from stp.tasks.base import Data
+from tests.models import TOKENIZER, small_model
+
+PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
+
+
+def ids(text):
+    return TOKENIZER(text, add_special_tokens=False)["input_ids"]
+
+
+def decoded(text):
+    return TOKENIZER.batch_decode([ids(text)])[0]
+
+
+def test_text_survives_the_round_trip():
+    rng = random.Random(0)
+    texts = [
+        PRINTABLE,
+        "",
+        " ",
+        "  two  spaces \n\n x",
+        "a, b",
+        "it 's",
+        "Numbers: [3, 7]\nTarget: 10",
+        "<answer>(7*3)-9</answer>",
+    ]
+    texts += ["".join(rng.choices(PRINTABLE, k=rng.randint(1, 40))) for _ in range(300)]
+    texts += ["".join(rng.choices("0123456789+ ", k=rng.randint(1, 20))) for _ in range(100)]
+    for text in texts:
+        assert decoded(text) == text
+        assert TOKENIZER.unk_token_id not in ids(text)
+
+
+def test_a_whole_number_up_to_100_is_one_token():
+    singles = [ids(str(n)) for n in range(101)]
+    assert all(len(single) == 1 for single in singles)
+    assert len({single[0] for single in singles}) == 101
+    assert [len(ids(f"{n}+{n}")) for n in (7, 42, 100)] == [3, 3, 3]
+    assert [TOKENIZER.decode([i]) for i in ids("1005")] == ["100", "5"]
+    assert [TOKENIZER.decode([i]) for i in ids("007")] == ["0", "0", "7"]
+
+
+def test_phrases_are_one_token():
+    for phrase in ("Numbers: [", "]\nTarget: ", "<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n", ", "):
+        assert len(ids(phrase)) == 1
+
+
+def test_every_prompt_has_the_same_number_of_tokens():
+    problems = Countdown(data=Data(train_size=100)).problems("train")
+    assert len({len(ids(p.question)) for p in problems}) == 1
+
+
+def test_special_tokens():
+    assert TOKENIZER.eos_token == TOKENIZER.pad_token == EOS
+    assert TOKENIZER.mask_token == MASK
+    assert len({TOKENIZER.eos_token_id, TOKENIZER.mask_token_id, TOKENIZER.unk_token_id}) == 3
+    assert ids("é") == [TOKENIZER.unk_token_id]
+    assert ids(f"1{EOS}") == [*ids("1"), TOKENIZER.eos_token_id]
+
+
+def test_the_tokenizer_saves_and_loads(tmp_path):
+    TOKENIZER.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.get_vocab() == TOKENIZER.get_vocab()
+    assert (again.mask_token_id, again.eos_token_id) == (TOKENIZER.mask_token_id, TOKENIZER.eos_token_id)
+    assert again(PRINTABLE)["input_ids"] == ids(PRINTABLE)
+    assert again.batch_decode([ids("1, 2 <answer>")]) == ["1, 2 <answer>"]
+
+
+def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():
+    before = torch.get_rng_state()
+    a, b, c = (new_tiny(TOKENIZER, seed, width=32, layers=1) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    assert not torch.equal(a.lm_head.weight, c.lm_head.weight)
+    assert small_model().config.is_causal is False
+
+
+def test_the_shipped_base_belongs_to_the_tokenizer():
+    shipped = load_tokenizer(BASE)
+    assert shipped.get_vocab() == tiny_tokenizer().get_vocab()
+    model = load_llada(BASE)
+    assert model.config.vocab_size == len(TOKENIZER)
+    assert model.config.mask_token_id == TOKENIZER.mask_token_id
+    size = sum(file.stat().st_size for file in BASE.iterdir())
+    assert size < 8 * 2**20
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_response_survives_the_round_trip(tagged):
+    text = format_response("13+7=20-4=16", "13+7-4", tagged)
+    assert decoded(text) == text

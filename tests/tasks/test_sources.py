@@ -1,0 +1,307 @@
+"""Files and the hub as sources: what is read, how it is split, and what is said when it cannot be."""
+
+import json
+import os
+import socket
+import tempfile
+import time
+
+import pytest
+
+from stp.errors import UserError
+from stp.tasks import Countdown
+from stp.tasks.base import Data
+from stp.tasks.sources import load_rows
+from tests.tasks import shared
+
+ROWS = [{"input": f"{i},{i + 1},{i + 2}", "output": 3 * i + 3} for i in range(1, 21)]
+
+
+def write(path, rows=ROWS):
+    """The rows in the format that the name says."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1))
+    elif path.suffix == ".csv":
+        path.write_text("input,output\n" + "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows))
+    else:
+        from datasets import Dataset
+
+        Dataset.from_list(rows).to_parquet(str(path))
+    return str(path)
+
+
+def ids(path, split, **options):
+    """The problems' (numbers, target), in order."""
+    return [p.id for p in Countdown(data=Data(path=str(path), **options)).problems(split)]
+
+
+def refusal(path, split="all", held_out=500):
+    """The one line that a mistake is told in."""
+    with pytest.raises(UserError) as error:
+        load_rows(Data(path=str(path)), "", split, held_out)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("reading a file went to the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "a[b] *?{c}.csv", "ROWS.CSV"])
+def test_every_format_gives_the_same_rows_without_network_or_leftovers(name, tmp_path, monkeypatch, no_network):
+    import datasets
+
+    leftovers, cache = tmp_path / "tmp", tmp_path / "cache"
+    path = write(tmp_path / name) if name != "ROWS.CSV" else write(tmp_path / "rows.csv")
+    if name == "ROWS.CSV":
+        path = os.rename(path, tmp_path / name) or str(tmp_path / name)
+    leftovers.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(leftovers))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    assert load_rows(Data(path=path), "", "all", 500) == [(f"{name} row {i}", row) for i, row in enumerate(ROWS, 1)]
+    assert not cache.exists() and not list(leftovers.iterdir())
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_an_edited_file_is_read_again(name, tmp_path):
+    path = tmp_path / name
+    write(path)
+    before = path.stat()
+    assert ids(path, "all")[0] == "1,2,3=6"
+    write(path, [{"input": "1,2,4", "output": 7}, *ROWS[1:]])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size or name.endswith("parquet")
+    assert ids(path, "all")[0] == "1,2,4=7"
+
+
+def test_json_lines_are_numbered_as_in_the_file_and_types_are_not_guessed(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\ufeff{"a": "2020-01-01"}\n\n{"a": 1, "b": [2]}\r\n{"a": "x\u2028y"}', encoding="utf-8")
+    assert load_rows(Data(path=str(path)), "", "all", 1) == [
+        ("rows.jsonl row 1", {"a": "2020-01-01"}),
+        ("rows.jsonl row 3", {"a": 1, "b": [2]}),
+        ("rows.jsonl row 4", {"a": "x\u2028y"}),
+    ]
+
+
+@pytest.mark.parametrize(("rows", "held_out", "test"), [(20, 500, 4), (20, 3, 3), (4, 500, 1), (2, 500, 1), (20, 1, 1)])
+def test_a_single_file_is_split_into_disjoint_parts(rows, held_out, test, tmp_path):
+    data = Data(path=write(tmp_path / "rows.jsonl", ROWS[:rows]))
+    whole, train, held = (load_rows(data, "", split, held_out) for split in ("all", "train", "test"))
+    assert len(held) == test
+    assert sorted(train + held, key=whole.index) == whole  # each row once, under its own number
+    assert (train, held) == tuple(load_rows(data, "", split, held_out) for split in ("train", "test"))
+
+
+def test_the_split_depends_on_the_seed_and_on_no_size(tmp_path):
+    path = write(tmp_path / "rows.jsonl")
+    for split in ("train", "test"):
+        whole = ids(path, split, train_size=None, test_size=None)
+        assert ids(path, split, train_size=2, test_size=2) == whole[:2]
+        assert ids(path, split, train_size=512, test_size=512) == whole
+    assert ids(path, "train") != sorted(ids(path, "train"), key=ids(path, "all").index)  # shuffled
+    assert len({tuple(sorted(ids(path, "test", seed=seed))) for seed in range(5)}) > 1
+    assert len(ids(path, "all", train_size=2, test_size=2)) == 20
+
+
+def test_a_problem_in_several_rows_is_never_in_both_parts(tmp_path):
+    twins = [{"input": ",".join(reversed(row["input"].split(","))), "output": str(row["output"])} for row in ROWS]
+    path = write(tmp_path / "rows.jsonl", ROWS + twins)
+    train, test = ids(path, "train"), ids(path, "test")
+    assert len(test) == 8 and train and not set(train) & set(test)
+    path = write(tmp_path / "same.jsonl", [ROWS[0]] * 5)
+    with pytest.raises(UserError, match=r"same\.jsonl: every training problem is also a test problem"):
+        ids(path, "train")
+
+
+def test_a_folder_holds_its_own_split(tmp_path):
+    write(tmp_path / "train.csv", ROWS[:5])
+    write(tmp_path / "test.jsonl", ROWS[5:8])
+    assert ids(tmp_path, "train") == ["1,2,3=6", "2,3,4=9", "3,4,5=12", "4,5,6=15", "5,6,7=18"]
+    assert ids(tmp_path, "test") == ["6,7,8=21", "7,8,9=24", "8,9,10=27"]
+    assert ids(tmp_path, "all") == ids(tmp_path, "train") + ids(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "message"),
+    [
+        ((), "train", "a folder needs one train file, it has 0; name it train.jsonl (or .json, .csv, .parquet)"),
+        (("train.csv",), "test", "a folder needs one test file, it has 0; name it test.jsonl"),
+        (("train.csv", "train.jsonl"), "train", "a folder needs one train file, it has 2; name it train.jsonl"),
+        (("train.txt",), "train", "a folder needs one train file, it has 0"),
+    ],
+)
+def test_a_folder_without_its_files(names, split, message, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("input,output\n")
+    assert refusal(tmp_path, split).startswith(f"task.data.path={tmp_path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.jsonl", None, "no such file or folder; check the name"),
+        ("rows.txt", "1", "unknown format; give a .jsonl, .json, .csv or .parquet file"),
+        ("rows", "1", "unknown format; give a .jsonl"),
+        ("rows.jsonl", "", "the file is empty; it needs at least one row"),
+        ("rows.jsonl", "\n \n", "the file is empty"),
+        ("rows.json", "[]", "the file is empty"),
+        ("rows.csv", "", "the file is empty"),
+        ("rows.csv", "input,output\n", "the file is empty"),
+        ("rows.parquet", "", "the file is empty"),
+        ("rows.jsonl", '{"a": 1}\n\n{"a":\n{"a": 2}\n', "row 3 is not JSON (Expecting value: "),
+        ("rows.jsonl", '{"a": 1}\n{"a": 2} {"a": 3}\n', "row 2 is not JSON (Extra data: "),
+        ("rows.jsonl", '{"a": 1}\n3\n', "row 2 is not a JSON object; write one JSON object per line, or one array of objects"),
+        ("rows.jsonl", '{"a": ' + "9" * 5000 + "}\n", "row 1 is not JSON (Exceeds the limit"),
+        ("rows.jsonl", '{"a": 1}\n' + '{"a":' * 100_000, "row 2 is not JSON ("),
+        ("rows.json", '[{"a": 1}, {"a": }]', "not readable as JSON (Expecting value: line 1 column 18"),
+        ("rows.json", '[{"a": 1}, 2]', "row 2 is not a JSON object"),
+        ("rows.jsonl", b'{"a": "\xff"}', "not readable as JSON ('utf-8' codec can't decode"),
+        ("rows.csv", "input,output\n1,2,3,6\n", "not readable as .csv (Length of header"),  # quotes forgotten
+        ("rows.csv", b"input,output\n\xff\xfe,6\n", "not readable as .csv ("),
+        ("rows.parquet", "not parquet", "not readable as .parquet ("),
+    ],
+)
+def test_a_file_that_cannot_be_read(name, content, message, tmp_path, capfd):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert refusal(path).startswith(f"task.data.path={path}: {message}")
+    assert capfd.readouterr().err == ""  # the libraries keep quiet
+
+
+def test_one_row_cannot_be_split(tmp_path):
+    path = write(tmp_path / "rows.jsonl", ROWS[:1])
+    assert "its rows (1) are too few to hold 1 out; give more, or a folder" in refusal(path, "train")
+    assert "too few" in refusal(path, "test")
+    assert ids(path, "all") == ["1,2,3=6"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "?", "answer": "!"},
+        {"input": "1,2,3"},
+        {"input": "1,2,3", "output": "x"},
+        {"input": "1,2,3", "output": None},
+        {"input": "1;2;3", "output": 6},
+        {"input": "1,2.5,3", "output": 6},
+        {"input": "7", "output": 7},
+        {"input": "", "output": 7},
+        {"input": "1,-2,3", "output": 2},
+        {"input": "1,2,3", "output": 6.5},
+        {"input": "1,2,3", "output": float("inf")},
+        {"input": "1,2,3", "output": float("nan")},
+        {"nums": None, "target": 3},
+        {"nums": [1, 2]},
+        {"nums": [1, 2.5], "target": 3},
+        {"nums": 3, "target": 3},
+        {"nums": [1, 10**12], "target": 3},
+        {"nums": "x" * 100_000, "target": 3},
+    ],
+    ids=lambda row: str(row)[:40],
+)
+def test_a_row_with_other_columns_is_named(row, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(
+        UserError, match=r"^rows\.jsonl row 2=\{.*: expected integer columns nums .* or input .* and output$"
+    ) as e:
+        ids(path, "all")
+    assert len(str(e.value)) < 400
+
+
+def test_both_kinds_of_columns(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"nums": [3, 1, 2], "target": 6}, {"input": "3, 1,2", "output": "6"}])
+    a, b = Countdown(data=Data(path=path)).problems("all")
+    assert a == b and a.gold == {"numbers": [3, 1, 2], "target": 6} and a.solution is not None
+
+
+class TestTheHub:
+    """The hub itself is never asked."""
+
+    ROWS = [{"nums": [i, i + 1, i + 2][: 3 + i % 2], "target": 3 * i + 3} for i in range(1, 1001)]
+    ROWS += [{"nums": [i, i, i, i], "target": i} for i in range(1, 200)]
+
+    @pytest.fixture
+    def hub(self, monkeypatch):
+        import datasets
+        import huggingface_hub
+
+        asked = []
+        monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: asked.append((name, timeout)))
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, split: datasets.Dataset.from_list(self.ROWS))
+        return asked
+
+    def test_the_published_split(self, hub):
+        """Rows with three numbers, shuffled with seed 42, the last 500 left out."""
+        from datasets import Dataset
+
+        def problems(split):
+            return Countdown(data=Data(source="hub", train_size=None, test_size=None)).problems(split)
+
+        published = Dataset.from_list(self.ROWS).filter(lambda row: len(row["nums"]) == 3).shuffle(seed=42)["target"][:]
+        assert [p.gold["target"] for p in problems("train")] == published[:-500]
+        assert [p.gold["target"] for p in problems("test")] == published[-500:]
+        assert hub[0][0] == "Jiayi-Pan/Countdown-Tasks-3to4"
+
+    def test_seed_and_sizes_do_not_move_the_split(self, hub):
+        few = Countdown(data=Data(source="hub", seed=7, train_size=5, test_size=5))
+        more = Countdown(data=Data(source="hub", train_size=50, test_size=50))
+        for split in ("train", "test"):
+            assert few.problems(split) == more.problems(split)[:5] and len(few.problems(split)) == 5
+
+    def test_another_hub_id(self, hub):
+        Countdown(data=Data(source="hub", hub="someone/else")).problems("test")
+        assert {name for name, _ in hub} == {"someone/else"}
+
+    def test_no_row_fits(self, hub):
+        with pytest.raises(UserError, match=r"^task\.data\.hub=\S+: none of its 1199 rows fits the task's options$"):
+            Countdown(data=Data(source="hub"), numbers=5).problems("train")
+
+    def test_unreachable_fails_fast_with_a_way_out(self, hub, monkeypatch):
+        import datasets
+        import huggingface_hub
+
+        def unreachable(self, name, timeout):
+            assert timeout <= 10
+            raise ConnectionError("Name or service not known\nand more")
+
+        def retries(*args, **kwargs):
+            raise AssertionError("load_dataset would retry for minutes")
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+        monkeypatch.setattr(datasets, "load_dataset", retries)
+        with pytest.raises(UserError) as error:
+            Countdown(data=Data(source="hub")).problems("train")
+        assert str(error.value) == (
+            "task.data.hub=Jiayi-Pan/Countdown-Tasks-3to4: the hub cannot give it (Name or service not known); "
+            "offline, use task.data.path=<file> or task.data.source=generate"
+        )
+
+    def test_offline_mode_asks_nobody(self, hub, monkeypatch):
+        import huggingface_hub
+
+        monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: True)
+        assert len(Countdown(data=Data(source="hub")).problems("train")) > 0
+        assert hub == []
+
+
+def test_the_published_test_file():
+    path = shared("data/countdown/countdown_cd3_test.jsonl")
+    started = time.perf_counter()
+    problems = Countdown(data=Data(path=str(path))).problems("all")
+    assert len(problems) == 256 and problems[0].gold == {"numbers": [30, 100, 93], "target": 23}
+    assert all(p.solution is not None and len(p.gold["numbers"]) == 3 for p in problems)
+    train, test = ids(path, "train"), ids(path, "test")
+    assert len(train) == 205 and len(test) == 51
+    assert set(train) | set(test) == {p.id for p in problems} and not set(train) & set(test)
+    assert time.perf_counter() - started < 30
