@@ -93,8 +93,9 @@ class StaticDataset:
         if choose == "random":
             pick_B = (draws.uniform("anchor", 0) * k).long()
         elif choose == "best":
-            size_NK = self.eligible_NKL.sum(dim=2) / (self.eligible_NKL.shape[2] + 1)
-            pick_B = (self.reward_NK * 1e6 - size_NK).argmax(dim=1)[row_B]
+            beaten_NK = self.reward_NK < self.reward_NK.max(dim=1, keepdim=True).values
+            size_NK = self.eligible_NKL.sum(dim=2).masked_fill(beaten_NK, self.eligible_NKL.shape[2] + 1)
+            pick_B = size_NK.argmin(dim=1)[row_B]
         else:
             pick_B = torch.zeros_like(row_B)
         return Anchors(

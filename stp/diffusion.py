@@ -62,6 +62,7 @@ def draw_tokens(logits_MV: Tensor, temperature: float, uniform_M: Tensor | None,
 
     temperature 0 takes the argmax. Above 0 it is an exact draw from softmax(logits / temperature): one uniform per position
     inverted through the cumulative distribution, in float32. The mask itself is never drawn.
+    float32 logits are overwritten.
     """
     logits_MV = logits_MV.float()
     logits_MV[:, mask_id] = -torch.inf

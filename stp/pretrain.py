@@ -29,12 +29,12 @@ class Pretraining:
     """A corpus of three styles, so that the base knows more than it shows, as real base models do."""
 
     seed: int = field(default=0, metadata={"help": "seed of the weights, the corpus and the masks"})
-    updates: int = field(default=1500, metadata={"help": "optimizer updates"})
-    batch: int = field(default=128, metadata={"help": "sequences per update"})
-    lr: float = field(default=3e-3, metadata={"help": "peak learning rate (AdamW, cosine)"})
+    updates: int = field(default=6000, metadata={"help": "optimizer updates"})
+    batch: int = field(default=32, metadata={"help": "sequences per update"})
+    lr: float = field(default=2e-3, metadata={"help": "peak learning rate (AdamW, cosine)"})
     length: int = field(default=48, metadata={"help": "response length in tokens, padded with EOS"})
     problems: int = field(default=2000, metadata={"help": "training-split problems the corpus is about"})
-    careful_until: float = field(default=0.65, metadata={"help": "fraction of training with careful responses alone"})
+    careful_until: float = field(default=0.8, metadata={"help": "fraction of training with careful responses alone"})
     careful: float = field(default=0.34, metadata={"help": "afterwards: share that tries until one try hits the target"})
     guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest tries carelessly"})
     width: int = field(default=96, metadata={"help": "hidden size"})
@@ -152,7 +152,7 @@ def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, l
     held_out, one = task.problems("test"), Totals(lambda value: [value], 1)
 
     def measure(temperature: float, problems: list[Problem], samples: int) -> list[dict[str, Any]]:
-        sampler = Standard(length, 40, 16, temperature)
+        sampler = Standard(length, 40, 24, temperature)
         return evaluate(policy, task, codec, problems, sampler, 0, 512, one, 0, samples)
 
     sampled = measure(1.0, held_out[:128], 8)

@@ -54,7 +54,7 @@ class Elbo:
         trainable_BKL = trainable_BL[:, None, :].expand(B, K, L)
         if self.masks == "exact":
             n_B1 = trainable_BL.sum(dim=1, keepdim=True)
-            low_B1 = torch.minimum((self.t_min * n_B1).ceil().long().clamp(min=1), n_B1)
+            low_B1 = torch.minimum((self.t_min * n_B1.double() - 1e-9).ceil().long().clamp(min=1), n_B1)
             m_BK = torch.minimum(low_B1 + (time_BK * (n_B1 - low_B1 + 1)).long(), n_B1)
             masked_BKL = top_per_row(key_BKL.flatten(0, 1), trainable_BKL.flatten(0, 1), m_BK.flatten()).view(B, K, L)
             weight_BK = n_B1 / m_BK.clamp(min=1)

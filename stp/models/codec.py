@@ -1,5 +1,6 @@
 """Between text and tokens: prompts in, completions out, and where the answer spans lie."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -7,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from stp.tasks.base import Problem, format_response
+from stp.tasks.base import ANSWER_CLOSE, ANSWER_OPEN, Problem, format_response
 from stp.types import Prompts, Trajectory
 
-_ANSWER_STARTS = re.compile(r"<answer>|\\boxed\s*\{")
+_ANSWER_MARKS = re.compile(r"</?answer>|\\boxed\s*\{")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Codec:
         eligible_BL = torch.zeros_like(response_BL, dtype=torch.bool)
         for b, row in enumerate(response_BL.tolist()):
             ids = row[: row.index(eos)] if eos in row else row
-            prefixes = self.tokenizer.batch_decode([ids[:i] for i in range(1, len(ids) + 1)])
+            prefixes = self.tokenizer.batch_decode([ids[:i] for i in range(1, len(ids) + 1)]) if ids else []
             ends = [len(text) for text in prefixes]
             spans = answer_spans(prefixes[-1]) if prefixes else []
             begin = 0
@@ -71,8 +72,6 @@ class Codec:
 
     def fingerprint(self) -> str:
         """Short hash of the vocabulary and the way of asking."""
-        import hashlib
-
         vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
         asked = self.encode_prompt("question")
         return hashlib.sha256(repr((vocabulary, asked, self.prompt_tokens)).encode()).hexdigest()[:16]
@@ -81,19 +80,25 @@ class Codec:
 def answer_spans(text: str) -> list[tuple[int, int]]:
     """Character spans of every answer: `<answer>…</answer>` with its tags, `\\boxed{…}` with balanced braces.
 
-    A span that is never closed reaches to the end of the text. Linear in the length of the text.
+    An `<answer>` reaches to the last closing tag before the next one opens; unclosed, to the end of the text.
+    A closing tag that nothing opened is a span of its own.
     """
     spans = []
     position = 0
-    while match := _ANSWER_STARTS.search(text, position):
-        if match.group().startswith("<"):
-            close = text.find("</answer>", match.end())
-            end = len(text) if close < 0 else close + len("</answer>")
-        else:
-            end, depth = match.end(), 1
+    while match := _ANSWER_MARKS.search(text, position):
+        end = match.end()
+        if match.group() == ANSWER_OPEN:
+            following = text.find(ANSWER_OPEN, end)
+            close = text.rfind(ANSWER_CLOSE, end, len(text) if following < 0 else following)
+            end = len(text) if close < 0 else close + len(ANSWER_CLOSE)
+        elif match.group() != ANSWER_CLOSE:
+            depth = 1
             while end < len(text) and depth:
-                depth += {"{": 1, "}": -1}.get(text[end], 0)
+                if text[end] == "\\":
+                    end += 1  # an escaped brace does not count
+                else:
+                    depth += {"{": 1, "}": -1}.get(text[end], 0)
                 end += 1
-        spans.append((match.start(), end))
+        spans.append((match.start(), min(end, len(text))))
         position = end
     return spans

@@ -55,8 +55,10 @@ def plan_windows(masked_BL: Tensor, block_length: int, forwards: int, keep: int 
     spans = [(a, a + block_length) for a in range(0, length, block_length)]
     work = quotas(masked_BL, spans, keep).sum(dim=0).tolist()
     busy = [(span, w) for span, w in zip(spans, work, strict=True) if w > 0]
-    if not busy or forwards == 0:
+    if forwards == 0:
         return []
+    if not busy:  # rounding left nothing but the fill, and the count of forwards stands
+        return [Window(0, length, forwards)]
     if forwards < len(busy):
         groups = [busy[i * len(busy) // forwards : (i + 1) * len(busy) // forwards] for i in range(forwards)]
         return [Window(group[0][0][0], group[-1][0][1], 1) for group in groups]
@@ -66,11 +68,15 @@ def plan_windows(masked_BL: Tensor, block_length: int, forwards: int, keep: int 
 
 def apportion(total: int, weights: list[int]) -> list[int]:
     """Integers that add up to `total`, proportional to `weights` by largest remainder, each at least 1 (ties: leftmost)."""
-    exact = [total * w / sum(weights) for w in weights]
-    shares = [max(int(x), 1) for x in exact]
-    by_remainder = sorted(range(len(weights)), key=lambda i: shares[i] - exact[i])
+    whole = sum(weights)
+    shares = [max(total * w // whole, 1) for w in weights]
+
+    def excess(i: int) -> int:
+        return shares[i] * whole - total * weights[i]  # in integers, so that ties are ties
+
+    by_remainder = sorted(range(len(weights)), key=excess)
     for step in range(total - sum(shares)):
         shares[by_remainder[step % len(shares)]] += 1
     while sum(shares) > total:  # the minimum of 1 took too many: take back where the share is most above its due
-        shares[max((i for i in range(len(shares)) if shares[i] > 1), key=lambda i: shares[i] - exact[i])] -= 1
+        shares[max((i for i in range(len(shares)) if shares[i] > 1), key=excess)] -= 1
     return shares

@@ -82,7 +82,6 @@ def assert_in_block_order(denoise: Recording, windows: list[tuple[int, int]]) ->
             assert not before[row, : len(PROMPT) + begin].any()
 
 
-# Fails: with no block left to work on, plan_windows returns no window and drops the counted forwards.
 def test_pruning_that_leaves_nothing_but_the_fill_still_runs_the_counted_forwards():
     """Both counts round up: 5 of 10 fixed, 5 kept for the fill, and one forward of the schedule with nothing to reveal."""
     sampler = Stp(10, 10, 5, 0.0, gamma=0.5, t_cutoff=0.45)
@@ -111,7 +110,6 @@ def test_apportion_by_largest_remainder():
     assert apportion(4, [4, 4, 4, 4]) == [1, 1, 1, 1]
 
 
-# Fails on equal remainders: shares[i] - exact[i] is taken in floats, whose rounding breaks the tie, not the place.
 def test_apportion_agrees_with_exact_fractions():
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):

@@ -154,7 +154,6 @@ def test_t_min_restricts_exact_masks_to_at_least_that_fraction(t_min, low):
     assert m_K.unique().tolist() == list(range(low, N + 1))
 
 
-# Fails: t_min * n is taken in float32 (also 0.3 of 50, 0.6 of 25), so the smallest allowed count is never drawn.
 def test_t_min_counts_on_exact_decimals():
     """0.15 of 100 is 15 masked positions at least; float32 makes 15.000001 of it."""
     for t_min, n in ((0.05, 20), (0.1, 30), (0.15, 100), (0.3, 50), (0.6, 25)):

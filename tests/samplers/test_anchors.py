@@ -84,7 +84,6 @@ def test_nothing_from_the_eos_on_is_eligible():
     assert allowed == [True] * 3 + [False] * (len(allowed) - 3)
 
 
-# Fails: batch_decode([]) is [""], which counts as one token, so the EOS at the first position may be fixed.
 def test_an_empty_response_has_nothing_eligible():
     """An anchor that is EOS throughout: fixing its first EOS would end every completion before it began."""
     assert not CODEC.eligible(torch.full((2, 4), EOS)).any()
@@ -221,7 +220,6 @@ def test_choose_best_takes_the_highest_reward_then_the_shortest():
     assert best([-1.0, -0.5], [1, 8], length=8) == 1
 
 
-# Fails: reward * 1e6 - share in float32 keeps steps of 1/16 at reward 1, coarser than one token of 64.
 def test_choose_best_breaks_ties_of_any_reward_by_length():
     """One token's difference counts at every reward and length."""
     for reward in (0.0, 0.1, 1.0, 1.1, 3.0):
