@@ -1,12 +1,10 @@
 """`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, and pass@k."""
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from stp import engine as ranks
@@ -26,7 +24,7 @@ def main(config: Evaluation) -> None:
 
     ranks.bootstrap()
     folder = Path(ranks.broadcast(config.to or HydraConfig.get().runtime.output_dir))
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    device = ranks.device()
     policy, tokenizer, options, sampler, trained_on = load_checkpoint(config)
     policy.to(device)
     task = config.task
@@ -96,8 +94,6 @@ def _with_adapter(folder: Path, options: Model) -> tuple[Policy, Any]:
     from peft import PeftModel
 
     base, tokenizer = load_policy(dataclasses.replace(options, lora=Lora()), trainable=False)
-    rank = json.loads((folder / "adapter_config.json").read_text())["r"]
-    assert rank > 0
     model = PeftModel.from_pretrained(base.llama, str(folder))
     return Policy(model, base.mask_id, base.eos_id, options.logit_chunk).requires_grad_(False).eval(), tokenizer
 

@@ -51,10 +51,10 @@ def static_dataset(
     policy: Policy,
     codec: Codec,
     problems: list[Problem],
+    rows: int,
     tracker: Tracker,
     totals: Totals,
     rank: int,
-    device: torch.device,
     to: Path | None = None,
 ) -> StaticDataset:
     """The static dataset for these problems: the named one, the cached one, or a new one made now and cached."""
@@ -66,7 +66,7 @@ def static_dataset(
     if ranks.broadcast((folder / "anchors.json").exists()):
         tracker.say(f"static dataset: {folder} (reused)")
         return StaticDataset.load(folder, record)
-    dataset = make(config, policy, codec, problems, record, tracker, totals, rank, device)
+    dataset = make(config, policy, codec, problems, record, rows, tracker, totals, rank)
     if rank == 0:
         dataset.save(folder)
     ranks.barrier()
@@ -81,15 +81,14 @@ def make(
     codec: Codec,
     problems: list[Problem],
     record: dict[str, Any],
+    rows: int,
     tracker: Tracker,
     totals: Totals,
     rank: int,
-    device: torch.device,
 ) -> StaticDataset:
     """Generate (or encode) the anchors, score their tokens and reward them; each rank does its share of the problems."""
     sampler: Stp = config.sampler
     k, length = sampler.pregenerations, sampler.length
-    rows = getattr(config, "rows", None) or config.trainer.rollout_rows
     repeated = [p for p in problems for _ in range(k)]
     share = slice(rank * len(repeated) // totals.ranks, (rank + 1) * len(repeated) // totals.ranks)
     mine = repeated[share]
@@ -103,7 +102,7 @@ def make(
         if record["source"] == "model":
             standard = standard_sampler(sampler, sampler.temperature)
             draws = Draws("static", len(repeated))
-            trajectory = generate(policy, standard, prompts, draws, rows, local=share, advance=advance, device=device)
+            trajectory = generate(policy, standard, prompts, draws, rows, local=share, advance=advance, device=ranks.device())
             response_BL, texts = trajectory.response_BL, codec.completions(trajectory)
             known_B = torch.ones(len(mine), dtype=torch.bool)
         else:
@@ -134,14 +133,14 @@ def main(config: Pregeneration) -> None:
     require_choice("source", config.source, ("model", "ground_truth"))
     sampler = config.sampler if isinstance(config.sampler, Stp) else Stp(**vars(config.sampler))
     config = dataclasses.replace(config, sampler=dataclasses.replace(sampler, anchors=config.source, static=None))
-    device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    problems = config.task.problems("train")
     policy, tokenizer = load_policy(config.model, trainable=False)
-    policy.to(device)
+    policy.to(ranks.device())
     codec = Codec(tokenizer, config.task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     tracker = Tracker(Path("."), Logging(wandb="disabled"), {}, ranks.rank() == 0)
     totals = Totals(ranks.gather, ranks.world_size())
     to = None if config.to is None else Path(config.to)
-    dataset = static_dataset(config, policy, codec, config.task.problems("train"), tracker, totals, ranks.rank(), device, to)
+    dataset = static_dataset(config, policy, codec, problems, config.rows, tracker, totals, ranks.rank(), to)
     tracker.say(
         f"mean reward {float(dataset.reward_NK.mean()):.3f}, {float(dataset.eligible_NKL.sum(dim=2).float().mean()):.1f} "
         "eligible tokens per anchor"

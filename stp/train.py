@@ -43,7 +43,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     folder, state = resume_point(config, fresh)
     rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
     clock = Clock(state.get("clock"))
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    device = ranks.device()
 
     task = config.task
     problems, held_out = task.problems("train"), task.problems("test")[: config.trainer.eval_size]
@@ -57,7 +57,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     with tracker_for(folder, config, rank, state) as tracker:
         if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
             with clock.phase("pregenerate"):
-                static = static_dataset(config, policy, codec, problems, tracker, totals, rank, device)
+                static = static_dataset(config, policy, codec, problems, config.trainer.rollout_rows, tracker, totals, rank)
         engine = Engine(policy, config.optimizer, config.zero, config.model.dtype == "bfloat16")
         done = state.get("update", 0)
         if done:

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from stp.engine import Engine
 from stp.errors import UserError
 from stp.tracking import read_jsonl
 from tests.integration.runs import metrics, run, weights
@@ -33,6 +34,27 @@ def test_auto_takes_the_newest_run_of_the_same_name(tmp_path):
     run(tmp_path / "name" / "2", "trainer.checkpoint_every=1", "trainer.updates=3", "trainer.resume=auto")
     assert [line["update"] for line in metrics(tmp_path / "name" / "1")] == [1, 2, 3]
     assert not (tmp_path / "name" / "2" / "metrics.jsonl").exists()
+
+
+def test_a_crash_while_writing_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    """The files of a checkpoint are written aside: a crash among them harms nothing that `latest` names."""
+    whole = tmp_path / "whole"
+    run(whole, *KEEP, "trainer.checkpoint_every=1")
+    save = Engine.save
+
+    def crash(self, folder, tag):
+        save(self, folder, tag)
+        if self.updates_done > 4:  # two inner updates each: the third checkpoint
+            next((folder / tag).rglob("*.pt")).write_bytes(b"half")
+            raise OSError("No space left on device")
+
+    cut = tmp_path / "cut"
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(Engine, "save", crash)
+        run(cut, *KEEP, "trainer.checkpoint_every=1")
+    assert (cut / "checkpoints" / "latest").read_text() == "update-000002"
+    run(tmp_path / "unused", *KEEP, "trainer.checkpoint_every=1", f"trainer.resume={cut}")
+    assert metrics(cut) == metrics(whole)
 
 
 def test_other_settings_or_no_checkpoint_are_refused(tmp_path):
