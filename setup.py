@@ -10,6 +10,7 @@ setup(
     description="Reinforcement learning for masked diffusion language models with Spatio-Temporal Pruning",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["stp", "stp.*"]),
     package_data={"stp.models": ["tiny_base/*"]},

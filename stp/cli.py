@@ -3,9 +3,11 @@
 import difflib
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 DEBUG = "STP_DEBUG"  # set it to see tracebacks
@@ -41,8 +43,10 @@ def run(job: Callable[[Any], None], name: str) -> None:
         try:
             job(build(config))
         except UserError as error:
-            if debug or HydraConfig.get().mode == RunMode.MULTIRUN:
+            hydra_config = HydraConfig.get()
+            if debug or hydra_config.mode == RunMode.MULTIRUN:
                 raise
+            discard_if_empty(Path(hydra_config.runtime.output_dir))
             stop(str(error))
 
     try:
@@ -55,6 +59,17 @@ def run(job: Callable[[Any], None], name: str) -> None:
             error = error.__cause__  # type: ignore[assignment]
             causes.append(str(error))
         stop("\n".join(causes))
+    except ValueError as error:
+        if debug or "Config group override" not in str(error):
+            raise
+        stop(f"{error}; a group takes one of its options, which --help lists")
+
+
+def discard_if_empty(folder: Path) -> None:
+    """Remove a run folder that holds nothing but Hydra's own records."""
+    own = {".hydra", *(p.name for p in folder.glob("*.log"))} if folder.is_dir() else set()
+    if ".hydra" in own and {p.name for p in folder.iterdir()} <= own:
+        shutil.rmtree(folder)
 
 
 def stop(message: str) -> NoReturn:
@@ -71,8 +86,8 @@ def one_line(message: str) -> str:
     text = "; ".join(dict.fromkeys(line.rstrip(".") for line in lines if line and not line.startswith(noise)))
     text = text.replace(":; ", ": ")
     if wanted and (near := _near(*wanted.groups())):
-        text += f"; did you mean {near}?"
-    return text
+        return text + f"; did you mean {near}?"
+    return text + ("; --help lists groups, options and fields" if wanted or "Could not find" in text else "")
 
 
 def _near(key: str, owner: str | None) -> str | None:

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from stp.engine import Optimizer, Zero
-from stp.errors import fail, require
+from stp.errors import fail, require, require_choice
 from stp.estimators import Elbo
 from stp.loop import Trainer
 from stp.models.policy import Model
@@ -55,6 +55,10 @@ class Pregeneration:
         default=None, metadata={"help": "folder to write; null is where training looks, under outputs/static"}
     )
     rows: int = field(default=128, metadata={"help": "completions denoised at once"})
+
+    def __post_init__(self) -> None:
+        require_choice("source", self.source, ("model", "ground_truth"))
+        require(self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
 
 
 @dataclass
@@ -105,10 +109,26 @@ def register() -> None:
 
 def build(config: DictConfig) -> Any:
     """The composed config as an object of its dataclasses, each checked by its own rules."""
+    refuse_unknown(config)
     built = OmegaConf.to_object(config)
     if isinstance(built, Config):
         check(built)
     return built
+
+
+def refuse_unknown(config: DictConfig, prefix: str = "") -> None:
+    """Refuse groups left empty, and keys that no schema has (Hydra lets `+key=value` add them)."""
+    schema = OmegaConf.get_type(config)
+    known = {f.name for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
+    for key, value in config.items_ex(resolve=False):
+        name = f"{prefix}{key!s}"
+        if known is None or key not in known:
+            fail(name, value, "no such field; --help lists them")
+        if key in SCHEMAS and not prefix:
+            options = ", ".join(sorted(p.stem for p in (Path(CONF) / str(key)).glob("*.yaml")))
+            require(isinstance(value, DictConfig) and value._is_none() is False, name, value, f"choose one of {options}")
+        if isinstance(value, DictConfig) and not value._is_none():
+            refuse_unknown(value, f"{name}.")
 
 
 def check(config: Config) -> None:
@@ -177,7 +197,9 @@ def help_page(name: str, root: type) -> str:
     lines = [f"python -m stp.{name} [group=option] [field=value]", ""]
     used = {f.name for f in dataclasses.fields(root)}
     conf = Path(CONF)
-    groups = [g for g in SCHEMAS if g in used] + (["scale", "experiment"] if name == "train" else [])
+    groups = [g for g in SCHEMAS if g in used]
+    groups += ["sampling"] if "sampler" in groups else []
+    groups += ["scale", "experiment"] if name == "train" else []
     if groups:
         lines.append("Groups (choose with group=option)")
     for group in groups:

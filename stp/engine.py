@@ -1,6 +1,7 @@
 """DeepSpeed, and nothing else here imports it: process group, ZeRO stages, gradient accumulation, checkpoints."""
 
 import contextlib
+import math
 import os
 import socket
 import sys
@@ -45,9 +46,11 @@ class Optimizer:
         require(0 < self.lr < 1, "optimizer.lr", self.lr, "the learning rate must lie in (0, 1)")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "Adam's betas lie in [0, 1)")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "weight decay cannot be negative")
+        require(
+            0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "weight decay cannot be negative"
+        )
         require(self.warmup >= 0, "optimizer.warmup", self.warmup, "a number of updates cannot be negative")
-        require(self.max_grad_norm >= 0, "optimizer.max_grad_norm", self.max_grad_norm, "a norm cannot be negative")
+        require(0 <= self.max_grad_norm < math.inf, "optimizer.max_grad_norm", self.max_grad_norm, "a norm cannot be negative")
 
 
 def bootstrap() -> None:

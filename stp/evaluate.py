@@ -28,7 +28,8 @@ def main(config: Evaluation) -> None:
     policy, tokenizer, options, sampler, trained_on = load_checkpoint(config)
     policy.to(device)
     task = config.task
-    whole_file = task.data.path is not None and task.data.path != trained_on
+    path = task.data.path
+    whole_file = path is not None and not Path(path).is_dir() and path != trained_on
     problems = task.problems("all" if whole_file else "test")[: config.size]
     codec = Codec(tokenizer, task.instruction if options.instructions else "", options.prompt_tokens)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, ranks.rank() == 0)

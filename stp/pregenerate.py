@@ -12,7 +12,6 @@ from stp import engine as ranks
 from stp.anchors import VERSION, StaticDataset, scored
 from stp.cli import run
 from stp.config import Pregeneration
-from stp.errors import require_choice
 from stp.evaluation import standard_sampler
 from stp.loop import generate
 from stp.models.codec import Codec
@@ -107,7 +106,7 @@ def make(
             known_B = torch.ones(len(mine), dtype=torch.bool)
         else:
             eos = policy.eos_id
-            ids = [codec.solution_ids(p, length) for p in mine]
+            ids = [codec.solution_ids(config.task.solution(p), length) for p in mine]
             response_BL = torch.tensor([(i or []) + [eos] * (length - len(i or [])) for i in ids])
             texts = codec.tokenizer.batch_decode([i or [] for i in ids])
             known_B = torch.tensor([i is not None for i in ids])
@@ -130,7 +129,6 @@ def make(
 def main(config: Pregeneration) -> None:
     """Make the static dataset for a task's training problems."""
     ranks.bootstrap()
-    require_choice("source", config.source, ("model", "ground_truth"))
     sampler = config.sampler if isinstance(config.sampler, Stp) else Stp(**vars(config.sampler))
     config = dataclasses.replace(config, sampler=dataclasses.replace(sampler, anchors=config.source, static=None))
     problems = config.task.problems("train")

@@ -177,7 +177,7 @@ def main(options: Pretraining) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     record = {
-        "command": " ".join(["python -m stp.pretrain", *sys.argv[1:]]),
+        "command": " ".join(["python -m stp.pretrain", *(a for a in sys.argv[1:] if not a.startswith("to="))]),
         "options": {k: v for k, v in asdict(options).items() if k != "to"},
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(seconds),

@@ -1,6 +1,5 @@
 """`python -m stp.train`: the main job. Composes the parts and runs the loop."""
 
-import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 
 from stp import checkpoints
 from stp import engine as ranks
-from stp.cli import run
+from stp.cli import discard_if_empty, run
 from stp.config import Config, check_ranks, config_hash, decisive, differences, plain
 from stp.engine import Engine, bootstrap
 from stp.errors import fail
@@ -154,8 +153,8 @@ def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
         fail("trainer.resume", folder, f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones")
     if state["update"] >= config.trainer.updates:
         fail("trainer.updates", config.trainer.updates, f"{folder} already has {state['update']} updates; ask for more")
-    if ranks.rank() == 0 and fresh != folder and fresh.exists() and not (fresh / "metrics.jsonl").exists():
-        shutil.rmtree(fresh, ignore_errors=True)
+    if ranks.rank() == 0 and fresh != folder:
+        discard_if_empty(fresh)
     return folder, {**state, "tag": tag}
 
 

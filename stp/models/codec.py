@@ -47,11 +47,11 @@ class Codec:
         rows = zip(trajectory.response_BL.tolist(), trajectory.until_eos_BL.sum(dim=1).tolist(), strict=True)
         return self.tokenizer.batch_decode([[i for i in row[:n] if i != eos] for row, n in rows])
 
-    def solution_ids(self, problem: Problem, length: int) -> list[int] | None:
-        """The ground-truth solution as a response would hold it; None where there is none or it does not fit."""
-        if problem.solution is None:
+    def solution_ids(self, solution: tuple[str, str] | None, length: int) -> list[int] | None:
+        """A ground-truth solution as a response would hold it; None where there is none or it does not fit."""
+        if solution is None:
             return None
-        text = format_response(*problem.solution, tagged_reasoning=bool(self.instruction))
+        text = format_response(*solution, tagged_reasoning=bool(self.instruction))
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return None if len(ids) > length else ids  # type: ignore[arg-type,return-value]
 

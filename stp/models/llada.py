@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stp.errors import UserError, fail
+from stp.errors import UserError, fail, require
 
 _CONFIG_KEYS = {
     "d_model": "hidden_size",
@@ -58,15 +58,25 @@ def load_llada(path: str | Path, dtype: torch.dtype = torch.float32, attention: 
     path = Path(path)
     raw = read_config(path)
     if "d_model" in raw:
-        config = llada_config(raw, path)
+        try:
+            config = llada_config(raw, path)
+        except UserError:
+            raise
+        except Exception as error:  # transformers checks values with errors of several kinds
+            fail("model.path", path, f"its config.json describes no model ({' '.join(str(error).split())})")
         weights = {stock_name(name): t for name, t in read_weights(path).items()}
         if config.tie_word_embeddings:
             weights.pop("lm_head.weight", None)
     else:
+        if raw.get("model_type") != "llama":
+            fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a LLaDA or Llama checkpoint is needed")
         config = LlamaConfig.from_pretrained(path)
         weights = read_weights(path)
     config._attn_implementation = attention
-    model = bidirectional(LlamaForCausalLM._from_config(config, dtype=dtype))
+    try:
+        model = bidirectional(LlamaForCausalLM._from_config(config, dtype=dtype))
+    except ImportError as error:
+        fail("model.attention", attention, f"{str(error).splitlines()[0]}; install it or use model.attention=sdpa")
     missing, unexpected = _assign(model, weights, dtype)
     if missing or unexpected:
         fail("model.path", path, f"weights do not fit the config: missing {missing[:3]}, unexpected {unexpected[:3]}")
@@ -118,11 +128,13 @@ def stock_name(name: str) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """config.json of a checkpoint folder; UserError when there is none."""
     try:
-        return json.loads((path / "config.json").read_text())
+        raw = json.loads((path / "config.json").read_text())
     except FileNotFoundError:
         fail("model.path", path, "no config.json there; give a checkpoint folder")
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         fail("model.path", path, f"its config.json cannot be read ({error})")
+    require(isinstance(raw, dict), "model.path", path, "its config.json is not a table of settings")
+    return raw
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -130,7 +142,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     index = path / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            fail("model.path", path, f"model.safetensors.index.json is not an index of weights ({error!r})")
     weights: dict[str, Tensor] = {}
     for name in names:
         try:

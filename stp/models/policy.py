@@ -117,9 +117,10 @@ class Policy(nn.Module):
         return copy.deepcopy(self).requires_grad_(False).eval()
 
     def fingerprint(self) -> str:
-        """Short hash of names, shapes and a sample of the values: tells one set of weights from another."""
+        """Short hash of the base's names, shapes and a sample of its values; an adapter on top does not change it."""
         digest = hashlib.sha256()
-        for name, parameter in sorted(self.named_parameters()):
+        names = {name.replace(".base_layer", ""): p for name, p in self.llama.named_parameters() if "lora_" not in name}
+        for name, parameter in sorted(names.items()):
             flat = parameter.detach().flatten()
             sample = flat[:: max(1, flat.numel() // 256)].float().cpu()
             digest.update(f"{name}{tuple(parameter.shape)}".encode() + sample.numpy().tobytes())

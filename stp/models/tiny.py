@@ -19,7 +19,7 @@ _PHRASES = ["Numbers: [", ", ", "]\nTarget: ", "<reasoning>", "</reasoning>", "<
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """One token per whole number up to 100, per phrase of the tasks, and per other ASCII character.
 
-    Longer numbers split greedily from the left into the longest known numbers, so any ASCII text has tokens.
+    Longer numbers split greedily from the left into the longest known numbers, so any printable ASCII text has tokens.
     """
     characters = [c for c in string.printable[:95] if c not in _PHRASES]
     words = [EOS, MASK, UNKNOWN, *_PHRASES, *characters, *(str(n) for n in range(10, 101))]

@@ -1,5 +1,6 @@
 """GRPO (Eq. 1) on estimated likelihoods (Eq. 4)."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -31,10 +32,17 @@ class Grpo:
 
     def __post_init__(self) -> None:
         require(0 < self.clip < 1, "objective.clip", self.clip, "the clip range must lie in (0, 1); the paper uses 0.2")
-        require(self.beta >= 0, "objective.beta", self.beta, "the KL weight cannot be negative; 0 turns the penalty off")
+        require(
+            0 <= self.beta < math.inf, "objective.beta", self.beta, "the KL weight cannot be negative; 0 turns the penalty off"
+        )
         require_choice("objective.scale", self.scale, ("std", "none"))
         require_choice("objective.normalize", self.normalize, ("sequence", "token"))
-        require(self.log_ratio_max > 0, "objective.log_ratio_max", self.log_ratio_max, "the clamp must be positive")
+        require(
+            0 < self.log_ratio_max <= 80,
+            "objective.log_ratio_max",
+            self.log_ratio_max,
+            "the clamp must be positive, and at most 80 so that its exponential is finite",
+        )
 
     @property
     def needs_reference(self) -> bool:

@@ -17,7 +17,7 @@ class Problem:
     """One question with what is needed to grade it.
 
     id: stable name, the same in every run. question: the text asked. gold: what the verifier compares with.
-    solution: a worked (reasoning, answer) pair, or None where the source has none.
+    solution: a worked (reasoning, answer) pair where the source has one; ask the task's `solution` for one in any case.
     """
 
     id: str
@@ -37,8 +37,8 @@ class Data:
     )
     hub: str | None = field(default=None, metadata={"help": "dataset id on the hub; null takes the task's own"})
     seed: int = field(default=0, metadata={"help": "seed of the generator, and of the shuffle that splits a single file"})
-    train_size: int | None = field(default=512, metadata={"help": "training problems; null takes all a file or hub has"})
-    test_size: int | None = field(default=512, metadata={"help": "held-out problems; null takes all a file or hub has"})
+    train_size: int | None = field(default=None, metadata={"help": "training problems; null: all (the generator makes 512)"})
+    test_size: int | None = field(default=None, metadata={"help": "held-out problems; null: all (the generator makes 512)"})
 
     def __post_init__(self) -> None:
         if self.path is not None:
@@ -54,12 +54,6 @@ class Data:
         for name in ("train_size", "test_size"):
             size = getattr(self, name)
             require(size is None or size >= 1, f"task.data.{name}", size, "at least 1 problem is needed")
-            require(
-                size is not None or self.source != "generate",
-                f"task.data.{name}",
-                size,
-                "the generator needs a number; only a file or the hub can be taken whole",
-            )
 
 
 class Task(Protocol):
@@ -70,6 +64,10 @@ class Task(Protocol):
 
     def problems(self, split: str) -> list[Problem]:
         """`train`, `test`, or `all` (a file taken whole). Train and test never share a problem."""
+        ...
+
+    def solution(self, problem: Problem) -> tuple[str, str] | None:
+        """A worked (reasoning, answer) pair: a ground-truth anchor. None where there is none."""
         ...
 
     def rewards(self, problem: Problem, completion: str) -> dict[str, float]:

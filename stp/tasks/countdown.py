@@ -14,6 +14,7 @@ from stp.tasks.base import FORMAT_INSTRUCTION, Data, Problem, last_answer
 MAX_EXPRESSION_CHARS = 256
 MAX_DEPTH = 32
 MAX_DIGITS = 9
+GENERATED = 512  # problems of a split, unless its size is set
 TEST_SHARE = 5  # one pair in five is held out
 HUB_HELD_OUT = 500  # the published split leaves the last 500 shuffled rows out of training
 
@@ -48,8 +49,7 @@ class Countdown:
         """Problems of a split. Generated ones are split by a hash of (sorted numbers, target), whatever the seed."""
         size = self.data.test_size if split == "test" else self.data.train_size
         if self.data.source == "generate":
-            assert size is not None
-            return self._generate(split, size)
+            return self._generate(split, GENERATED if size is None else size)
         rows = self._rows(split)
         if split == "train":  # a problem may stand in several rows
             held = {problem_key(*row) for row in self._rows("test")}
@@ -57,7 +57,15 @@ class Countdown:
             rule = "every training problem is also a test problem; give other files"
             require(bool(rows), "task.data.path", self.data.path or self.data.hub, rule)
         rows = rows if split == "all" else rows[:size]
-        return [make_problem(n, target, solve(n, target) if len(n) <= 4 else None) for n, target in rows]
+        return [make_problem(numbers, target) for numbers, target in rows]
+
+    def solution(self, problem: Problem) -> tuple[str, str] | None:
+        """The working and the expression the problem was made from, or else found by search (up to 4 numbers)."""
+        numbers, target = problem.gold["numbers"], problem.gold["target"]
+        if problem.solution is not None or len(numbers) > 4:
+            return problem.solution
+        expression = solve(numbers, target)
+        return None if expression is None else (f"{expression}={target}", expression)
 
     def rewards(self, problem: Problem, completion: str) -> dict[str, float]:
         """1.0 right, 0.1 answered but wrong, 0 without an `<answer>` (the published values)."""
@@ -78,7 +86,7 @@ class Countdown:
         misses = 0
         while len(problems) < size:
             numbers = [rng.randint(1, self.max_number) for _ in range(self.numbers)]
-            expression, value = _random_expression(numbers, self.operators, rng)
+            expression, working, value = _random_expression(numbers, self.operators, rng)
             key = problem_key(numbers, value) if value is not None else ""
             fits = value is not None and 1 <= value <= 100 and held_out(key) == (split == "test") and key not in seen
             misses = 0 if fits else misses + 1
@@ -91,7 +99,7 @@ class Countdown:
                 )
             if fits and value is not None:
                 seen.add(key)
-                problems.append(make_problem(numbers, int(value), expression))
+                problems.append(make_problem(numbers, int(value), (working, expression)))
         return problems
 
     def _rows(self, split: str) -> list[tuple[list[int], int]]:
@@ -131,13 +139,13 @@ def _whole(value: Any) -> int:
     return number
 
 
-def make_problem(numbers: Sequence[int], target: int, expression: str | None) -> Problem:
-    """The problem as asked; `expression` (if any) becomes its ground-truth solution."""
+def make_problem(numbers: Sequence[int], target: int, solution: tuple[str, str] | None = None) -> Problem:
+    """The problem as asked, with a (working, expression) solution where there is one."""
     return Problem(
         id=problem_key(numbers, target),
         question=f"Numbers: [{', '.join(map(str, numbers))}]\nTarget: {target}",
         gold={"numbers": list(numbers), "target": target},
-        solution=None if expression is None else (f"{expression}={target}", expression),
+        solution=solution,
     )
 
 
@@ -167,7 +175,7 @@ def evaluate_expression(text: str) -> Fraction | None:
     if len(text) > MAX_EXPRESSION_CHARS:
         return None
     tokens = _TOKEN.findall(text)
-    if "".join(tokens) != re.sub(r"[ \t\r\n]+", "", text) or re.search(r"[0-9][ \t\r\n]+[0-9]", text):
+    if "".join(tokens) != re.sub(r"[ \t\r\n]+", "", text):
         return None
     try:
         value, end = _sum(tokens, 0, 0)
@@ -248,11 +256,15 @@ def solve(numbers: Sequence[int], target: int, operators: str = "+-*/") -> str |
     return next((text for text, value in expressions(numbers, operators) if value == target), None)
 
 
-def _random_expression(numbers: Sequence[int], operators: str, rng: random.Random) -> tuple[str, Fraction | None]:
-    """A random expression over the numbers in random order, folded from the left; value None when it is not whole."""
+def _random_expression(numbers: Sequence[int], operators: str, rng: random.Random) -> tuple[str, str, Fraction | None]:
+    """(expression, working, value) over the numbers in random order, folded from the left; value None when it is not whole.
+
+    The working shows the value after every number: `13+7=20-4=16`.
+    """
     order = list(numbers)
     rng.shuffle(order)
-    text, value = str(order[0]), Fraction(order[0])
+    text = working = str(order[0])
+    value = Fraction(order[0])
     loose = False  # whether the text so far ends in a sum, which * and / would capture
     for number in order[1:]:
         op = rng.choice(operators)
@@ -260,4 +272,5 @@ def _random_expression(numbers: Sequence[int], operators: str, rng: random.Rando
             text = f"({text})"
         loose = op in "+-"
         text, value = _apply(op, (text, value), (str(number), Fraction(number)))
-    return text, value if value.denominator == 1 else None
+        working += f"{op}{number}={value}"
+    return text, working, value if value.denominator == 1 else None

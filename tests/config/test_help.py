@@ -42,13 +42,7 @@ def test_every_field_is_listed_with_its_help(entry):
     assert names == sum(line.startswith("  ") and " = " in line.split("  ")[1] for line in lines)  # and nothing else
 
 
-UNLISTED = pytest.mark.xfail(strict=True, reason="the page lists the schemas' groups, scale and experiment only")
-
-
-@pytest.mark.parametrize(
-    ("entry", "group"),
-    [pytest.param(e, g, marks=UNLISTED if g == "sampling" else ()) for e in ROOTS for g in groups(e)],
-)
+@pytest.mark.parametrize(("entry", "group"), [(e, g) for e in ROOTS for g in groups(e)])
 def test_every_group_is_listed_with_its_options(entry, group):
     assert f"  {group}: {', '.join(FILES[group])}" in help_page(entry, ROOTS[entry]).splitlines()
 

@@ -24,6 +24,13 @@ MISTAKES = [
     ("evaluate", "temperature=1", "temperature", "did you mean temperatures?"),
     ("evaluate", "checkpoin=base", "checkpoin", "did you mean checkpoint?"),
     ("pregenerate", "sorce=model", "sorce", "did you mean source?"),
+    ("train", "+sampler.foo=1", "sampler.foo=1", "no such field"),
+    ("train", "foo=1", "foo", "--help lists"),
+    ("train", "sampler=standard sampler.gamma=0.1", "sampler.gamma", "not in 'Standard'", "--help lists"),
+    ("train", "experiment=nothing", "experiment/nothing", "--help lists"),
+    ("train", "objective.beta=inf", "objective.beta=inf", "0 turns the penalty off"),
+    ("pregenerate", "rows=0", "rows=0", "at least 1"),
+    ("pregenerate", "source=web", "source=web", "choose one of model, ground_truth"),
     # wrong types
     ("train", "sampler.gamma=abc", "sampler.gamma=abc", "could not be converted to Float"),
     ("train", "sampler.steps=4.5", "sampler.steps=4.5", "could not be converted to Integer"),
@@ -41,7 +48,7 @@ MISTAKES = [
     ("train", "sampler.t_cutoff=1", "sampler.t_cutoff=1.0", "[0, 1)"),
     ("train", "sampler.temperature=11", "sampler.temperature=11.0", "[0, 10]"),
     ("train", "sampler.length=0", "sampler.length=0", "at least 1 token"),
-    ("train", "sampler.steps=0", "sampler.steps=0", "choose 3..48"),
+    ("train", "sampler.length=48 sampler.block_length=16 sampler.steps=0", "sampler.steps=0", "choose 3..48"),
     ("train", "sampler.pregenerations=0", "sampler.pregenerations=0", "at least 1"),
     ("train", "sampler.select=high", "sampler.select=high", "choose one of low_confidence, random"),
     ("train", "sampler.gamma_of=all", "sampler.gamma_of=all", "choose one of length, anchor"),
@@ -106,9 +113,9 @@ MISTAKES = [
     ("pretrain", "careful_until=2", "careful_until=2.0", "[0, 1]"),
     # impossible together
     ("train", "sampler.gamma=0.6 sampler.t_cutoff=0.4", "0.6 + 0.4", "keep their sum below 1"),
-    ("train", "sampler.block_length=7", "sampler.block_length=7", "a divisor of sampler.length=48"),
-    ("train", "sampler.steps=49", "sampler.steps=49", "choose 3..48"),
-    ("train", "sampler.steps=2", "sampler.steps=2", "choose 3..48"),
+    ("train", "sampler.length=48 sampler.block_length=7", "sampler.block_length=7", "a divisor of sampler.length=48"),
+    ("train", "sampler.length=48 sampler.block_length=16 sampler.steps=49", "sampler.steps=49", "choose 3..48"),
+    ("train", "sampler.length=48 sampler.block_length=16 sampler.steps=2", "sampler.steps=2", "choose 3..48"),
     ("train", "sampler.anchors=ground_truth sampler.pregenerations=2", "sampler.pregenerations=2", "leave it at 1"),
     ("train", "estimator.masks=bernoulli estimator.t_min=0", "estimator.t_min=0.0", "variance is infinite", "say to 0.05"),
     ("train", "zero=off zero.offload=cpu", "zero.offload=cpu", "zero=stage1 or higher"),
@@ -121,7 +128,6 @@ MISTAKES = [
     ),
     ("train", "model.lora.rank=4 model.lora.target_modules=[]", "model.lora.target_modules=[]", "say q_proj"),
     ("train", "task.data.source=file", "task.data.source=file", "add task.data.path=<file>"),
-    ("train", "task.data.train_size=null", "task.data.train_size=None", "the generator needs a number"),
     ("pretrain", "careful=0.9 guess=0.9", "(0.9, 0.9)", "add up to at most 1"),
 ]
 

@@ -60,13 +60,11 @@ def test_an_option_is_a_file_is_a_class(group, option):
 
 
 def test_the_model_brings_its_lengths():
-    assert (composed("train").sampler.length, composed("train").sampler.steps) == (48, 40)
-    llada = composed("train", "model=llada_8b", "zero=stage2").sampler
-    assert (llada.length, llada.steps, llada.block_length, llada.temperature) == (256, 128, 32, 0.9)
-    assert (
-        composed("evaluate", "model=llada_8b").sampler
-        == composed("train", "model=llada_8b", "zero=stage2", "sampler=standard").sampler
-    )
+    llada = ("model=llada_8b", "zero=stage2", "sampler=standard")
+    for model, sampler in (("tiny", composed("train").sampler), ("llada_8b", composed("train", *llada).sampler)):
+        lengths = OmegaConf.load(Path(CONF) / "sampling" / f"{model}.yaml")
+        assert {name: getattr(sampler, name) for name in lengths} == dict(lengths) and "length" in lengths
+    assert composed("evaluate", "model=llada_8b").sampler == composed("train", *llada).sampler
 
 
 def test_the_command_line_wins():
@@ -90,7 +88,7 @@ def test_prompts_divide_among_ranks():
 def test_the_hash_names_what_decides_the_results():
     base = config_hash(composed("train"))
     assert config_hash(composed("train", "logging=files", "trainer.eval_every=3", "trainer.updates=9")) == base
-    for override in ("seed=1", "sampler.gamma=0.1", "trainer.group_size=4", "optimizer.lr=1e-4", "task.data.seed=1"):
+    for override in ("seed=1", "sampler.gamma=0.1", "trainer.group_size=4", "optimizer.lr=0.0123", "task.data.seed=1"):
         assert config_hash(composed("train", override)) != base
 
 

@@ -63,14 +63,17 @@ def test_completions_end_at_eos():
         ("<answer>1</answer>", []),
         ("a<answer>1", ["a"]),  # never closed: to the end
         ("a<answer>1</answer>b<answer>2</answer>c", ["a", "b", "c"]),
-        ("a<answer><answer>1</answer>b", ["a", "b"]),
-        ("a</answer>b", ["a</answer>b"]),
+        ("a<answer><answer>1</answer>b", ["a"]),  # the first is never closed
+        ("a<answer>1</answer>b</answer>c", ["a", "c"]),  # to the last closing tag
+        ("a</answer>b", ["a", "b"]),  # a closing tag alone is a span too
         (r"a\boxed{1}b", ["a", "b"]),
         (r"a\boxed {1+{2}}b", ["a", "b"]),
         (r"a\boxed{1", ["a"]),
         (r"a\boxed b", [r"a\boxed b"]),
         (r"a<answer>\boxed{1</answer>b", ["a", "b"]),
-        (r"a\boxed{<answer>}b</answer>c", ["a", "b</answer>c"]),
+        (r"a\boxed{<answer>}b</answer>c", ["a", "b", "c"]),
+        (r"a\boxed{\}1}b", ["a", "b"]),
+        ("a\\boxed{1\\", ["a"]),
     ],
 )
 def test_answer_spans(text, open_parts):
@@ -84,6 +87,7 @@ def test_answer_spans(text, open_parts):
 def test_spans_are_linear_in_the_text():
     assert len(answer_spans("<answer>" * 100_000)) == 1
     assert len(answer_spans("<answer></answer>" * 20_000)) == 20_000
+    assert len(answer_spans("</answer>" * 20_000)) == 20_000
     assert len(answer_spans("\\boxed{" * 50_000)) == 1
 
 
@@ -108,11 +112,11 @@ def test_rows_do_not_touch_each_other():
 def test_solutions_are_what_a_response_would_hold(instruction):
     codec = Codec(TOKENIZER, instruction, 200)
     solved = next(p for p in Countdown().problems("train") if p.solution)
-    ids = codec.solution_ids(solved, 200)
+    ids = codec.solution_ids(solved.solution, 200)
     assert TOKENIZER.batch_decode([ids])[0] == format_response(*solved.solution, tagged_reasoning=bool(instruction))
-    assert codec.solution_ids(solved, len(ids)) == ids
-    assert codec.solution_ids(solved, len(ids) - 1) is None
-    assert codec.solution_ids(problem("7"), 200) is None
+    assert codec.solution_ids(solved.solution, len(ids)) == ids
+    assert codec.solution_ids(solved.solution, len(ids) - 1) is None
+    assert codec.solution_ids(problem("7").solution, 200) is None
 
 
 def test_the_fingerprint_tells_ways_of_asking_apart():

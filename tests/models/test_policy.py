@@ -75,7 +75,7 @@ def test_rows_with_different_padding_do_not_touch_each_other():
 @pytest.mark.parametrize("make", [small_policy, lora_policy])
 @pytest.mark.parametrize("logit_chunk", [1, 3, 11])
 def test_chunks_change_neither_log_probabilities_nor_gradients(make, logit_chunk):
-    ids_BS, index_M, target_M = random_ids(3, 7), torch.randperm(21)[:11], random_ids(1, 11, seed=1)[0]
+    ids_BS, index_M, target_M = random_ids(3, 7), torch.arange(0, 33, 3) % 20, random_ids(1, 11, seed=1)[0]
     weight_M = torch.linspace(-1, 1, 11)
     results = []
     for chunk in (4096, logit_chunk):
@@ -88,7 +88,7 @@ def test_chunks_change_neither_log_probabilities_nor_gradients(make, logit_chunk
     assert_close(chunked_M, logp_M, atol=1e-6, rtol=1e-5)
     assert gradients and gradients.keys() == chunked.keys()
     for name, gradient in gradients.items():
-        assert_close(chunked[name], gradient, atol=1e-5, rtol=1e-4)
+        assert_close(chunked[name], gradient, atol=1e-5 * float(gradient.abs().max()), rtol=1e-4)
         assert gradient.abs().sum() > 0
 
 
@@ -146,18 +146,12 @@ def test_the_fingerprint_tells_weights_apart():
     assert len(prints) == 2 + len(list(policy.parameters()))
 
 
-def test_the_fingerprint_sees_adapters():
-    policy = lora_policy()
-    fresh = policy.fingerprint()
-    assert lora_policy().fingerprint() == fresh
-    disturb(policy)
-    assert policy.fingerprint() != fresh
-
-
-@pytest.mark.xfail(strict=True, reason="the fingerprint hashes the adapter's names: pregenerate's static dataset is refused")
-def test_a_fresh_adapter_keeps_the_fingerprint():
+def test_the_fingerprint_is_the_bases():
     """Training with LoRA and `stp.pregenerate`, which loads no adapter, must agree on what made a static dataset."""
-    assert lora_policy().fingerprint() == small_policy().fingerprint()
+    policy, base = lora_policy(), small_policy().fingerprint()
+    assert policy.fingerprint() == base
+    disturb(policy)
+    assert policy.fingerprint() == base
 
 
 def test_the_tiny_policy_loads():

@@ -1,5 +1,6 @@
 """Countdown: what the generator promises, and what the verifier pays for."""
 
+import re
 from collections import Counter
 from fractions import Fraction
 
@@ -8,7 +9,7 @@ import pytest
 from stp.errors import UserError
 from stp.tasks import Countdown, format_response, last_answer
 from stp.tasks.base import Data
-from stp.tasks.countdown import expressions, make_problem, solve
+from stp.tasks.countdown import evaluate_expression, expressions, make_problem, solve
 
 VARIANTS = [
     {},
@@ -60,9 +61,13 @@ def test_generated_problems_are_distinct_well_formed_and_solvable(options, split
 def test_ground_truth_solutions_are_correct_and_use_the_operators_asked_for(options, tagged):
     task = countdown(size=60, **options)
     for problem in task.problems("train"):
-        reasoning, answer = problem.solution
-        assert reasoning == f"{answer}={problem.gold['target']}"
-        assert task.correct(problem, format_response(reasoning, answer, tagged))
+        working, answer = task.solution(problem)
+        *steps, last = working.split("=")
+        assert last == str(problem.gold["target"]) and evaluate_expression(steps[-1]) == problem.gold["target"]
+        if "/" not in working:  # each step is true: 13+7=20-4=16
+            reached = [int(re.match("-?[0-9]+", text)[0]) for text in [*steps[1:], last]]
+            assert [evaluate_expression(step) for step in steps] == reached
+        assert task.correct(problem, format_response(working, answer, tagged))
         assert set(answer) <= set("0123456789()" + task.operators)
 
 
@@ -74,10 +79,10 @@ def test_more_problems_than_exist_is_an_error_that_names_the_value():
 
 
 def test_a_problem_reads_as_the_prompt_shows_it():
-    problem = make_problem([7, 3], 21, "7*3")
+    problem = make_problem([7, 3], 21)
     assert problem.question == "Numbers: [7, 3]\nTarget: 21"
     assert problem.id == "3,7=21"
-    assert problem.solution == ("7*3=21", "7*3")
+    assert problem.solution is None and Countdown().solution(problem) == ("7*3=21", "7*3")
 
 
 def test_solve_searches_everything():
