@@ -109,6 +109,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
         try:
             parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank)
             train(*parts, done, evaluate_now, checkpoint_now)
+            final = final or measure(config.trainer.updates)  # a run that stopped after its last update has it still to come
             checkpoints.export(engine, tokenizer, folder)
             summary = summarise(config, choices, folder, base, final or base, clock.totals())
             tracker.summary(summary)
@@ -133,29 +134,41 @@ def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) 
 
 
 def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
-    """Where the run lives and what its newest checkpoint says: ({}, a new folder) unless `trainer.resume` finds one."""
+    """The run's folder and what its newest checkpoint says; a new folder and {} unless `trainer.resume` finds one.
+
+    `auto` takes the newest run of this name that has these settings and updates left, or starts a new one.
+    """
     wanted = config.trainer.resume
     if wanted is None:
         return fresh, {}
-    if wanted == "auto":
-        older = [p for p in sorted(fresh.parent.glob("*")) if (p / "checkpoints" / "latest").exists()]
-        if not older:
-            return fresh, {}
-        folder = older[-1]
-    else:
-        folder = Path(wanted)
-    found = checkpoints.latest(folder)
+    auto = wanted == "auto"
+    for folder in sorted(fresh.parent.glob("*"), reverse=True) if auto else [Path(wanted)]:
+        found = checkpoints.latest(folder)
+        trouble = _not_resumable(config, folder, found)
+        if found is not None and trouble is None:
+            if ranks.rank() == 0 and fresh != folder:
+                discard_if_empty(fresh)
+            return folder, {**found[1], "tag": found[0]}
+        if not auto:
+            fail("trainer.resume", folder, str(trouble))
+    return fresh, {}
+
+
+def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any]] | None) -> str | None:
+    """Why a folder's newest checkpoint cannot be continued with this config, and the fix; None when it can."""
     if found is None:
-        fail("trainer.resume", wanted, "no complete checkpoint there; give a run folder that has checkpoints/latest, or auto")
-    tag, state = found
+        return "no complete checkpoint there; give a run folder that has checkpoints/latest, or auto"
+    state = found[1]
     changed = differences(decisive(state["config"]), decisive(plain(config)))
     if changed:
-        fail("trainer.resume", folder, f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones")
-    if state["update"] >= config.trainer.updates:
-        fail("trainer.updates", config.trainer.updates, f"{folder} already has {state['update']} updates; ask for more")
-    if ranks.rank() == 0 and fresh != folder:
-        discard_if_empty(fresh)
-    return folder, {**state, "tag": tag}
+        return f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones"
+    if (
+        state["update"] > config.trainer.updates
+        or (folder / "summary.json").exists()
+        and state["update"] == config.trainer.updates
+    ):
+        return f"it already has {state['update']} updates; raise trainer.updates={config.trainer.updates}"
+    return None
 
 
 def summarise(

@@ -76,7 +76,7 @@ class Stp(Standard):
             if self.gamma_of == "length":
                 wanted_B = torch.full_like(eligible_B, round_half_up(self.gamma, self.length))
             else:
-                wanted_B = torch.tensor([round_half_up(self.gamma, int(n)) for n in eligible_B])
+                wanted_B = torch.tensor([round_half_up(self.gamma, n) for n in range(self.length + 1)])[eligible_B]
             score_BL = anchors.confidence_BL if self.select == "low_confidence" else draws.uniform("select", 0, self.length)
             fixed_BL = top_per_row(score_BL, anchors.eligible_BL, torch.minimum(wanted_B, eligible_B))
         forwards, fill = count_forwards(self.steps, self.gamma, self.t_cutoff)

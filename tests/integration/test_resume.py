@@ -34,6 +34,15 @@ def test_auto_takes_the_newest_run_of_the_same_name(tmp_path):
     run(tmp_path / "name" / "2", "trainer.checkpoint_every=1", "trainer.updates=3", "trainer.resume=auto")
     assert [line["update"] for line in metrics(tmp_path / "name" / "1")] == [1, 2, 3]
     assert not (tmp_path / "name" / "2" / "metrics.jsonl").exists()
+    run(tmp_path / "name" / "3", "trainer.checkpoint_every=1", "trainer.updates=3", "trainer.resume=auto")
+    assert [line["update"] for line in metrics(tmp_path / "name" / "3")] == [1, 2, 3]  # that one was finished: a new run
+
+
+def test_a_run_that_stopped_after_its_last_update_is_still_evaluated(tmp_path):
+    whole = run(tmp_path / "run", "trainer.checkpoint_every=2")
+    (tmp_path / "run" / "summary.json").unlink()
+    again = run(tmp_path / "unused", "trainer.checkpoint_every=2", f"trainer.resume={tmp_path / 'run'}")
+    assert again["final"] == whole["final"] and again["base"] == whole["base"]
 
 
 def test_a_crash_while_writing_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
@@ -63,5 +72,5 @@ def test_other_settings_or_no_checkpoint_are_refused(tmp_path):
     run(tmp_path / "run", "trainer.checkpoint_every=1")
     with pytest.raises(UserError, match=r"sampler\.gamma: 0\.05 -> 0\.1"):
         run(tmp_path / "new", f"trainer.resume={tmp_path / 'run'}", "sampler.gamma=0.1", "trainer.updates=3")
-    with pytest.raises(UserError, match="already has 2 updates"):
+    with pytest.raises(UserError, match="already has 2 updates; raise"):
         run(tmp_path / "new", f"trainer.resume={tmp_path / 'run'}")
