@@ -11,20 +11,8 @@ from typing import Any
 
 from stp.tracking import read_jsonl
 
-COLUMNS = [
-    "task",
-    "model",
-    "sampler",
-    "estimator",
-    "seed",
-    "updates",
-    "temperature",
-    "base",
-    "final",
-    "gain",
-    "train_s",
-    "total_s",
-]
+RUN_COLUMNS = ["task", "model", "sampler", "estimator", "seed", "updates"]
+COLUMNS = [*RUN_COLUMNS, "temperature", "base", "final", "gain", "forwards", "variance", "train_s", "total_s"]
 
 
 def load_runs(folders: list[Path]) -> list[dict[str, Any]]:
@@ -48,11 +36,13 @@ def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
     temperatures |= {name: (score, run["final"][name]) for name, score in run["base"].items() if isinstance(score, dict)}
     return [
         {
-            **{name: run[name] for name in COLUMNS[:6]},
+            **{name: run[name] for name in RUN_COLUMNS},
             "temperature": name,
             "base": base,
             "final": final,
             "gain": 100 * (final["accuracy"] - base["accuracy"]),
+            "forwards": run["forwards_per_rollout"],
+            "variance": (run["elbo_variance"] or {}).get("median"),
             "train_s": run["time"]["train_s"],
             "total_s": sum(seconds for phase, seconds in run["time"].items() if phase != "train_s"),
         }
@@ -67,13 +57,16 @@ def counts(score: dict[str, Any]) -> str:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A table line per run and temperature, then the mean gain of each method over its seeds."""
-    lines = ["| method | seed | T | base | final | gain | training s | all s |", "|---|---|---|---|---|---|---|---|"]
+    names = ["method", "seed", "T", "base", "final", "gain", "forwards", "ELBO variance, median", "training s", "all s"]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         gains[label(row), row["temperature"]].append(row["gain"])
         lines.append(
             f"| {label(row)} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {counts(row['base'])} | "
-            f"{counts(row['final'])} | {row['gain']:+.1f} | {row['train_s']:.0f} | {row['total_s']:.0f} |"
+            f"{counts(row['final'])} | {row['gain']:+.1f} | {row['forwards']:.0f} | "
+            f"{'missing' if row['variance'] is None else format(row['variance'], '.1f')} | "
+            f"{row['train_s']:.0f} | {row['total_s']:.0f} |"
         )
     lines.append("")
     for (method, temperature), values in gains.items():

@@ -162,10 +162,8 @@ def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any
     changed = differences(decisive(state["config"]), decisive(plain(config)))
     if changed:
         return f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones"
-    if (
-        state["update"] > config.trainer.updates
-        or (folder / "summary.json").exists()
-        and state["update"] == config.trainer.updates
+    if state["update"] > config.trainer.updates or (
+        (folder / "summary.json").exists() and state["update"] == config.trainer.updates
     ):
         return f"it already has {state['update']} updates; raise trainer.updates={config.trainer.updates}"
     return None
