@@ -96,7 +96,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
         left.plot(range(1, shortest + 1), average, color=colour, linewidth=2, label=f"{method} ({len(curves)} seeds)")
         for j, when in enumerate(("base", "final")):
             scores = [run[when] for run in members]
-            p, n = mean(s["accuracy"] for s in scores), sum(s["total"] for s in scores)
+            p, n = mean(s["accuracy"] for s in scores), scores[0]["total"]  # the seeds share their test problems
             error = 100 * math.sqrt(p * (1 - p) / max(n, 1))
             right.bar(j + (i - (len(methods) - 1) / 2) * 0.35, 100 * p, 0.33, color=colour, yerr=error, capsize=3)
     left.set(xlabel="update", ylabel="mean reward", title="training reward")
