@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +18,10 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stp.cli import run
-from stp.errors import require
+from stp.config import Pretraining
 from stp.models.tiny import BASE, new_tiny, tiny_tokenizer
 from stp.tasks import Countdown, Problem, format_response
 from stp.tasks.base import Data
-
-
-@dataclass
-class Pretraining:
-    """A corpus of three styles, so that the base knows more than it shows, as real base models do."""
-
-    seed: int = field(default=0, metadata={"help": "seed of the weights, the corpus and the masks"})
-    updates: int = field(default=6000, metadata={"help": "optimizer updates"})
-    batch: int = field(default=32, metadata={"help": "sequences per update"})
-    lr: float = field(default=2e-3, metadata={"help": "peak learning rate (AdamW, cosine)"})
-    length: int = field(default=48, metadata={"help": "response length in tokens, padded with EOS"})
-    problems: int = field(default=2000, metadata={"help": "training-split problems the corpus is about"})
-    careful_until: float = field(default=0.8, metadata={"help": "fraction of training with careful responses alone"})
-    careful: float = field(default=0.34, metadata={"help": "afterwards: share that tries until one try hits the target"})
-    guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest tries carelessly"})
-    width: int = field(default=96, metadata={"help": "hidden size"})
-    layers: int = field(default=4, metadata={"help": "transformer layers"})
-    to: str | None = field(default=None, metadata={"help": "folder to write; null replaces the base in the package"})
-
-    def __post_init__(self) -> None:
-        for name in ("updates", "batch", "length", "problems", "width", "layers"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "choose at least 1")
-        require(0 < self.lr < 1, "lr", self.lr, "the learning rate must lie in (0, 1)")
-        require(0 <= self.careful_until <= 1, "careful_until", self.careful_until, "a fraction lies in [0, 1]")
-        shares = (self.careful, self.guess)
-        require(
-            min(shares) >= 0 and sum(shares) <= 1, "careful + guess", shares, "shares are at least 0 and add up to at most 1"
-        )
 
 
 def attempts(numbers: list[int], rng: random.Random) -> list[tuple[str, str, int]]:

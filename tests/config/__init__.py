@@ -7,9 +7,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from stp.cli import one_line
-from stp.config import CONF, Config, Evaluation, Pregeneration, build, register
+from stp.config import CONF, Config, Evaluation, Pregeneration, Pretraining, build, register
 from stp.errors import UserError
-from stp.pretrain import Pretraining
 
 ROOTS = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
 
