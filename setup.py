@@ -27,7 +27,7 @@ setup(
         "tokenizers>=0.22,<0.24",
         "huggingface-hub>=1.0,<3",
         "matplotlib>=3.9,<4",
-        "rich>=13,<16",
+        "rich>=14.1,<16",
         "pytest>=8,<10",
     ],
     extras_require={"dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4"]},

@@ -8,7 +8,7 @@ to=${TO:-outputs/compare}
 for seed in ${SEEDS:-0 1 2}; do
   for sampler in stp standard; do
     run="$to/$sampler-seed$seed"
-    [ -f "$run/summary.json" ] || "$python" -m stp.train sampler=$sampler task=countdown seed="$seed" hydra.run.dir="$run" "$@"
+    [ -f "$run/summary.json" ] || "$python" -m stp.train sampler=$sampler task=countdown seed="$seed" trainer.resume=auto hydra.run.dir="$run" "$@"
   done
 done
 "$python" -m stp.report "$to"/*-seed* --to "$to/report"

@@ -15,6 +15,7 @@ DEBUG = "STP_DEBUG"  # set it to see tracebacks
 
 def run(job: Callable[[Any], None], name: str) -> None:
     """Compose `conf/<name>.yaml` with the command line, build and check it, and call `job`."""
+    sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us here, to be said in one line
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -67,8 +68,7 @@ def run(job: Callable[[Any], None], name: str) -> None:
 
 def discard_if_empty(folder: Path) -> None:
     """Remove a run folder that holds nothing but Hydra's own records."""
-    own = {".hydra", *(p.name for p in folder.glob("*.log"))} if folder.is_dir() else set()
-    if ".hydra" in own and {p.name for p in folder.iterdir()} <= own:
+    if (folder / ".hydra").is_dir() and all(p.name == ".hydra" or p.suffix == ".log" for p in folder.iterdir()):
         shutil.rmtree(folder)
 
 

@@ -67,7 +67,9 @@ class Evaluation:
     model: Any = MISSING
     task: Any = MISSING
     sampler: Any = MISSING
-    checkpoint: str = field(default="base", metadata={"help": "a run folder, an adapter or weights folder, or base"})
+    checkpoint: str = field(
+        default="base", metadata={"help": "a run folder (brings its model and lengths), an adapter or weights folder, or base"}
+    )
     temperatures: list[float] = field(default_factory=lambda: [0.0], metadata={"help": "0 is greedy; others are sampled"})
     samples: int = field(default=1, metadata={"help": "completions per problem at temperatures above 0; gives pass@k"})
     size: int | None = field(default=None, metadata={"help": "problems; null takes the whole split"})
@@ -103,6 +105,13 @@ class Pretraining:
     def __post_init__(self) -> None:
         for name in ("updates", "batch", "length", "problems", "width", "layers"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "choose at least 1")
+        require(
+            self.length >= 48 and self.length % 24 == 0,
+            "length",
+            self.length,
+            "choose 48, 72, 96, …: blocks of 24, 40 forwards",
+        )
+        require(self.width % 8 == 0, "width", self.width, "four heads of even size share it; choose a multiple of 8")
         require(0 < self.lr < 1, "lr", self.lr, "the learning rate must lie in (0, 1)")
         require(0 <= self.careful_until <= 1, "careful_until", self.careful_until, "a fraction lies in [0, 1]")
         shares = (self.careful, self.guess)
@@ -174,6 +183,14 @@ def check(config: Config) -> None:
         )
     if config.trainer.micro_batch > config.trainer.prompts_per_update * config.trainer.group_size:
         config.trainer.micro_batch = config.trainer.prompts_per_update * config.trainer.group_size
+    if config.zero.stage == 3:
+        scored = config.trainer.micro_batch * config.estimator.samples * config.sampler.length
+        require(
+            config.model.logit_chunk >= scored,
+            "model.logit_chunk",
+            config.model.logit_chunk,
+            f"ZeRO-3 needs one run of the head per pass: set model.logit_chunk={scored}, or a smaller trainer.micro_batch",
+        )
 
 
 def check_ranks(config: Config, ranks: int) -> None:
@@ -202,7 +219,7 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
     trainer = {
         k: v
         for k, v in record["trainer"].items()
-        if not k.startswith(("eval_", "probe_", "checkpoint_", "keep_", "resume", "updates"))
+        if not k.startswith(("eval_every", "probe_", "checkpoint_", "keep_", "resume", "updates"))
     }
     return {k: v for k, v in record.items() if k != "logging"} | {"trainer": trainer}
 

@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +55,6 @@ class Optimizer:
 def bootstrap() -> None:
     """Join the process group (idempotent): nccl on GPUs, gloo on CPUs, alone when no launcher set the environment."""
     env = os.environ
-    sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]
     if "RANK" not in env:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -140,6 +138,7 @@ class Engine:
             "gradient_clipping": optimizer.max_grad_norm,
             "zero_optimization": zero_config,
             "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,  # offload keeps torch's AdamW: nothing to compile
             "bf16": {"enabled": bfloat16},
             "steps_per_print": 2**31 - 1,
         }

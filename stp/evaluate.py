@@ -25,6 +25,8 @@ def main(config: Evaluation) -> None:
     ranks.bootstrap()
     folder = Path(ranks.broadcast(config.to or HydraConfig.get().runtime.output_dir))
     device = ranks.device()
+    if config.to is not None and (folder / "metrics.jsonl").exists():
+        fail("to", folder, "a training run keeps its summary there; give another folder")
     policy, tokenizer, options, sampler, trained_on = load_checkpoint(config)
     policy.to(device)
     task = config.task
@@ -95,7 +97,14 @@ def _with_adapter(folder: Path, options: Model) -> tuple[Policy, Any]:
     from peft import PeftModel
 
     base, tokenizer = load_policy(dataclasses.replace(options, lora=Lora()), trainable=False)
-    model = PeftModel.from_pretrained(base.llama, str(folder))
+    try:
+        model = PeftModel.from_pretrained(base.llama, str(folder))
+    except (RuntimeError, ValueError, OSError) as error:
+        fail(
+            "checkpoint",
+            folder,
+            f"the adapter does not fit the base; choose its own with model= ({str(error).splitlines()[0]})",
+        )
     return Policy(model, base.mask_id, base.eos_id, options.logit_chunk).requires_grad_(False).eval(), tokenizer
 
 

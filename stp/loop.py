@@ -80,11 +80,13 @@ class Trainer:
 class Rollout:
     """This rank's share of a global batch (on the CPU). advantage_B is 0 throughout a group of equal rewards."""
 
+    problems: list[Any]
     trajectory: Trajectory
     completions: list[str]
     reward_parts: list[dict[str, float]]
     reward_B: Tensor
     advantage_B: Tensor
+    anchored_B: Tensor
     draws: Draws
 
 
@@ -157,8 +159,9 @@ def rollout(
     local = slice(rank * len(repeated) // ranks, (rank + 1) * len(repeated) // ranks)
     with clock.phase("sample"):
         prompts = codec.prompts(repeated)
-        anchors = None
+        anchors, anchored = None, set()
         if static is not None and isinstance(sampler, Stp):
+            anchored = set(static.problems)
             anchors = static.anchors([p.id for p in repeated], sampler.choose, draws)
         with engine.generation() as policy:
             trajectory = generate(
@@ -169,11 +172,13 @@ def rollout(
         parts = [task.rewards(problem, text) for problem, text in zip(repeated[local], completions, strict=True)]
         reward_B = torch.tensor([sum(p.values()) for p in parts])
         return Rollout(
+            problems=repeated[local],
             trajectory=trajectory,
             completions=completions,
             reward_parts=parts,
             reward_B=reward_B,
             advantage_B=objective.advantages(reward_B, G),
+            anchored_B=torch.tensor([problem.id in anchored for problem in repeated[local]]),
             draws=draws.select(torch.arange(len(repeated))[local]),
         )
 
@@ -220,7 +225,7 @@ def update(
             for j in range(passes):
                 idle = j >= len(batches) or not len(batches[j])
                 part = torch.zeros(1, dtype=torch.long) if idle else batches[j]
-                with keyed_dropout(engine.policy, draws, f"dropout/{inner}/{int(part[0])}"):
+                with keyed_dropout(engine.policy, draws, f"dropout/{inner}/{_first_row(draws, part)}"):
                     new = estimator(engine, trajectory.rows(part), noises[i].rows(part))
                 device = new.token_BL.device
                 loss = objective(
@@ -243,13 +248,18 @@ def update(
     return stats | elbo_stats(estimator, olds[-1], trainable_BL, delta_parts, totals)
 
 
+def _first_row(draws: Draws, part: Tensor) -> int:
+    """Global index of a micro-batch's first row."""
+    return int(part[0] if draws.rows is None else draws.rows[part[0]])
+
+
 @contextmanager
 def keyed_dropout(policy: Any, draws: Draws, purpose: str) -> Iterator[None]:
     """Run a forward whose dropout (LoRA's) depends on the key alone, leaving the global generator as it was."""
     if not getattr(policy, "dropout", 0.0):
         yield
         return
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
         torch.manual_seed(draws.generator(purpose).initial_seed())
         yield
 

@@ -26,7 +26,7 @@ FOLDER = Path("outputs/static")
 
 
 def provenance(config: Any, source: str, policy: Policy, codec: Codec, problems: list[Problem]) -> dict[str, Any]:
-    """What decides the anchors' content: they are only reused where all of it is the same."""
+    """What decides the anchors' content (hashed as config_hash), and which problems they are for."""
     ids = hashlib.sha256(json.dumps([p.id for p in problems]).encode()).hexdigest()[:16]
     sampler = config.sampler
     made_by: dict[str, Any] = {"length": sampler.length}
@@ -37,12 +37,12 @@ def provenance(config: Any, source: str, policy: Policy, codec: Codec, problems:
         "version": VERSION,
         "source": source,
         "task": type(config.task).__name__.lower(),
-        "problems": ids,
         "model": policy.fingerprint(),
         "tokenizer": codec.fingerprint(),
         **made_by,
     }
-    return record | {"config_hash": hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]}
+    config_hash = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+    return record | {"config_hash": config_hash, "problems": ids}
 
 
 def static_dataset(
@@ -61,7 +61,7 @@ def static_dataset(
     record = provenance(config, sampler.anchors, policy, codec, problems)
     if sampler.static is not None:
         return StaticDataset.load(Path(sampler.static), record)
-    folder = to or FOLDER / f"{record['task']}-{sampler.anchors}-{record['config_hash']}"
+    folder = to or FOLDER / f"{record['task']}-{sampler.anchors}-{record['config_hash']}-{record['problems'][:8]}"
     if ranks.broadcast((folder / "anchors.json").exists()):
         tracker.say(f"static dataset: {folder} (reused)")
         return StaticDataset.load(folder, record)

@@ -145,9 +145,9 @@ def main(options: Pretraining) -> None:
     started = time.perf_counter()
     model = pretrain(options, tokenizer)
     seconds = time.perf_counter() - started
-    result = base_accuracy(model, tokenizer, options.length)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    result = base_accuracy(model, tokenizer, options.length)
     record = {
         "command": " ".join(["python -m stp.pretrain", *(a for a in sys.argv[1:] if not a.startswith("to="))]),
         "options": {k: v for k, v in asdict(options).items() if k != "to"},

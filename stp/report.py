@@ -5,29 +5,47 @@ import csv
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from stp.tracking import read_jsonl
 
-RUN_COLUMNS = ["task", "model", "sampler", "estimator", "seed", "updates"]
+COMPARED = ("model", "task", "sampler", "estimator", "objective", "optimizer")  # settings that make a method of their own
+RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates"]
 COLUMNS = [*RUN_COLUMNS, "temperature", "base", "final", "gain", "forwards", "variance", "train_s", "total_s"]
 
 
 def load_runs(folders: list[Path]) -> list[dict[str, Any]]:
-    """Summaries of finished runs with their metrics, sorted by name and seed; unfinished ones are left out."""
-    runs = []
+    """Summaries of finished and evaluated runs with their metrics, by method and seed; others are left out.
+
+    A method is a sampler and an estimator, with the settings in which the given runs of these differ.
+    """
+    runs: list[dict[str, Any]] = []
     for folder in folders:
         if (folder / "summary.json").exists() and (folder / "metrics.jsonl").exists():
             summary = json.loads((folder / "summary.json").read_text())
+            if "accuracy" not in summary["base"]:
+                continue
             runs.append({**summary, "folder": folder, "metrics": read_jsonl(folder / "metrics.jsonl")})
-    return sorted(runs, key=lambda r: (r["task"], r["sampler"], r["estimator"], r["seed"]))
+            settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+            runs[-1]["settings"] = dict(_leaves({k: v for k, v in settings.items() if k in COMPARED}))  # type: ignore[union-attr]
+    for run in runs:
+        alike = [r for r in runs if (r["sampler"], r["estimator"]) == (run["sampler"], run["estimator"])]
+        varied = sorted(k for k, v in run["settings"].items() if any(r["settings"].get(k) != v for r in alike))
+        run["method"] = " ".join([f"{run['sampler']} + {run['estimator']}", *(f"{k}={run['settings'][k]}" for k in varied)])
+    return sorted(runs, key=lambda r: (r["task"], r["method"], r["seed"]))
 
 
-def label(run: dict[str, Any]) -> str:
-    """What tells a curve from another: the method."""
-    return f"{run['sampler']} + {run['estimator']}"
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -61,9 +79,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
-        gains[label(row), row["temperature"]].append(row["gain"])
+        gains[row["method"], row["temperature"]].append(row["gain"])
         lines.append(
-            f"| {label(row)} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {counts(row['base'])} | "
+            f"| {row['method']} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {counts(row['base'])} | "
             f"{counts(row['final'])} | {row['gain']:+.1f} | {row['forwards']:.0f} | "
             f"{'missing' if row['variance'] is None else format(row['variance'], '.1f')} | "
             f"{row['train_s']:.0f} | {row['total_s']:.0f} |"
@@ -85,7 +103,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[3, 2], layout="constrained")
     methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
-        methods[label(run)].append(run)
+        methods[run["method"]].append(run)
     for i, (method, members) in enumerate(methods.items()):
         colour = f"C{i}"
         curves = [[m["reward/mean"] for m in run["metrics"]] for run in members]
@@ -100,10 +118,10 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
             error = 100 * math.sqrt(p * (1 - p) / max(n, 1))
             right.bar(j + (i - (len(methods) - 1) / 2) * 0.35, 100 * p, 0.33, color=colour, yerr=error, capsize=3)
     left.set(xlabel="update", ylabel="mean reward", title="training reward")
-    left.legend(frameon=False)
     right.set(xticks=[0, 1], xticklabels=["before", "after"], ylabel="%", title="held-out accuracy")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

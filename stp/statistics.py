@@ -110,6 +110,7 @@ def rollout_stats(done: Any, group_size: int, totals: Totals) -> dict[str, float
             "ended": (~trajectory.until_eos_BL[:, -1]).tolist(),
             "fixed": trajectory.fixed_BL.sum(dim=1).tolist(),
             "trainable": trajectory.trainable_BL.sum(dim=1).tolist(),
+            "without_anchor": (~done.anchored_B).tolist(),
             "nfe_run": [trajectory.nfe_run],
         }
     )
@@ -123,7 +124,8 @@ def rollout_stats(done: Any, group_size: int, totals: Totals) -> dict[str, float
         "completion/length": float(tensors["length"].mean()),
         "completion/ended": float(tensors["ended"].mean()),
         "pruning/fixed": float(tensors["fixed"].mean()),
-        "pruning/rows_without_anchor": float((tensors["fixed"] == 0).float().mean()),
+        "pruning/rows_with_nothing_fixed": float((tensors["fixed"] == 0).float().mean()),
+        "pruning/rows_without_anchor": float(tensors["without_anchor"].mean()),
         "pruning/trainable": float(tensors["trainable"].mean()),
         "nfe": float(trajectory.nfe),
         "nfe/run": float(tensors["nfe_run"].max()),
@@ -136,6 +138,8 @@ def sample_records(done: Any, number: int, count: int) -> list[dict[str, Any]]:
         {
             "update": number,
             "row": i,
+            "problem": done.problems[i].id,
+            "prompt": done.problems[i].question,
             "completion": done.completions[i],
             "fixed": done.trajectory.fixed_BL[i].nonzero().squeeze(1).tolist(),
             "rewards": done.reward_parts[i],

@@ -176,15 +176,17 @@ def _start_wandb(folder: Path, options: Logging, config: dict[str, Any], resume_
     if mode == "auto":
         logged_in = bool(os.environ.get("WANDB_API_KEY")) or "api.wandb.ai" in _netrc()
         mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
-    return wandb.init(
-        project=options.project,
-        dir=folder,
-        config=config,
-        mode=mode,  # type: ignore[arg-type]
-        id=resume_id,
-        resume="allow" if resume_id else None,
-        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False),
+    settings = wandb.Settings(
+        silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False, init_timeout=30
     )
+    common: dict[str, Any] = {"project": options.project, "dir": folder, "config": config, "settings": settings}
+    common |= {"id": resume_id, "resume": "allow" if resume_id else None}
+    try:
+        return wandb.init(mode=mode, **common)  # type: ignore[arg-type]
+    except wandb.errors.Error:
+        if options.wandb == "online":
+            raise
+        return wandb.init(mode="offline", **common)  # logged in, but the service cannot be reached
 
 
 def _netrc() -> str:

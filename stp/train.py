@@ -40,6 +40,8 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     bootstrap()
     check_ranks(config, ranks.world_size())
     folder, state = resume_point(config, fresh)
+    if not state and (folder / "checkpoints" / "latest").exists():
+        fail("hydra.run.dir", folder, f"it holds another run's checkpoints; continue that with trainer.resume={folder}")
     rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
     clock = Clock(state.get("clock"))
     device = ranks.device()
@@ -102,7 +104,13 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
             every = config.trainer.checkpoint_every
             if every and update % every == 0:
                 with clock.phase("checkpoint"):
-                    kept = {"clock": clock.totals(), "wandb_id": tracker.wandb_id, "base": base, "config": plain(config)}
+                    kept = {
+                        "clock": clock.totals(),
+                        "wandb_id": tracker.wandb_id,
+                        "base": base,
+                        "config": plain(config),
+                        "ranks": totals.ranks,
+                    }
                     checkpoints.save(engine, folder, update, kept, config.trainer.keep_checkpoints)
 
         base = state["base"] if done else measure(0)
@@ -162,6 +170,8 @@ def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any
     changed = differences(decisive(state["config"]), decisive(plain(config)))
     if changed:
         return f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones"
+    if config.zero.stage > 0 and state["ranks"] != ranks.world_size():
+        return f"ZeRO sharded it over {state['ranks']} rank(s), this launch has {ranks.world_size()}; launch as many as before"
     if state["update"] > config.trainer.updates or (
         (folder / "summary.json").exists() and state["update"] == config.trainer.updates
     ):

@@ -22,7 +22,8 @@ class Rows:
     def to(self, device: torch.device | str):
         """The same record with its tensors on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        moved = {n: t.to(device, non_blocking=True) for n, t in tensors.items() if isinstance(t, Tensor)}
+        waits = torch.device(device).type == "cpu"  # a copy to the host must be there before it is read
+        moved = {n: t.to(device, non_blocking=not waits) for n, t in tensors.items() if isinstance(t, Tensor)}
         return replace(self, **moved)  # type: ignore[type-var]
 
 

@@ -34,6 +34,7 @@ def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, masked_BKL: Tens
     One forward over all rows and draws; logits are computed at the masked positions only.
     """
     B, K, L = masked_BKL.shape
+    trajectory = trajectory.to("cpu")  # indices are counted there, without waiting for the device
     every_B = torch.arange(B).repeat_interleave(K)
     repeated = trajectory.rows(every_B)
     masked_RL = masked_BKL.flatten(0, 1)

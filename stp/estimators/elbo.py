@@ -47,6 +47,7 @@ class Elbo:
     def draw(self, trainable_BL: Tensor, draws: Draws, step: int = 0) -> Noise:
         """K masks per row over its trainable positions, and their weights."""
         K, (B, L) = self.samples, trainable_BL.shape
+        trainable_BL = trainable_BL.cpu()  # where the draws are made
         time_BK = draws.uniform("times", step, K)
         if self.times == "stratified":
             time_BK = (torch.arange(K) + time_BK) / K

@@ -43,9 +43,8 @@ class Codec:
 
     def completions(self, trajectory: Trajectory) -> list[str]:
         """The text of each completion up to its EOS, without special tokens."""
-        eos = self.tokenizer.eos_token_id
         rows = zip(trajectory.response_BL.tolist(), trajectory.until_eos_BL.sum(dim=1).tolist(), strict=True)
-        return self.tokenizer.batch_decode([[i for i in row[:n] if i != eos] for row, n in rows])
+        return self.tokenizer.batch_decode([row[:n] for row, n in rows], skip_special_tokens=True)
 
     def solution_ids(self, solution: tuple[str, str] | None, length: int) -> list[int] | None:
         """A ground-truth solution as a response would hold it; None where there is none or it does not fit."""

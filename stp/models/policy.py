@@ -55,7 +55,7 @@ class Model:
     instructions: bool = field(default=False, metadata={"help": "put the task's instruction before each question"})
     prompt_tokens: int = field(default=200, metadata={"help": "longer prompts are cut on the left to this"})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "recompute activations in the backward pass"})
-    logit_chunk: int = field(default=4096, metadata={"help": "positions whose logits exist at once when scoring"})
+    logit_chunk: int = field(default=8192, metadata={"help": "positions whose logits exist at once when scoring"})
     lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:

@@ -92,9 +92,9 @@ class Grpo:
             stats = {
                 "loss": loss,
                 "tokens": live_BL.sum(),
-                "ratio/mean": ratio_BL[live_BL].sum(),
+                "ratio/mean": (ratio_BL * live_BL).sum(),
                 "ratio/clipped": (live_BL & (clipped_BL * advantage_B1 < ratio_BL * advantage_B1)).sum(),
                 "ratio/clamped": (live_BL & clamped_BL).sum(),
-                "kl": kl_BL[live_BL].sum(),
+                "kl": (kl_BL * live_BL).sum(),
             }
         return Loss(loss, {name: value.detach().float() for name, value in stats.items()})

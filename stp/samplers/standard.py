@@ -85,7 +85,9 @@ class Standard:
         attend_BS = prompts.attend(self.length)
         open_BL = (~start.fixed_BL).to(device)
         quota_BW = quotas(~start.fixed_BL, [(w.begin, w.end) for w in start.windows], start.keep)
-        alive = torch.arange(len(prompts))  # kept on the CPU, like all counts: the loop never waits for the device
+        alive = torch.arange(
+            len(prompts)
+        )  # kept on the CPU, like all counts, so that the loop itself never waits for the device
         step = nfe_run = 0
 
         for w, window in enumerate(start.windows):

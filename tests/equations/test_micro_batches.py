@@ -67,7 +67,8 @@ def a_rollout(reward_B: torch.Tensor, objective: Grpo) -> Rollout:
     until_BL = until_eos(response_BL, TOKENIZER.eos_token_id)
     trajectory = Trajectory(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL, nfe=1, nfe_run=1)
     draws = Draws(seed=0, batch=ROWS)
-    return Rollout(trajectory, [""] * ROWS, [{}] * ROWS, reward_B, objective.advantages(reward_B, GROUP), draws)
+    advantage_B = objective.advantages(reward_B, GROUP)
+    return Rollout([None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, draws)
 
 
 def gradients(rollout, objective, micro_batch, totals) -> tuple[dict[str, float], torch.Tensor]:
@@ -107,11 +108,13 @@ def test_two_ranks_average_to_the_gradient_of_one(normalize):
     shares = []
     for rows in (torch.arange(3), torch.arange(3, 6)):
         share = Rollout(
+            [None] * 3,
             rollout.trajectory.rows(rows),
             [""] * 3,
             [{}] * 3,
             rollout.reward_B[rows],
             rollout.advantage_B[rows],
+            rollout.anchored_B[rows],
             rollout.draws.select(rows),
         )
         shares.append(gradients(share, objective, 2, RankOfTwo(tokens, passes=3))[1])

@@ -72,5 +72,9 @@ def test_other_settings_or_no_checkpoint_are_refused(tmp_path):
     run(tmp_path / "run", "trainer.checkpoint_every=1")
     with pytest.raises(UserError, match=r"sampler\.gamma: 0\.05 -> 0\.1"):
         run(tmp_path / "new", f"trainer.resume={tmp_path / 'run'}", "sampler.gamma=0.1", "trainer.updates=3")
+    with pytest.raises(UserError, match=r"trainer\.eval_size: 4 -> 2"):
+        run(tmp_path / "new", f"trainer.resume={tmp_path / 'run'}", "trainer.eval_size=2", "trainer.updates=3")
+    with pytest.raises(UserError, match=r"hydra\.run\.dir=.*trainer\.resume="):
+        run(tmp_path / "run")  # would mix two runs' checkpoints
     with pytest.raises(UserError, match="already has 2 updates; raise"):
         run(tmp_path / "new", f"trainer.resume={tmp_path / 'run'}")

@@ -24,7 +24,7 @@ def test_a_run_leaves_its_files(tmp_path):
     assert OmegaConf.load(folder / "config.yaml").sampler.gamma == 0.05
     assert [p.name for p in (folder / "checkpoints").glob("update-*")] == ["update-000002"]
     sample = read_jsonl(folder / "samples.jsonl")[0]
-    assert set(sample) == {"update", "row", "completion", "fixed", "rewards", "advantage"}
+    assert set(sample) == {"update", "row", "problem", "prompt", "completion", "fixed", "rewards", "advantage"}
 
 
 def test_phases_add_up_to_the_wall_clock(tmp_path):
@@ -126,6 +126,24 @@ def test_a_static_dataset_made_for_other_settings_is_refused(tmp_path):
     run(tmp_path / "again", "trainer.updates=1", f"sampler.static={made}")
     with pytest.raises(UserError, match=r"sampler\.static=.*temperature.*pregenerate"):
         run(tmp_path / "other", "trainer.updates=1", f"sampler.static={made}", "sampler.temperature=0.5")
+
+
+def test_a_static_dataset_of_fewer_problems_leaves_the_others_without_anchor(tmp_path):
+    run(tmp_path / "few", "trainer.updates=1", "task.data.train_size=6")
+    made = next((tmp_path / "outputs" / "static").iterdir())
+    run(tmp_path / "more", f"sampler.static={made}", "trainer.updates=6")
+    shares = [line["pruning/rows_without_anchor"] for line in metrics(tmp_path / "more")]
+    assert sum(shares) / 6 == pytest.approx(0.5)  # one epoch of 12 problems, of which 6 have an anchor
+    assert all(
+        line["pruning/rows_with_nothing_fixed"] >= line["pruning/rows_without_anchor"] for line in metrics(tmp_path / "more")
+    )
+
+
+def test_optimizer_offload_trains(tmp_path):
+    run(tmp_path / "on", "zero=stage2", "zero.offload=cpu")
+    run(tmp_path / "off", "zero=stage2")
+    on, off = metrics(tmp_path / "on")[-1], metrics(tmp_path / "off")[-1]
+    assert on["loss"] == pytest.approx(off["loss"], abs=1e-6) and on["grad_norm"] > 0
 
 
 def test_ranks_must_share_the_prompts_evenly():
