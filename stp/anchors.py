@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class StaticDataset:
     eligible_NKL: Tensor
     confidence_NKL: Tensor
     reward_NK: Tensor
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Row of each problem that has anchors."""
+        return {problem: row for row, problem in enumerate(self.problems)}
 
     def save(self, folder: Path) -> None:
         """Write anchors.safetensors and anchors.json; the folder appears whole or not at all."""
@@ -89,16 +95,15 @@ class StaticDataset:
 
         choose: `first`, `random` (drawn anew for each row), or `best` (highest reward, then fewest eligible tokens).
         """
-        row_of = {problem: row for row, problem in enumerate(self.problems)}
-        known_B = torch.tensor([problem in row_of for problem in problem_ids])
-        row_B = torch.tensor([row_of.get(problem, 0) for problem in problem_ids])
+        known_B = torch.tensor([problem in self.row_of for problem in problem_ids])
+        row_B = torch.tensor([self.row_of.get(problem, 0) for problem in problem_ids])
         k = self.reward_NK.shape[1]
         if choose == "random":
             pick_B = (draws.uniform("anchor", 0) * k).long()
         elif choose == "best":
-            beaten_NK = self.reward_NK < self.reward_NK.max(dim=1, keepdim=True).values
-            size_NK = self.eligible_NKL.sum(dim=2).masked_fill(beaten_NK, self.eligible_NKL.shape[2] + 1)
-            pick_B = size_NK.argmin(dim=1)[row_B]
+            reward_BK, eligible_BKL = self.reward_NK[row_B], self.eligible_NKL[row_B]
+            beaten_BK = reward_BK < reward_BK.max(dim=1, keepdim=True).values
+            pick_B = eligible_BKL.sum(dim=2).masked_fill(beaten_BK, eligible_BKL.shape[2] + 1).argmin(dim=1)
         else:
             pick_B = torch.zeros_like(row_B)
         return Anchors(

@@ -11,7 +11,7 @@ from stp import engine as ranks
 from stp.cli import run
 from stp.config import Evaluation
 from stp.errors import fail
-from stp.evaluation import accuracy, evaluate, pass_at, standard_sampler
+from stp.evaluation import accuracy, counts, evaluate, pass_at, standard_sampler
 from stp.models.codec import Codec
 from stp.models.policy import Lora, Model, Policy, load_policy
 from stp.statistics import Totals
@@ -57,7 +57,7 @@ def main(config: Evaluation) -> None:
             )
         score = accuracy(records)
         tracker.append("eval", [{"temperature": temperature, **r} for r in records])
-        line = f"T={temperature:g}: accuracy {100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
+        line = f"T={temperature:g}: accuracy {counts(score)}"
         if samples > 1:
             score |= pass_at(records, samples)
             line += "".join(f", {name} {100 * v:.1f}%" for name, v in score.items() if name.startswith("pass@"))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from stp.diffusion import Denoiser
-from stp.loop import generate
+from stp.loop import generate, rank_share
 from stp.samplers import Standard
 from stp.statistics import Totals
 from stp.tasks.base import Problem
@@ -38,7 +38,7 @@ def evaluate(
     Problems are shared out by rank; with `samples` > 1 each is asked that many times.
     """
     repeated = [problem for problem in problems for _ in range(samples)]
-    share = slice(rank * len(repeated) // totals.ranks, (rank + 1) * len(repeated) // totals.ranks)
+    share = rank_share(len(repeated), rank, totals.ranks)
     records: list[dict[str, Any]] = []
     if repeated[share]:
         draws = Draws(f"{seed}/evaluate/{sampler.temperature}", len(repeated))
@@ -57,6 +57,11 @@ def accuracy(records: list[dict[str, Any]]) -> dict[str, Any]:
     """{"correct", "total", "accuracy"}: counts over completions."""
     correct = sum(r["correct"] for r in records)
     return {"correct": correct, "total": len(records), "accuracy": correct / len(records) if records else 0.0}
+
+
+def counts(score: dict[str, Any]) -> str:
+    """`37.5% (192/512)`."""
+    return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
 
 
 def pass_at(records: list[dict[str, Any]], samples: int) -> dict[str, float]:

@@ -90,14 +90,19 @@ class Rollout:
     draws: Draws
 
 
+def rank_share(rows: int, rank: int, ranks: int) -> slice:
+    """The consecutive rows of a global batch that are this rank's; the shares cover it without overlap."""
+    return slice(rank * rows // ranks, (rank + 1) * rows // ranks)
+
+
 def prompt_order(problems: int, count: int, update: int, seed: int | str) -> list[int]:
     """Indices of an update's prompts: each epoch is a shuffle of its own, a function of (seed, epoch) alone."""
-    order = []
-    for place in range(update * count, (update + 1) * count):
-        epoch, i = divmod(place, problems)
-        shuffled = torch.randperm(problems, generator=Draws(seed, 0).generator("prompts", epoch))
-        order.append(int(shuffled[i]))
-    return order
+    places = [divmod(place, problems) for place in range(update * count, (update + 1) * count)]
+    shuffled = {
+        epoch: torch.randperm(problems, generator=Draws(seed, 0).generator("prompts", epoch))
+        for epoch in {epoch for epoch, _ in places}
+    }
+    return [int(shuffled[epoch][i]) for epoch, i in places]
 
 
 def generate(
@@ -155,13 +160,11 @@ def rollout(
     """
     G = trainer.group_size
     repeated = [problem for problem in problems for _ in range(G)]
-    rank, ranks = shares
-    local = slice(rank * len(repeated) // ranks, (rank + 1) * len(repeated) // ranks)
+    local = rank_share(len(repeated), *shares)
     with clock.phase("sample"):
         prompts = codec.prompts(repeated)
-        anchors, anchored = None, set()
+        anchors = None
         if static is not None and isinstance(sampler, Stp):
-            anchored = set(static.problems)
             anchors = static.anchors([p.id for p in repeated], sampler.choose, draws)
         with engine.generation() as policy:
             trajectory = generate(
@@ -178,7 +181,7 @@ def rollout(
             reward_parts=parts,
             reward_B=reward_B,
             advantage_B=objective.advantages(reward_B, G),
-            anchored_B=torch.tensor([problem.id in anchored for problem in repeated[local]]),
+            anchored_B=torch.tensor([static is not None and problem.id in static.row_of for problem in repeated[local]]),
             draws=draws.select(torch.arange(len(repeated))[local]),
         )
 

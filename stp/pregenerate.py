@@ -13,7 +13,7 @@ from stp.anchors import VERSION, StaticDataset, scored
 from stp.cli import run
 from stp.config import Pregeneration
 from stp.evaluation import standard_sampler
-from stp.loop import generate
+from stp.loop import generate, rank_share
 from stp.models.codec import Codec
 from stp.models.policy import Policy, load_policy
 from stp.samplers import Stp
@@ -89,7 +89,7 @@ def make(
     sampler: Stp = config.sampler
     k, length = sampler.pregenerations, sampler.length
     repeated = [p for p in problems for _ in range(k)]
-    share = slice(rank * len(repeated) // totals.ranks, (rank + 1) * len(repeated) // totals.ranks)
+    share = rank_share(len(repeated), rank, totals.ranks)
     mine = repeated[share]
     prompts = codec.prompts(repeated)
     with tracker.progress() as progress:

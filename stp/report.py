@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from stp.evaluation import counts
 from stp.tracking import read_jsonl
 
 COMPARED = ("model", "task", "sampler", "estimator", "objective", "optimizer")  # settings that make a method of their own
@@ -66,11 +67,6 @@ def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for name, (base, final) in temperatures.items()
     ]
-
-
-def counts(score: dict[str, Any]) -> str:
-    """`37.5% (192/512)`."""
-    return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from stp.cli import discard_if_empty, run
 from stp.config import Config, check_ranks, config_hash, decisive, differences, plain
 from stp.engine import Engine, bootstrap
 from stp.errors import fail
-from stp.evaluation import accuracy, evaluate, standard_sampler
+from stp.evaluation import accuracy, counts, evaluate, standard_sampler
 from stp.loop import train
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy
@@ -88,7 +88,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
                     )
                 tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
                 scores[f"T={temperature:g}"] = accuracy(records)
-                tracker.say(f"update {update}: accuracy {_counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
+                tracker.say(f"update {update}: accuracy {counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
             return scores
 
         def evaluate_now(update: int) -> dict[str, float]:
@@ -137,7 +137,7 @@ def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) 
     tracker = Tracker(folder, config.logging, record, rank == 0, state.get("wandb_id"))
     if rank == 0:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
-    tracker.keep_until(state.get("update", -1 if not state else 0))
+    tracker.keep_until(state.get("update", -1))
     return closing(tracker)
 
 
@@ -226,14 +226,10 @@ def scores(measured: dict[str, Any], temperatures: list[float]) -> dict[str, Any
 def report(tracker: Tracker, summary: dict[str, Any], base: dict[str, Any], final: dict[str, Any], folder: Path) -> None:
     """The closing lines of a run."""
     for name in base:
-        tracker.say(f"accuracy at {name}: {_counts(base[name])} before, {_counts(final[name])} after")
+        tracker.say(f"accuracy at {name}: {counts(base[name])} before, {counts(final[name])} after")
     spent = summary["time"]
     parts = ", ".join(f"{name} {spent[f'{name}_s']:.0f}" for name in ("sample", "score", "update"))
     tracker.say(f"training {spent['train_s']:.0f} s ({parts}), evaluation {spent['eval_s']:.0f} s, in {folder}")
-
-
-def _counts(score: dict[str, Any]) -> str:
-    return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Policy(nn.Module):
     """A denoiser over a causal-mask-free Llama. Everything goes through forward, so that DeepSpeed sees it."""
 
     def __init__(
-        self, model: LlamaForCausalLM | PeftModel, mask_id: int, eos_id: int, logit_chunk: int = 4096, dropout: float = 0.0
+        self, model: LlamaForCausalLM | PeftModel, mask_id: int, eos_id: int, logit_chunk: int = 8192, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.model = model

@@ -1,6 +1,5 @@
 """The tiny LLaDA: the same class at CPU size, with a small tokenizer of its own."""
 
-import json
 import string
 from pathlib import Path
 
@@ -67,8 +66,3 @@ def new_tiny(tokenizer: PreTrainedTokenizerFast, seed: int, width: int = 96, lay
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return bidirectional(LlamaForCausalLM(tiny_config(tokenizer, width, layers)))
-
-
-def base_record() -> dict:
-    """How the shipped base was made: command, seed, machine, resulting accuracy."""
-    return json.loads((BASE / "pretraining.json").read_text())
