@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from stp.tracking import read_jsonl
+from stp.models.policy import Policy
+from stp.tracking import Clock, read_jsonl
 from tests.integration.runs import composed, environment, metrics, run, weights
 
 
@@ -28,16 +30,26 @@ def test_a_run_leaves_its_files(tmp_path):
 
 
 def test_phases_add_up_to_the_wall_clock(tmp_path):
-    import time
-
     started = time.perf_counter()
     spent = run(tmp_path / "run")["time"]
     wall = time.perf_counter() - started
     phases = sum(seconds for name, seconds in spent.items() if name != "train_s")
     assert phases <= wall and phases > 0.5 * wall
+    assert min(spent.values()) >= 0  # `other` is what is left, and would hide a phase that counts too much
     assert spent["train_s"] == pytest.approx(
         sum(spent[f"{name}_s"] for name in ("sample", "score", "reward", "update", "other")), abs=1e-6
     )
+
+
+def test_a_phase_lasts_as_long_as_its_work():
+    clock = Clock()
+    with clock.phase("work"):
+        time.sleep(0.1)
+    time.sleep(0.05)
+    totals = clock.totals()
+    assert 0.1 <= totals["work"] < 0.15 + totals["other"] and totals["other"] >= 0.05
+    resumed = Clock(totals).totals()
+    assert resumed["work"] == totals["work"] and resumed["other"] == pytest.approx(totals["other"], abs=0.02)
 
 
 def test_the_same_seed_gives_the_same_run_whatever_ran_before(tmp_path):
@@ -93,12 +105,29 @@ def test_lora_trains_adapters_alone_and_exports_them(tmp_path):
         assert torch.equal(adapted(ids).logits, before)
 
 
-def test_dropout_does_not_touch_rollouts_or_scores(tmp_path):
-    lora = ["model.lora.rank=4", "trainer.updates=1", "trainer.inner_updates=1"]
+def test_dropout_is_on_in_gradient_forwards_alone(tmp_path, monkeypatch):
+    """Rollouts, scores, probes and evaluations see the policy itself, before and after it has been trained."""
+    seen = []
+    forward = Policy.forward
+
+    def watched(self, *args):
+        seen.append((torch.is_grad_enabled(), self.training))
+        return forward(self, *args)
+
+    monkeypatch.setattr(Policy, "forward", watched)
+    run(tmp_path / "run", "model.lora.rank=4", "model.lora.dropout=0.5", "trainer.eval_every=1")
+    assert set(seen) == {(True, True), (False, False)}
+    assert seen[-1] == (False, False) and (False, False) in seen[seen.index((True, True)) :]
+
+
+def test_dropout_changes_what_is_learned(tmp_path):
+    """A fresh adapter is silent, so dropout shows from the second inner update on."""
+    lora = ["model.lora.rank=4", "trainer.updates=1", "optimizer.lr=1e-2", "optimizer.warmup=0"]
     run(tmp_path / "off", *lora)
     run(tmp_path / "on", *lora, "model.lora.dropout=0.5")
     off, on = metrics(tmp_path / "off")[0], metrics(tmp_path / "on")[0]
     assert off["reward/mean"] == on["reward/mean"] and off["elbo/elbo"] == on["elbo/elbo"]
+    assert off["loss"] != on["loss"]
 
 
 def test_nothing_is_learned_from_groups_of_equal_rewards(tmp_path, monkeypatch):
