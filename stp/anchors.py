@@ -17,7 +17,7 @@ from torch import Tensor
 from stp.diffusion import Denoiser
 from stp.errors import UserError, fail
 from stp.estimators.base import masked_log_probs
-from stp.types import Anchors, Draws, Prompts, Trajectory
+from stp.types import Anchors, Draws, Noise, Prompts, Trajectory
 
 VERSION = 1
 
@@ -118,7 +118,8 @@ def token_confidence(denoise: Denoiser, prompts: Prompts, response_BL: Tensor) -
     """Log-probability of every token of a response, from one forward with the whole response masked."""
     everything_BL = torch.ones_like(response_BL, dtype=torch.bool)
     trajectory = Trajectory(prompts, response_BL, ~everything_BL, everything_BL, nfe=0, nfe_run=0)
-    return masked_log_probs(denoise, trajectory, everything_BL[:, None])[:, 0].float().cpu()
+    noise = Noise(everything_BL[:, None], torch.ones(len(response_BL), 1))
+    return masked_log_probs(denoise, trajectory, noise)[:, 0].float().cpu()
 
 
 def scored(

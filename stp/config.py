@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import importlib
 import json
+import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from stp.engine import Optimizer, Zero
 from stp.errors import fail, require, require_choice
-from stp.estimators import Elbo
+from stp.estimators import Spg
 from stp.loop import Trainer
 from stp.models.policy import Model
-from stp.objectives import Grpo
-from stp.samplers import Standard, Stp
-from stp.tasks import Countdown
+from stp.objectives import PolicyGradient
 from stp.tracking import Logging
 
 CONF = str(Path(__file__).resolve().parents[1] / "conf")
@@ -94,7 +94,7 @@ class Pretraining:
     batch: int = field(default=32, metadata={"help": "sequences per update"})
     lr: float = field(default=2e-3, metadata={"help": "peak learning rate (AdamW, cosine)"})
     length: int = field(default=48, metadata={"help": "response length in tokens, padded with EOS"})
-    problems: int = field(default=2000, metadata={"help": "training-split problems the corpus is about"})
+    problems: int = field(default=1600, metadata={"help": "training-split problems the corpus is about"})
     careful_until: float = field(default=0.8, metadata={"help": "fraction of training with careful responses alone"})
     careful: float = field(default=0.34, metadata={"help": "afterwards: share that tries until one try hits the target"})
     guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest tries carelessly"})
@@ -120,12 +120,23 @@ class Pretraining:
         )
 
 
+def options(package: str) -> dict[str, type]:
+    """The classes of a package that are options of its group: file `one_step.py`, option `one_step`, class `OneStep`."""
+    found = {}
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        name = "".join(word.capitalize() for word in module.name.split("_"))
+        option = getattr(importlib.import_module(f"{package}.{module.name}"), name, None)
+        if option is not None:
+            found[module.name] = option
+    return found
+
+
 SCHEMAS: dict[str, dict[str, type]] = {
     "model": {"model": Model},
-    "task": {"countdown": Countdown},
-    "sampler": {"standard": Standard, "stp": Stp},
-    "estimator": {"elbo": Elbo},
-    "objective": {"grpo": Grpo},
+    "task": options("stp.tasks"),
+    "sampler": options("stp.samplers"),
+    "estimator": options("stp.estimators"),
+    "objective": options("stp.objectives"),
     "zero": {"zero": Zero},
     "logging": {"logging": Logging},
 }
@@ -181,6 +192,8 @@ def check(config: Config) -> None:
             config.objective.beta,
             "the reference would be a whole frozen copy on each GPU; use LoRA (model.lora.rank=128) or objective.beta=0",
         )
+    if isinstance(config.estimator, Spg) and not isinstance(config.objective, PolicyGradient):
+        fail("objective", type(config.objective).__name__.lower(), "SPG's bounds have no ratio; use objective=policy_gradient")
     if config.trainer.micro_batch > config.trainer.prompts_per_update * config.trainer.group_size:
         config.trainer.micro_batch = config.trainer.prompts_per_update * config.trainer.group_size
     if config.zero.stage == 3:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from stp.anchors import StaticDataset
 from stp.diffusion import Denoiser
-from stp.errors import require
+from stp.errors import require, require_choice
 from stp.estimators.base import Estimator, score
-from stp.objectives.grpo import Grpo
+from stp.objectives import Objective
 from stp.samplers import Standard, Stp
 from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records
 from stp.types import Draws, Prompts, Trajectory
@@ -37,6 +37,9 @@ class Trainer:
         default=0, metadata={"help": "updates between evaluations; 0 evaluates at the start and the end only"}
     )
     eval_size: int = field(default=512, metadata={"help": "held-out problems per evaluation; 0 turns evaluation off"})
+    eval_split: str = field(
+        default="test", metadata={"help": "test | validation (for tuning, so that the test problems stay unseen)"}
+    )
     eval_temperatures: list[float] = field(
         default_factory=lambda: [0.0],
         metadata={"help": "the first one gives summary.json's accuracy; others are reported beside it"},
@@ -69,6 +72,7 @@ class Trainer:
         for name in ("eval_every", "eval_size", "checkpoint_every", "probe_every"):
             value = getattr(self, name)
             require(value >= 0, f"trainer.{name}", value, "choose 0 (off) or more")
+        require_choice("trainer.eval_split", self.eval_split, ("test", "validation"))
         require(
             bool(self.eval_temperatures), "trainer.eval_temperatures", self.eval_temperatures, "give at least one, say [0.0]"
         )
@@ -148,7 +152,7 @@ def rollout(
     codec: Any,
     problems: list[Any],
     static: StaticDataset | None,
-    objective: Grpo,
+    objective: Objective,
     trainer: Trainer,
     draws: Draws,
     shares: tuple[int, int],
@@ -190,7 +194,7 @@ def update(
     engine: Any,
     rollout: Rollout,
     estimator: Estimator,
-    objective: Grpo,
+    objective: Objective,
     trainer: Trainer,
     reference: Any,
     totals: Totals,
@@ -212,14 +216,15 @@ def update(
 
     with clock.phase("score"):
         sets = trainer.inner_updates if trainer.fresh_masks else 1
-        noises = [estimator.draw(trainable_BL, draws, step=i) for i in range(sets)]
-        olds = [score(engine.policy, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
-        references = None
+        noises = [estimator.draw(trajectory, draws, step=i) for i in range(sets)]
+        olds = references = [None] * sets
+        if objective.needs_old:
+            olds = [score(engine.policy, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
         if reference is not None:
             references = [score(reference, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
 
     stats: dict[str, float] = {}
-    delta_parts: list[tuple[Tensor, Tensor]] = []
+    draw_parts: list[tuple[Tensor, Tensor]] = []  # of the last inner update
     for inner in range(trainer.inner_updates):
         with clock.phase("update"):
             i = inner % sets
@@ -231,24 +236,25 @@ def update(
                 with keyed_dropout(engine.policy, draws, f"dropout/{inner}/{_first_row(draws, part)}"):
                     new = estimator(engine, trajectory.rows(part), noises[i].rows(part))
                 device = new.token_BL.device
+                old, base = (None if kept is None else kept.rows(part).to(device) for kept in (olds[i], references[i]))
                 loss = objective(
                     new,
-                    olds[i].rows(part).to(device),
-                    references[i].rows(part).to(device) if references else None,
+                    old,
+                    base,
                     rollout.advantage_B[part].to(device),
                     (weight_BL[part] * (0 if idle else 1)).to(device),
                 )
                 engine.backward(loss.value * totals.ranks, last=j == passes - 1)
                 sums = {name: sums.get(name, 0.0) + value for name, value in loss.stats.items()}
                 if inner == trainer.inner_updates - 1 and not idle:
-                    delta_parts.append((part, new.draw_BK.detach().cpu()))
+                    draw_parts.append((part, new.draw_BK.detach().cpu()))
             norm, lr = engine.step()
             engine.policy.eval()
             sums = totals({name: float(value) for name, value in sums.items()})
             scored = max(sums.pop("tokens"), 1.0)
             stats = {"loss": sums.pop("loss"), "grad_norm": norm, "lr": lr, **{k: v / scored for k, v in sums.items()}}
 
-    return stats | elbo_stats(estimator, olds[-1], trainable_BL, delta_parts, totals)
+    return stats | elbo_stats(estimator, olds[-1], trainable_BL, draw_parts, totals)
 
 
 def _first_row(draws: Draws, part: Tensor) -> int:
@@ -311,5 +317,7 @@ def train(
             tracker.append("samples", sample_records(done, number + 1, config.logging.samples))
             tracker.log(metrics)
             checkpoint(number + 1)  # after its update is logged: a resumed run misses no line
-            note = f"reward {metrics['reward/mean']:.3f}  kl {metrics['kl']:.4f}  {metrics['time/tokens_per_s']:.0f} tok/s"
+            shown = {"reward": metrics["reward/mean"], "kl": metrics.get("kl"), "loss": metrics["loss"]}
+            note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
+            note += f"  {metrics['time/tokens_per_s']:.0f} tok/s"
             progress.update(bar, advance=1, note=note)

@@ -112,7 +112,7 @@ def pretrain(options: Pretraining, tokenizer: PreTrainedTokenizerFast, report=pr
 
 
 def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, length: int) -> dict[str, Any]:
-    """What the base does on 512 held-out problems: greedy, sampled, pass@8 and groups of 8 that RL can learn from."""
+    """What the base does on 512 validation problems: greedy, sampled, pass@8 and groups of 8 that RL can learn from."""
     from stp.evaluation import accuracy, evaluate, pass_at
     from stp.models.codec import Codec
     from stp.models.policy import Policy
@@ -121,7 +121,7 @@ def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, l
 
     policy = Policy(model, tokenizer.mask_token_id, tokenizer.eos_token_id)
     codec, task = Codec(tokenizer, "", 200), Countdown()
-    held_out, one = task.problems("test"), Totals(lambda value: [value], 1)
+    held_out, one = task.problems("validation"), Totals(lambda value: [value], 1)
 
     def measure(temperature: float, problems: list[Problem], samples: int) -> list[dict[str, Any]]:
         sampler = Standard(length, 40, 24, temperature)
@@ -154,7 +154,7 @@ def main(options: Pretraining) -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(seconds),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}",
-        "held_out": result,
+        "validation": result,
     }
     (folder / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -35,16 +35,27 @@ class Totals:
 
 
 def elbo_stats(
-    estimator: Estimator, old: LogProbs, trainable_BL: Tensor, delta_parts: list[tuple[Tensor, Tensor]], totals: Totals
+    estimator: Estimator,
+    old: LogProbs | None,
+    trainable_BL: Tensor,
+    draw_parts: list[tuple[Tensor, Tensor]],
+    totals: Totals,
 ) -> dict[str, float]:
-    """Theorem 4.3's variance over the draws at hand, and Theorem 4.4's V and maximum of the difference theta - theta_old."""
+    """Theorem 4.3's variance over the draws at hand, and Theorem 4.4's V and maximum of the difference theta - theta_old.
+
+    draw_parts: (rows, draw_BK) of theta at the last inner update. old: theta_old's, or None where the objective reads none;
+    the variance is then theta's.
+    """
     n_B = trainable_BL.sum(dim=1).clamp(min=1)
-    record: dict[str, Any] = {"elbo": (old.draw_BK.mean(dim=1) / n_B).tolist()}
-    if estimator.independent and old.draw_BK.shape[1] > 1:
-        variance_B = old.draw_BK.var(dim=1)
-        record |= {"variance": variance_B.tolist(), "variance_per_token": (variance_B / n_B**2).tolist()}
-    if delta_parts:
-        delta_BK = torch.cat([new - old.draw_BK[part] for part, new in delta_parts])
+    parts = [(torch.arange(len(n_B)), old.draw_BK)] if old is not None else draw_parts
+    rows_B = torch.cat([part for part, _ in parts]) if parts else torch.arange(0)
+    draw_BK = torch.cat([draws for _, draws in parts]) if parts else torch.zeros(0, 1)
+    record: dict[str, Any] = {"elbo": (draw_BK.mean(dim=1) / n_B[rows_B]).tolist()}
+    if estimator.independent and draw_BK.shape[1] > 1:
+        variance_B = draw_BK.var(dim=1)
+        record |= {"variance": variance_B.tolist(), "variance_per_token": (variance_B / n_B[rows_B] ** 2).tolist()}
+    if old is not None and draw_parts:
+        delta_BK = torch.cat([new - old.draw_BK[part] for part, new in draw_parts])
         record["delta_max"] = delta_BK.mean(dim=1).abs().tolist()
         if estimator.independent and delta_BK.shape[1] > 1:
             record["delta_variance"] = delta_BK.var(dim=1).tolist()
@@ -58,17 +69,16 @@ def elbo_stats(
 
 
 def probe_variance(
-    denoise: Denoiser, estimator: Any, trajectory: Trajectory, draws: Draws, repeats: int, rows: int
+    denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, draws: Draws, repeats: int, rows: int
 ) -> tuple[Tensor, Tensor]:
     """Variance of the sequence ELBO per trajectory over `repeats` estimates: (variance_B, estimates_BR).
 
     Independent draws are taken one by one; where draws depend on each other the whole K-draw estimate is repeated.
     """
     single = dataclasses.replace(estimator, samples=1) if estimator.independent else estimator
-    trainable_BL = trajectory.trainable_BL
     estimates = []
     for repeat in range(repeats):
-        noise = single.draw(trainable_BL, draws, step=1_000_000 + repeat)
+        noise = single.draw(trajectory, draws, step=1_000_000 + repeat)
         estimates.append(score(denoise, single, trajectory, noise, rows).draw_BK.mean(dim=1))
     estimates_BR = torch.stack(estimates, dim=1)
     return estimates_BR.var(dim=1), estimates_BR

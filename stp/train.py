@@ -47,7 +47,8 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     device = ranks.device()
 
     task = config.task
-    problems, held_out = task.problems("train"), task.problems("test")[: config.trainer.eval_size]
+    problems = task.problems("train")
+    held_out = task.problems(config.trainer.eval_split)[: config.trainer.eval_size] if config.trainer.eval_size else []
     policy, tokenizer = load_policy(config.model)
     codec = Codec(tokenizer, task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     policy.to(device)

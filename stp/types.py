@@ -88,19 +88,27 @@ class Trajectory(Rows):
 class Noise(Rows):
     """One set of Monte Carlo draws, stored so that theta, theta_old and the reference share it.
 
-    masked_BKL: positions masked in draw k. weight_BK: its weight w_k in the ELBO.
+    masked_BKL: positions masked and scored in draw k. weight_BK: the draw's weight w_k.
+    hidden_BKL: positions masked without being scored; prompt_BKP: prompt tokens masked. None: there are none.
     """
 
     masked_BKL: Tensor
     weight_BK: Tensor
+    hidden_BKL: Tensor | None = None
+    prompt_BKP: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class LogProbs(Rows):
-    """Estimated log-likelihoods. token_BL: B^k of Eq. 4, zero where not trainable. draw_BK: single-draw sequence values."""
+    """Estimated log-likelihoods.
+
+    token_BL: B^k of Eq. 4, zero where not trainable. draw_BK: single-draw sequence values.
+    upper_BL: what an upper bound gives in place of token_BL, for estimators that have one.
+    """
 
     token_BL: Tensor
     draw_BK: Tensor
+    upper_BL: Tensor | None = None
 
 
 @dataclass(frozen=True)

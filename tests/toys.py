@@ -74,6 +74,12 @@ def trajectory(response: list[int], fixed: list[int] = [], rows: int = 1) -> Tra
     return Trajectory(prompts(rows), response_BL, fixed_BL, until_eos(response_BL, EOS), nfe=0, nfe_run=0)
 
 
+def open_at(trainable_BL: Tensor) -> Trajectory:
+    """A record without EOS whose trainable positions are these; the others are fixed."""
+    response_BL = torch.full_like(trainable_BL, 2, dtype=torch.long)
+    return Trajectory(prompts(len(response_BL)), response_BL, ~trainable_BL, torch.ones_like(trainable_BL), nfe=0, nfe_run=0)
+
+
 def anchors(rows: int, length: int, eligible: list[list[int]], seed: int = 0) -> Anchors:
     """Random anchors whose row b may be fixed at the positions eligible[b]; no token is MASK or EOS."""
     generator = torch.Generator().manual_seed(seed)

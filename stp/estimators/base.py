@@ -1,45 +1,81 @@
-"""What every estimator shares: the protocol, and log-probabilities at the masked positions of several draws."""
+"""What every estimator shares: its draws, and log-probabilities at the masked positions of several draws."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from stp.diffusion import Denoiser, forward_process
+from stp.diffusion import Denoiser, forward_process, top_per_row
+from stp.errors import require
 from stp.types import Draws, LogProbs, Noise, Trajectory
 
 
-class Estimator(Protocol):
-    """Draw the noise once, then evaluate any number of policies on it."""
+@dataclass
+class Estimator(ABC):
+    """Draw the noise once, then evaluate any number of policies on it. A new estimator says which positions are masked."""
 
-    samples: int
+    samples: int = field(default=3, metadata={"help": "K, Monte Carlo draws per completion"})
+    p_mask: float = field(default=0.0, metadata={"help": "probability that a prompt token is masked (d1 and SPG: 0.15)"})
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, "estimator.samples", self.samples, "at least 1 Monte Carlo draw is needed")
+        require(0 <= self.p_mask < 1, "estimator.p_mask", self.p_mask, "a probability below 1; the paper uses 0")
 
     @property
     def independent(self) -> bool:
         """Whether the K draws are independent of each other, so that their spread is a variance."""
-        ...
+        return True
 
-    def draw(self, trainable_BL: Tensor, draws: Draws, step: int = 0) -> Noise:
-        """The masks and weights of K Monte Carlo draws for these rows."""
-        ...
+    @abstractmethod
+    def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
+        """Which trainable positions are masked in each of the K draws, and the draws' weights."""
+
+    def draw(self, trajectory: Trajectory, draws: Draws, step: int = 0) -> Noise:
+        """The K Monte Carlo draws for these rows (made on the CPU): response masks, weights and prompt masks."""
+        trajectory = trajectory.to("cpu")
+        noise = self.noise(trajectory, draws, step)
+        if self.p_mask == 0:
+            return noise
+        width = trajectory.prompts.ids_BP.shape[1]
+        prompt_BKP = draws.uniform("prompt masks", step, noise.weight_BK.shape[1], width) < self.p_mask
+        return replace(noise, prompt_BKP=prompt_BKP)
 
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
-        """Estimate the token log-likelihoods B^k under `denoise`, with gradients if it has any."""
-        ...
+        """Eq. 4's token-wise estimate on stored noise: the mean over draws of w * log p at the masked positions.
+
+        Its gradients are those of `denoise`.
+        """
+        logp_BKL = masked_log_probs(denoise, trajectory, noise)
+        weighted_BKL = noise.weight_BK.to(logp_BKL.device)[..., None] * logp_BKL
+        return LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))
 
 
-def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, masked_BKL: Tensor) -> Tensor:
+def count_masked(time_BK: Tensor, n_B1: Tensor, low_B1: Tensor | int = 1) -> Tensor:
+    """m_BK, uniform on {low..n}, from times uniform on [0, 1); 0 where n is 0."""
+    return torch.minimum(low_B1 + (time_BK * (n_B1 - low_B1 + 1)).long(), n_B1)
+
+
+def mask_exactly(allowed_BKL: Tensor, m_BK: Tensor, key_BKL: Tensor) -> Tensor:
+    """masked_BKL: exactly m of the allowed positions in each draw, those with the highest keys."""
+    B, K, L = allowed_BKL.shape
+    return top_per_row(key_BKL.flatten(0, 1), allowed_BKL.flatten(0, 1), m_BK.flatten()).view(B, K, L)
+
+
+def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> Tensor:
     """log p(x_k | x_t) at the masked positions of each draw, zero elsewhere: logp_BKL.
 
-    One forward over all rows and draws; logits are computed at the masked positions only.
+    One forward over all rows and draws; logits are computed at the scored positions only.
     """
-    B, K, L = masked_BKL.shape
+    B, K, L = noise.masked_BKL.shape
     trajectory = trajectory.to("cpu")  # indices are counted there, without waiting for the device
-    every_B = torch.arange(B).repeat_interleave(K)
-    repeated = trajectory.rows(every_B)
-    masked_RL = masked_BKL.flatten(0, 1)
-    ids_RS = forward_process(repeated, masked_RL, denoise.mask_id)
+    repeated = trajectory.rows(torch.arange(B).repeat_interleave(K))
+    masked_RL = noise.masked_BKL.flatten(0, 1)
+    unseen_RL = masked_RL if noise.hidden_BKL is None else masked_RL | noise.hidden_BKL.flatten(0, 1)
+    ids_RS = forward_process(repeated, unseen_RL, denoise.mask_id)
     P = ids_RS.shape[1] - L
+    if noise.prompt_BKP is not None:
+        ids_RS[:, :P] = ids_RS[:, :P].masked_fill(noise.prompt_BKP.flatten(0, 1), denoise.mask_id)
     masked_M = masked_RL.flatten().nonzero().squeeze(1)
     index_M = masked_M // L * (P + L) + P + masked_M % L
     logp_M = denoise(ids_RS, repeated.prompts.attend(L), index_M, repeated.response_BL.flatten()[masked_M])
@@ -53,4 +89,12 @@ def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise
     with torch.no_grad():
         for part in torch.arange(len(trajectory.response_BL)).split(rows):
             parts.append(estimator(denoise, trajectory.rows(part), noise.rows(part)))
-    return LogProbs(torch.cat([p.token_BL for p in parts]).cpu(), torch.cat([p.draw_BK for p in parts]).cpu())
+    return concatenate([part.to("cpu") for part in parts])
+
+
+def concatenate(parts: list[LogProbs]) -> LogProbs:
+    """One record of several."""
+    upper = [p.upper_BL for p in parts if p.upper_BL is not None]
+    return LogProbs(
+        torch.cat([p.token_BL for p in parts]), torch.cat([p.draw_BK for p in parts]), torch.cat(upper) if upper else None
+    )

@@ -3,16 +3,14 @@
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from stp.diffusion import Denoiser, top_per_row
 from stp.errors import require, require_choice
-from stp.estimators.base import masked_log_probs
-from stp.types import Draws, LogProbs, Noise, Trajectory
+from stp.estimators.base import Estimator, count_masked, mask_exactly
+from stp.types import Draws, Noise, Trajectory
 
 
 @dataclass
-class Elbo:
+class Elbo(Estimator):
     """B^k = (1/K) sum_j 1[k masked in draw j] w_j log p(x_k | x_tj) over the trainable positions.
 
     `exact` masks m ~ U{1..n} of the n trainable positions, w = n/m: unbiased for the ELBO with finite variance.
@@ -21,14 +19,13 @@ class Elbo:
     and the same holds for `exact` with t_min > 0.
     """
 
-    samples: int = field(default=3, metadata={"help": "K, Monte Carlo draws per completion"})
     masks: str = field(default="exact", metadata={"help": "exact (a count of positions) | bernoulli (Eq. 3 as printed)"})
     times: str = field(default="uniform", metadata={"help": "uniform | stratified (one draw in each K-th of the times)"})
     weight: str = field(default="elbo", metadata={"help": "elbo (1/t) | none (as the authors' code)"})
     t_min: float = field(default=0.0, metadata={"help": "smallest masked fraction that is drawn"})
 
     def __post_init__(self) -> None:
-        require(self.samples >= 1, "estimator.samples", self.samples, "at least 1 Monte Carlo draw is needed")
+        super().__post_init__()
         require_choice("estimator.masks", self.masks, ("exact", "bernoulli"))
         require_choice("estimator.times", self.times, ("uniform", "stratified"))
         require_choice("estimator.weight", self.weight, ("elbo", "none"))
@@ -44,29 +41,22 @@ class Elbo:
     def independent(self) -> bool:
         return self.times == "uniform"
 
-    def draw(self, trainable_BL: Tensor, draws: Draws, step: int = 0) -> Noise:
+    def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """K masks per row over its trainable positions, and their weights."""
-        K, (B, L) = self.samples, trainable_BL.shape
-        trainable_BL = trainable_BL.cpu()  # where the draws are made
+        K, (B, L) = self.samples, trajectory.response_BL.shape
         time_BK = draws.uniform("times", step, K)
         if self.times == "stratified":
             time_BK = (torch.arange(K) + time_BK) / K
         key_BKL = draws.uniform("masks", step, K, L)
-        trainable_BKL = trainable_BL[:, None, :].expand(B, K, L)
+        trainable_BKL = trajectory.trainable_BL[:, None, :].expand(B, K, L)
         if self.masks == "exact":
-            n_B1 = trainable_BL.sum(dim=1, keepdim=True)
+            n_B1 = trajectory.trainable_BL.sum(dim=1, keepdim=True)
             low_B1 = torch.minimum((self.t_min * n_B1.double() - 1e-9).ceil().long().clamp(min=1), n_B1)
-            m_BK = torch.minimum(low_B1 + (time_BK * (n_B1 - low_B1 + 1)).long(), n_B1)
-            masked_BKL = top_per_row(key_BKL.flatten(0, 1), trainable_BKL.flatten(0, 1), m_BK.flatten()).view(B, K, L)
+            m_BK = count_masked(time_BK, n_B1, low_B1)
+            masked_BKL = mask_exactly(trainable_BKL, m_BK, key_BKL)
             weight_BK = n_B1 / m_BK.clamp(min=1)
         else:
             time_BK = self.t_min + (1 - self.t_min) * time_BK
             masked_BKL = (key_BKL < time_BK[..., None]) & trainable_BKL
             weight_BK = 1 / time_BK
         return Noise(masked_BKL, torch.ones_like(weight_BK) if self.weight == "none" else weight_BK)
-
-    def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
-        """Eq. 4's token-wise ELBO on stored noise."""
-        logp_BKL = masked_log_probs(denoise, trajectory, noise.masked_BKL)
-        weighted_BKL = noise.weight_BK.to(logp_BKL.device)[..., None] * logp_BKL
-        return LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))

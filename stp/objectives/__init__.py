@@ -1,5 +1,7 @@
 """Objectives: from rewards to advantages, and from log-likelihoods to a loss."""
 
-from stp.objectives.grpo import Grpo, Loss
+from stp.objectives.base import Loss, Objective
+from stp.objectives.grpo import Grpo
+from stp.objectives.policy_gradient import PolicyGradient
 
-__all__ = ["Grpo", "Loss"]
+__all__ = ["Grpo", "Loss", "Objective", "PolicyGradient"]

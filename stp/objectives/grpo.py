@@ -7,15 +7,8 @@ import torch
 from torch import Tensor
 
 from stp.errors import require, require_choice
+from stp.objectives.base import Loss, group_advantages, token_weights
 from stp.types import LogProbs
-
-
-@dataclass(frozen=True)
-class Loss:
-    """value: this micro-batch's share of the loss. stats: sums over its trainable tokens, by metric name."""
-
-    value: Tensor
-    stats: dict[str, Tensor]
 
 
 @dataclass
@@ -44,6 +37,8 @@ class Grpo:
             "the clamp must be positive, and at most 80 so that its exponential is finite",
         )
 
+    needs_old = True
+
     @property
     def needs_reference(self) -> bool:
         """Whether the loss reads the reference policy."""
@@ -51,28 +46,22 @@ class Grpo:
 
     def advantages(self, reward_B: Tensor, group_size: int) -> Tensor:
         """(r - mean) / (std + 1e-4) within each group of `group_size` consecutive rows, sample standard deviation."""
-        reward_NG = reward_B.view(-1, group_size)
-        equal_N1 = reward_NG.max(dim=1, keepdim=True).values == reward_NG.min(dim=1, keepdim=True).values
-        centred_NG = (reward_NG - reward_NG.mean(dim=1, keepdim=True)).masked_fill(equal_N1, 0.0)  # exactly, not to rounding
-        if self.scale == "std":
-            centred_NG = centred_NG / (reward_NG.std(dim=1, keepdim=True) + 1e-4)
-        return centred_NG.flatten()
+        return group_advantages(reward_B, group_size, over_std=self.scale == "std")
 
     def token_weights(self, trainable_BL: Tensor, rows: int, tokens: int) -> Tensor:
         """What each token counts for, so that micro-batches add up to the global batch of `rows` rows and `tokens` tokens."""
-        if self.normalize == "token":
-            return trainable_BL / max(tokens, 1)
-        return trainable_BL / (trainable_BL.sum(dim=1, keepdim=True).clamp(min=1) * rows)
+        return token_weights(trainable_BL, rows, tokens, by_token=self.normalize == "token")
 
     def __call__(
         self,
         new: LogProbs,
-        old: LogProbs,
+        old: LogProbs | None,
         reference: LogProbs | None,
         advantage_B: Tensor,
         weight_BL: Tensor,
     ) -> Loss:
         """Eq. 1, to be minimised: -sum of weight * (min(ratio A, clip(ratio) A) - beta k3)."""
+        assert old is not None
         advantage_B1 = advantage_B[:, None]
         live_BL = weight_BL > 0
         raw_BL = new.token_BL - old.token_BL

@@ -38,6 +38,9 @@ class Data:
     hub: str | None = field(default=None, metadata={"help": "dataset id on the hub; null takes the task's own"})
     seed: int = field(default=0, metadata={"help": "seed of the generator, and of the shuffle that splits a single file"})
     train_size: int | None = field(default=None, metadata={"help": "training problems; null: all (the generator makes 512)"})
+    validation_size: int | None = field(
+        default=None, metadata={"help": "problems for tuning, kept from training; null: none (the generator makes 512)"}
+    )
     test_size: int | None = field(default=None, metadata={"help": "held-out problems; null: all (the generator makes 512)"})
 
     def __post_init__(self) -> None:
@@ -51,9 +54,13 @@ class Data:
             "reading a file needs its name; add task.data.path=<file>",
         )
         require(self.seed >= 0, "task.data.seed", self.seed, "choose a whole number from 0 on")
-        for name in ("train_size", "test_size"):
+        for name in ("train_size", "validation_size", "test_size"):
             size = getattr(self, name)
             require(size is None or size >= 1, f"task.data.{name}", size, "at least 1 problem is needed")
+
+    def size(self, split: str) -> int | None:
+        """Problems wanted of a split; None takes all."""
+        return {"train": self.train_size, "validation": self.validation_size, "test": self.test_size}.get(split)
 
 
 class Task(Protocol):
@@ -63,7 +70,7 @@ class Task(Protocol):
     instruction: str
 
     def problems(self, split: str) -> list[Problem]:
-        """`train`, `test`, or `all` (a file taken whole). Train and test never share a problem."""
+        """`train`, `validation`, `test`, or `all` (a file taken whole). The first three never share a problem."""
         ...
 
     def solution(self, problem: Problem) -> tuple[str, str] | None:

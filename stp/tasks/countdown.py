@@ -15,7 +15,7 @@ MAX_EXPRESSION_CHARS = 256
 MAX_DEPTH = 32
 MAX_DIGITS = 9
 GENERATED = 512  # problems of a split, unless its size is set
-TEST_SHARE = 5  # one pair in five is held out
+HELD_OUT = {0: "validation", 1: "test"}  # fifths of all pairs that are kept from training
 HUB_HELD_OUT = 500  # the published split leaves the last 500 shuffled rows out of training
 
 _TOKEN = re.compile(r"[0-9]+|[-+*/()]")
@@ -47,14 +47,15 @@ class Countdown:
 
     def problems(self, split: str) -> list[Problem]:
         """Problems of a split. Generated ones are split by a hash of (sorted numbers, target), whatever the seed."""
-        size = self.data.test_size if split == "test" else self.data.train_size
+        size = self.data.size(split)
         if self.data.source == "generate":
             return self._generate(split, GENERATED if size is None else size)
         rows = self._rows(split)
-        if split == "train":  # a problem may stand in several rows
-            held = {problem_key(*row) for row in self._rows("test")}
+        if split in ("train", "validation"):  # a problem may stand in several rows
+            later = ["test"] if split == "validation" or self.data.validation_size is None else ["validation", "test"]
+            held = {problem_key(*row) for name in later for row in self._rows(name)}
             rows = [row for row in rows if problem_key(*row) not in held]
-            rule = "every training problem is also a test problem; give other files"
+            rule = f"every {split} problem is also held out; give other files"
             require(bool(rows), "task.data.path", self.data.path or self.data.hub, rule)
         rows = rows if split == "all" else rows[:size]
         return [make_problem(numbers, target) for numbers, target in rows]
@@ -88,11 +89,11 @@ class Countdown:
             numbers = [rng.randint(1, self.max_number) for _ in range(self.numbers)]
             expression, working, value = _random_expression(numbers, self.operators, rng)
             key = problem_key(numbers, value) if value is not None else ""
-            fits = value is not None and 1 <= value <= 100 and held_out(key) == (split == "test") and key not in seen
+            fits = value is not None and 1 <= value <= 100 and split_of(key) == split and key not in seen
             misses = 0 if fits else misses + 1
             if misses > 20_000:
                 fail(
-                    f"task.data.{'test' if split == 'test' else 'train'}_size",
+                    f"task.data.{split}_size",
                     size,
                     f"only {len(problems)} distinct problems were found with numbers up to {self.max_number} and operators "
                     f"{self.operators!r}; ask for fewer, or raise task.max_number",
@@ -154,9 +155,9 @@ def problem_key(numbers: Sequence[int], target: Fraction | int | None) -> str:
     return f"{','.join(map(str, sorted(numbers)))}={target}"
 
 
-def held_out(key: str) -> bool:
-    """Whether a (sorted numbers, target) pair belongs to the test split: a hash, so no seed or size can move it."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % TEST_SHARE == 0
+def split_of(key: str) -> str:
+    """The split of a (sorted numbers, target) pair: a hash decides, so no seed or size can move it."""
+    return HELD_OUT.get(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 5, "train")
 
 
 def _solves(problem: Problem, answer: str) -> bool:

@@ -25,7 +25,8 @@ def load_rows(
     """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`.
 
     A folder's own files are its splits. A single file is shuffled by data.seed, the hub (its rows that `keep` accepts) by the
-    published seed; the last rows are `test`: `held_out` of them, of a file never more than a fifth. `all` keeps a file's order.
+    published seed; the last rows are `test`: `held_out` of them, of a file never more than a fifth. The data.validation_size rows
+    before those are `validation`, the others `train`. `all` keeps a file's order.
     """
     if data.source == "hub":
         rows, seed, most = _hub_rows(data.hub or hub_id, keep), HUB_SEED, held_out
@@ -37,12 +38,17 @@ def load_rows(
         seed, most = data.seed, max(1, min(held_out, len(rows) // TEST_SHARE))
     if split == "all":
         return rows
-    rule = f"its rows ({len(rows)}) are too few to hold {most} out; give more, or a folder with train and test files"
-    require(len(rows) > most, "task.data.path", data.path or data.hub or hub_id, rule)
+    tuning = data.validation_size or 0
+    rule = f"its rows ({len(rows)}) are too few to hold {most + tuning} out; give more, or a folder with train and test files"
+    require(len(rows) > most + tuning, "task.data.path", data.path or data.hub or hub_id, rule)
+    if split == "validation":
+        require(tuning > 0, "task.data.validation_size", data.validation_size, "no row is kept for tuning; set it, say to 500")
     import datasets
 
     order = datasets.Dataset.from_dict({"row": range(len(rows))}).shuffle(seed=seed, keep_in_memory=True)["row"][:]
-    return [rows[i] for i in (order[-most:] if split == "test" else order[:-most])]
+    first, second = len(rows) - most - tuning, len(rows) - most
+    places = {"train": slice(first), "validation": slice(first, second), "test": slice(second, None)}
+    return [rows[i] for i in order[places[split]]]
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:

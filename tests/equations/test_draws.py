@@ -9,7 +9,7 @@ from stp.estimators import Elbo
 from stp.loop import generate, prompt_order
 from stp.samplers import Standard, Stp
 from stp.types import Draws
-from tests.toys import EOS, anchors, in_context, prompts, trajectory
+from tests.toys import EOS, anchors, in_context, open_at, prompts, trajectory
 
 
 def test_sliced_draws_are_the_rows_of_the_whole_batch():
@@ -49,11 +49,11 @@ def test_micro_batches_draw_the_same_noise(options):
     whole = Draws(seed=0, batch=5)
     trainable_BL = torch.rand(5, 9, generator=torch.Generator().manual_seed(1)) < 0.7
     estimator = Elbo(samples=3, **options)
-    noise = estimator.draw(trainable_BL, whole, step=2)
+    noise = estimator.draw(open_at(trainable_BL), whole, step=2)
     for rows in torch.arange(5).split(2):
-        part = estimator.draw(trainable_BL[rows], whole.select(rows), step=2)
+        part = estimator.draw(open_at(trainable_BL[rows]), whole.select(rows), step=2)
         assert torch.equal(part.masked_BKL, noise.masked_BKL[rows]) and torch.equal(part.weight_BK, noise.weight_BK[rows])
-    assert not torch.equal(estimator.draw(trainable_BL, whole, step=3).masked_BKL, noise.masked_BKL)
+    assert not torch.equal(estimator.draw(open_at(trainable_BL), whole, step=3).masked_BKL, noise.masked_BKL)
 
 
 def test_rollouts_in_parts_give_the_tokens_of_the_whole_batch():
@@ -79,7 +79,7 @@ def test_rollouts_and_estimates_leave_the_global_generator_alone():
     Stp(8, 8, 4, 1.0, gamma=0.25, select="random")(denoise, prompts(2), draws, anchors(2, 8, [[0, 1, 2], [5]]))
     row = trajectory([2, 3, 4, 5, 6, 2, EOS, 3])
     for estimator in (Elbo(), Elbo(masks="bernoulli", t_min=0.1)):
-        estimator(denoise, row, estimator.draw(row.trainable_BL, Draws(seed=0, batch=1)))
+        estimator(denoise, row, estimator.draw(row, Draws(seed=0, batch=1)))
     prompt_order(10, 4, update=1, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -128,7 +128,7 @@ def test_at_theta_old_the_gradient_is_that_of_the_weighted_elbo():
     _, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1))
     policy, estimator = a_policy(0), Elbo(samples=2)
     trainable_BL = rollout.trajectory.trainable_BL
-    noise = estimator.draw(trainable_BL, rollout.draws, step=0)
+    noise = estimator.draw(rollout.trajectory, rollout.draws, step=0)
     token_BL = estimator(policy, rollout.trajectory, noise).token_BL
     mean_B = token_BL.sum(dim=1) / trainable_BL.sum(dim=1)
     (-(rollout.advantage_B * mean_B).sum() / ROWS).backward()
@@ -142,7 +142,7 @@ def test_groups_of_equal_rewards_still_feel_the_kl():
     stats, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1))
     policy, estimator = a_policy(0), Elbo(samples=2)
     trajectory, trainable_BL = rollout.trajectory, rollout.trajectory.trainable_BL
-    noise = estimator.draw(trainable_BL, rollout.draws, step=0)
+    noise = estimator.draw(rollout.trajectory, rollout.draws, step=0)
     new_BL = estimator(policy, trajectory, noise).token_BL
     away_BL = (estimator(a_policy(1), trajectory, noise).token_BL.detach() - new_BL).clamp(-2, 2)
     k3_BL = (away_BL.exp() - away_BL - 1) * trainable_BL

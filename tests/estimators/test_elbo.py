@@ -12,7 +12,7 @@ from stp.errors import UserError
 from stp.estimators import Elbo
 from stp.statistics import probe_variance
 from stp.types import Draws, Noise, Trajectory
-from tests.toys import EOS, context_free, every_mask, exact_law, in_context, trajectory
+from tests.toys import EOS, context_free, every_mask, exact_law, in_context, open_at, trajectory
 
 # prompt 2; response of 8: five trainable positions (the EOS is one), two fixed (one after the EOS), one open after the EOS
 ROW = trajectory([2, 3, 4, 5, 6, EOS, 3, 4], fixed=[2, 7])
@@ -37,7 +37,7 @@ def enumerated(denoise, weight, low: int = 1) -> tuple[float, float, float]:
 
 def sampled(denoise, estimator: Elbo, row: Trajectory = ROW) -> tuple[Tensor, Tensor]:
     """All single draws of one row, and the token-wise means."""
-    noise = estimator.draw(row.trainable_BL, Draws(seed=7, batch=1))
+    noise = estimator.draw(row, Draws(seed=7, batch=1))
     estimate = estimator(denoise, row, noise)
     return estimate.draw_BK[0].double(), estimate.token_BL[0]
 
@@ -133,7 +133,7 @@ def test_every_mask_through_the_estimator_gives_the_enumerated_values_one_by_one
 
 
 def test_exact_masks_are_uniform_in_size_and_within_a_size():
-    noise = Elbo(samples=DRAWS).draw(ROW.trainable_BL, Draws(seed=0, batch=1))
+    noise = Elbo(samples=DRAWS).draw(ROW, Draws(seed=0, batch=1))
     code_K = (noise.masked_BKL[0][:, ROW.trainable_BL[0]].long() * 2 ** torch.arange(N)).sum(dim=1)
     count = torch.bincount(code_K, minlength=2**N).double()
     expected = torch.tensor([DRAWS * exact_law(N)(c.bit_count()) if c else 0.0 for c in range(2**N)])
@@ -150,7 +150,7 @@ def test_t_min_restricts_exact_masks_to_at_least_that_fraction(t_min, low):
     denoise = in_context(L)
     draw_K, _ = sampled(denoise, Elbo(samples=DRAWS, t_min=t_min))
     assert_moments(draw_K, *enumerated(denoise, lambda m: N / m, low))
-    m_K = Elbo(samples=2_000, t_min=t_min).draw(ROW.trainable_BL, Draws(seed=0, batch=1)).masked_BKL[0].sum(dim=1)
+    m_K = Elbo(samples=2_000, t_min=t_min).draw(ROW, Draws(seed=0, batch=1)).masked_BKL[0].sum(dim=1)
     assert m_K.unique().tolist() == list(range(low, N + 1))
 
 
@@ -158,7 +158,7 @@ def test_t_min_counts_on_exact_decimals():
     """0.15 of 100 is 15 masked positions at least; float32 makes 15.000001 of it."""
     for t_min, n in ((0.05, 20), (0.1, 30), (0.15, 100), (0.3, 50), (0.6, 25)):
         trainable_BL = torch.ones(1, n, dtype=torch.bool)
-        m_K = Elbo(samples=4_000, t_min=t_min).draw(trainable_BL, Draws(seed=0, batch=1)).masked_BKL[0].sum(dim=1)
+        m_K = Elbo(samples=4_000, t_min=t_min).draw(open_at(trainable_BL), Draws(seed=0, batch=1)).masked_BKL[0].sum(dim=1)
         assert int(m_K.min()) == math.ceil(Fraction(str(t_min)) * n), (t_min, n)
 
 
@@ -204,7 +204,7 @@ def test_bernoulli_masks_down_to_0_are_refused():
 
 def test_bernoulli_weights_are_one_over_the_time_of_the_mask():
     trainable_BL = torch.ones(1, 5_000, dtype=torch.bool)
-    noise = Elbo(samples=8, masks="bernoulli", t_min=0.1).draw(trainable_BL, Draws(seed=0, batch=1))
+    noise = Elbo(samples=8, masks="bernoulli", t_min=0.1).draw(open_at(trainable_BL), Draws(seed=0, batch=1))
     time_K = 1 / noise.weight_BK[0]
     assert (time_K >= 0.1).all() and (time_K <= 1).all()
     fraction_K = noise.masked_BKL[0].float().mean(dim=1)
@@ -214,10 +214,10 @@ def test_bernoulli_weights_are_one_over_the_time_of_the_mask():
 def test_stratified_times_give_one_draw_in_each_stratum():
     B, K = 500, 4
     trainable_BL = torch.ones(B, 8, dtype=torch.bool)
-    m_BK = Elbo(samples=K, times="stratified").draw(trainable_BL, Draws(seed=0, batch=B)).masked_BKL.sum(dim=2)
+    m_BK = Elbo(samples=K, times="stratified").draw(open_at(trainable_BL), Draws(seed=0, batch=B)).masked_BKL.sum(dim=2)
     for k in range(K):
         assert m_BK[:, k].unique().tolist() == [2 * k + 1, 2 * k + 2]  # m ~ U{1..8} in four strata
-    noise = Elbo(samples=K, times="stratified", masks="bernoulli", t_min=0.2).draw(trainable_BL, Draws(seed=0, batch=B))
+    noise = Elbo(samples=K, times="stratified", masks="bernoulli", t_min=0.2).draw(open_at(trainable_BL), Draws(seed=0, batch=B))
     place_BK = (1 / noise.weight_BK - 0.2) / 0.8 * K - torch.arange(K)
     assert float(place_BK.min()) > -1e-4 and float(place_BK.max()) < 1 + 1e-4
     assert abs(float(place_BK.mean()) - 0.5) < 4 / (12 * B * K) ** 0.5
@@ -238,7 +238,7 @@ def test_stratified_times_keep_the_mean_and_lower_the_variance_of_the_estimate()
     spread = {}
     for times in ("uniform", "stratified"):
         estimator = Elbo(samples=N, times=times)
-        estimate_B = estimator(denoise, rows, estimator.draw(rows.trainable_BL, Draws(0, B))).draw_BK.mean(dim=1)
+        estimate_B = estimator(denoise, rows, estimator.draw(rows, Draws(0, B))).draw_BK.mean(dim=1)
         assert abs(float(estimate_B.mean()) - elbo(denoise)) < 4 * float(estimate_B.std()) / B**0.5
         spread[times] = float(estimate_B.var())
     assert_close(spread["uniform"], enumerated(denoise, lambda m: N / m)[1] / N, rtol=0.1, atol=0)
@@ -264,7 +264,7 @@ def test_weight_none_sums_the_masked_log_probabilities_as_they_are(options):
     denoise = in_context(L)
     plain, weighted = Elbo(samples=50, weight="none", **options), Elbo(samples=50, **options)
     draws = Draws(seed=0, batch=1)
-    noise, with_weights = plain.draw(ROW.trainable_BL, draws), weighted.draw(ROW.trainable_BL, draws)
+    noise, with_weights = plain.draw(ROW, draws), weighted.draw(ROW, draws)
     assert torch.equal(noise.masked_BKL, with_weights.masked_BKL)
     assert (noise.weight_BK == 1).all() and (with_weights.weight_BK > 1).any()
     by_mask = {tuple(s.masked_L.tolist()): float(s.logp_L.sum()) for s in every_mask(denoise, ROW)}
@@ -281,12 +281,12 @@ def test_weight_none_has_the_enumerated_moments():
 def test_nothing_trainable_is_worth_exactly_0():
     row = trajectory([2, 3, EOS, 4], fixed=[0, 1, 2])
     for estimator in (Elbo(), Elbo(t_min=0.5), Elbo(masks="bernoulli", t_min=0.1)):
-        estimate = estimator(in_context(4), row, estimator.draw(row.trainable_BL, Draws(0, 1)))
+        estimate = estimator(in_context(4), row, estimator.draw(row, Draws(0, 1)))
         assert not estimate.draw_BK.any() and not estimate.token_BL.any()
 
 
 def test_one_trainable_position_is_always_masked_with_weight_1():
     row = trajectory([2, 3, EOS, 4], fixed=[0, 1])
-    noise = Elbo(samples=20).draw(row.trainable_BL, Draws(0, 1))
+    noise = Elbo(samples=20).draw(row, Draws(0, 1))
     assert noise.masked_BKL[0].tolist() == [[False, False, True, False]] * 20
     assert (noise.weight_BK == 1).all()

@@ -29,7 +29,7 @@ def test_trainable_is_until_eos_and_not_fixed():
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 def test_fixed_tokens_stay_visible_the_tail_stays_masked_and_only_trainable_tokens_are_scored(estimator):
     denoise = Recording(in_context(LENGTH))
-    estimate = estimator(denoise, ROW, estimator.draw(ROW.trainable_BL, Draws(0, 1)))
+    estimate = estimator(denoise, ROW, estimator.draw(ROW, Draws(0, 1)))
     assert denoise.calls
     P = len(PROMPT)
     for call in denoise.calls:
@@ -49,14 +49,14 @@ def test_fixed_tokens_stay_visible_the_tail_stays_masked_and_only_trainable_toke
 
 def test_what_stands_after_the_eos_does_not_change_the_estimate():
     other = trajectory([2, 3, 4, 5, 6, EOS, 5, 5, 4], fixed=FIXED)
-    noise = Elbo(samples=10).draw(ROW.trainable_BL, Draws(0, 1))
+    noise = Elbo(samples=10).draw(ROW, Draws(0, 1))
     denoise = in_context(LENGTH)
     assert torch.equal(Elbo(samples=10)(denoise, ROW, noise).draw_BK, Elbo(samples=10)(denoise, other, noise).draw_BK)
 
 
 def test_fixed_tokens_are_context_wherever_they_stand():
     """Another fixed token, before or after the EOS, gives another estimate: it was seen."""
-    noise = Elbo(samples=10).draw(ROW.trainable_BL, Draws(0, 1))
+    noise = Elbo(samples=10).draw(ROW, Draws(0, 1))
     denoise = in_context(LENGTH)
     base = Elbo(samples=10)(denoise, ROW, noise).draw_BK
     for position in FIXED:
@@ -89,7 +89,7 @@ def test_rows_do_not_mix():
     )
     for denoise in (in_context(LENGTH), context_free(LENGTH)):
         estimator = Elbo(samples=4)
-        noise = estimator.draw(both.trainable_BL, Draws(0, 2))
+        noise = estimator.draw(both, Draws(0, 2))
         together = estimator(denoise, both, noise)
         for b, row in enumerate(rows):
             alone = estimator(denoise, row, noise.rows(slice(b, b + 1)))

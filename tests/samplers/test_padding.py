@@ -104,7 +104,7 @@ def test_padding_does_not_change_an_estimate(policy):
     until_BL = until_eos(response_BL, TOKENIZER.eos_token_id)
     together = Trajectory(padded(TOKENIZER.pad_token_id), response_BL, fixed_BL, until_BL, nfe=0, nfe_run=0)
     estimator = Elbo(samples=2)
-    noise = estimator.draw(together.trainable_BL, Draws(0, len(WIDTHS)))
+    noise = estimator.draw(together, Draws(0, len(WIDTHS)))
     with torch.no_grad():
         estimate = estimator(policy, together, noise)
         for row, ids_BP in enumerate(questions()):

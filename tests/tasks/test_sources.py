@@ -124,7 +124,7 @@ def test_a_problem_in_several_rows_is_never_in_both_parts(tmp_path):
     train, test = ids(path, "train"), ids(path, "test")
     assert len(test) == 8 and train and not set(train) & set(test)
     path = write(tmp_path / "same.jsonl", [ROWS[0]] * 5)
-    with pytest.raises(UserError, match=r"same\.jsonl: every training problem is also a test problem"):
+    with pytest.raises(UserError, match=r"same\.jsonl: every train problem is also held out"):
         ids(path, "train")
 
 

@@ -1,0 +1,28 @@
+"""Diffu-GRPO's one-step estimate (Zhao et al., 2025): every token predicted from the prompt alone."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from stp.estimators.base import Estimator
+from stp.types import Draws, Noise, Trajectory
+
+
+@dataclass
+class OneStep(Estimator):
+    """B^k = log p(x_k | prompt, all trainable positions masked): one forward, a mean-field stand-in for the likelihood.
+
+    Its draws differ by the prompt tokens masked with p_mask (d1: 0.15, fresh ones for each inner update). At p_mask = 0 they
+    are all the same, so one is taken whatever `samples` says.
+    """
+
+    samples: int = field(default=1, metadata={"help": "K, draws of the prompt mask; 1 is taken where p_mask is 0"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.samples = self.samples if self.p_mask > 0 else 1
+
+    def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
+        """Everything trainable masked in every draw, with weight 1."""
+        B, L = trajectory.response_BL.shape
+        return Noise(trajectory.trainable_BL[:, None, :].expand(B, self.samples, L), torch.ones(B, self.samples))

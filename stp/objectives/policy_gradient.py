@@ -1,0 +1,61 @@
+"""SPG's objective (Wang et al., 2025): the policy gradient of estimated log-likelihoods, without a ratio."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stp.errors import require, require_choice
+from stp.objectives.base import Loss, group_advantages, token_weights
+from stp.types import LogProbs
+
+
+@dataclass
+class PolicyGradient:
+    """-sum A * log-likelihood over all tokens of the batch: a lower bound where A > 0, an upper one, if there is one, elsewhere.
+
+    There is no ratio to clip, so nothing reads theta_old, and no penalty, so nothing reads a reference.
+    """
+
+    scale: str = field(default="none", metadata={"help": "advantages as r - mean (none, as published) | over the group's std"})
+    normalize: str = field(
+        default="token", metadata={"help": "mean over all tokens (as published) | sequence: over each completion's first"}
+    )
+    beta: float = field(default=0.0, metadata={"help": "KL weight; 0, as this objective has no penalty"})
+
+    needs_old = False
+    needs_reference = False
+
+    def __post_init__(self) -> None:
+        require_choice("objective.scale", self.scale, ("std", "none"))
+        require_choice("objective.normalize", self.normalize, ("sequence", "token"))
+        require(
+            self.beta == 0,
+            "objective.beta",
+            self.beta,
+            "policy_gradient (SPG) has no KL penalty; leave it at 0, or use objective=grpo with another estimator",
+        )
+
+    def advantages(self, reward_B: Tensor, group_size: int) -> Tensor:
+        """r - mean within each group of `group_size` consecutive rows."""
+        return group_advantages(reward_B, group_size, over_std=self.scale == "std")
+
+    def token_weights(self, trainable_BL: Tensor, rows: int, tokens: int) -> Tensor:
+        """What each token counts for, so that micro-batches add up to the global batch of `rows` rows and `tokens` tokens."""
+        return token_weights(trainable_BL, rows, tokens, by_token=self.normalize == "token")
+
+    def __call__(
+        self, new: LogProbs, old: LogProbs | None, reference: LogProbs | None, advantage_B: Tensor, weight_BL: Tensor
+    ) -> Loss:
+        """-sum of weight * A * the bound that fits A's sign."""
+        upper_BL = new.token_BL if new.upper_BL is None else new.upper_BL
+        bound_BL = torch.where(advantage_B[:, None] > 0, new.token_BL, upper_BL)
+        loss = -(weight_BL * advantage_B[:, None] * bound_BL).sum()
+        live_BL = weight_BL > 0
+        stats = {
+            "loss": loss,
+            "tokens": live_BL.sum(),
+            "bound/lower": (new.token_BL * live_BL).sum(),
+            "bound/upper": (upper_BL * live_BL).sum(),
+        }
+        return Loss(loss, {name: value.detach().float() for name, value in stats.items()})
