@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint tiny curves clean
+.PHONY: help setup train test lint tiny ablations tables theory clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,14 @@ lint: ## ruff and mypy
 tiny: ## pretrain the tiny base again (minutes on two cores)
 	$(BIN)/python -m stp.pretrain $(ARGS)
 
-curves: ## learning curves of the runs under outputs/ (ARGS="run folders" chooses)
+ablations: ## every row of the paper's tables (SEEDS=0,1,2 ONLY=table5 ARGS="overrides"); finished jobs are skipped
+	PYTHON=$(BIN)/python ONLY=$(ONLY) SEEDS=$(SEEDS) scripts/ablations.sh $(ARGS)
+
+tables: ## the paper's tables and figures from the runs under outputs/ (ARGS="run folders" chooses)
 	$(BIN)/python -m stp.report $(ARGS)
+
+theory: ## Theorems 4.1, 4.3 and 4.4 checked (docs/theory.md)
+	$(BIN)/python -m stp.theory $(ARGS)
 
 clean: ## remove caches (outputs/ and the virtual environment stay)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+SWEEPS = ["hydra-submitit-launcher>=1.2,<1.3", "hydra-optuna-sweeper>=1.3,<1.4"]
+
 setup(
     name="stp-dllm",
     version="0.1.0",
@@ -30,5 +32,5 @@ setup(
         "rich>=14.1,<16",
         "pytest>=8,<10",
     ],
-    extras_require={"dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4"]},
+    extras_require={"sweeps": SWEEPS, "dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4", *SWEEPS]},
 )

@@ -5,15 +5,20 @@ import os
 import re
 import shutil
 import sys
+import time
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.experimental.callback import Callback
+
 DEBUG = "STP_DEBUG"  # set it to see tracebacks
+FAILED = "failed.txt"  # in a sweep: why a job failed
 
 
-def run(job: Callable[[Any], None], name: str) -> None:
+def run(job: Callable[[Any], Any], name: str) -> None:
     """Compose `conf/<name>.yaml` with the command line, build and check it, and call `job`."""
     sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us here, to be said in one line
@@ -37,17 +42,21 @@ def run(job: Callable[[Any], None], name: str) -> None:
         sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     debug = bool(os.environ.get(DEBUG))
 
-    def checked(config: Any) -> None:
+    def checked(config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        folder, sweeping = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode == RunMode.MULTIRUN
+        (folder / FAILED).unlink(missing_ok=True)
         try:
-            job(build(config))
-        except UserError as error:
-            hydra_config = HydraConfig.get()
-            if debug or hydra_config.mode == RunMode.MULTIRUN:
+            return job(build(config))
+        except Exception as error:  # a sweep goes on; what failed is kept beside the job and listed at the end
+            if sweeping and folder.is_dir():
+                mistake = isinstance(error, UserError)
+                (folder / FAILED).write_text(f"{error}\n" if mistake else traceback.format_exc())
+            if debug or sweeping or not isinstance(error, UserError):
                 raise
-            discard_if_empty(Path(hydra_config.runtime.output_dir))
+            discard_if_empty(folder)
             stop(str(error))
 
     try:
@@ -55,6 +64,7 @@ def run(job: Callable[[Any], None], name: str) -> None:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
+        Sweep.stop_if_failed()
         causes = [str(error)]
         while error.__cause__ is not None:
             error = error.__cause__  # type: ignore[assignment]
@@ -62,8 +72,32 @@ def run(job: Callable[[Any], None], name: str) -> None:
         stop("\n".join(causes))
     except ValueError as error:
         if debug or "Config group override" not in str(error):
+            Sweep.stop_if_failed()
             raise
         stop(f"{error}; a group takes one of its options, which --help lists")
+    except Exception:
+        Sweep.stop_if_failed()
+        raise
+
+
+class Sweep(Callback):
+    """Hydra's callback that knows a sweep's folder, so that its failed jobs can be listed at the end."""
+
+    folder: Path | None = None
+    started = 0.0
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        Sweep.folder, Sweep.started = Path(config.hydra.sweep.dir), time.time()
+
+    @classmethod
+    def stop_if_failed(cls) -> None:
+        """List the jobs of this sweep that failed, one line each, and exit with code 1; return if none did."""
+        files = sorted(cls.folder.glob(f"**/{FAILED}")) if cls.folder is not None else []
+        failed = [file for file in files if file.stat().st_mtime >= cls.started]
+        if failed:
+            lines = [f"  {file.parent}: {one_line(file.read_text().strip().splitlines()[-1])}" for file in failed]
+            print(f"error: {len(failed)} job(s) failed, the others are done:", *lines, sep="\n", file=sys.stderr, flush=True)
+            raise SystemExit(1)
 
 
 def discard_if_empty(folder: Path) -> None:

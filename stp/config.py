@@ -256,7 +256,7 @@ def help_page(name: str, root: type) -> str:
     conf = Path(CONF)
     groups = [g for g in SCHEMAS if g in used]
     groups += ["sampling"] if "sampler" in groups else []
-    groups += ["scale", "experiment"] if name == "train" else []
+    groups += ["scale", "experiment", "search"] if name == "train" else []
     if groups:
         lines.append("Groups (choose with group=option)")
     for group in groups:

@@ -15,7 +15,7 @@ from stp.estimators.base import Estimator, score
 from stp.objectives import Objective
 from stp.samplers import Standard, Stp
 from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records
-from stp.types import Draws, Prompts, Trajectory
+from stp.types import Draws, LogProbs, Prompts, Trajectory
 
 
 @dataclass
@@ -217,7 +217,8 @@ def update(
     with clock.phase("score"):
         sets = trainer.inner_updates if trainer.fresh_masks else 1
         noises = [estimator.draw(trajectory, draws, step=i) for i in range(sets)]
-        olds = references = [None] * sets
+        olds: list[LogProbs] | list[None] = [None] * sets
+        references: list[LogProbs] | list[None] = [None] * sets
         if objective.needs_old:
             olds = [score(engine.policy, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
         if reference is not None:

@@ -1,4 +1,4 @@
-"""`python -m stp.report [run folders]`: a table of runs (Markdown, CSV) and their learning curves (PNG)."""
+"""`python -m stp.report [run folders]`: Tables 2-7 and Figure 3 of the paper from runs, with learning curves and phases."""
 
 import argparse
 import csv
@@ -6,34 +6,52 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from stp import figures
 from stp.evaluation import counts
+from stp.tables import BASE, FIGURE_3, TABLES, Cell, Table
 from stp.tracking import read_jsonl
 
 COMPARED = ("model", "task", "sampler", "estimator", "objective", "optimizer")  # settings that make a method of their own
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates"]
 COLUMNS = [*RUN_COLUMNS, "temperature", "base", "final", "gain", "forwards", "variance", "train_s", "total_s"]
+PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
+MISSING = "missing"
+T_975 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student's t, 97.5 %
+LEGEND = """\
+- Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
+- Time: training seconds, without evaluation and probes. CPU: the same work in processor seconds.
+- Baseline: GRPO w/ ELBO, the better of two in Table 2, the row above in Table 3 and in the last one.
+- Points: mean difference to it over seeds, with a 95 % interval (Student's t over seeds; with one seed over problems).
+- `missing`: no finished run.
+"""
+
+Run = dict[str, Any]
 
 
-def load_runs(folders: list[Path]) -> list[dict[str, Any]]:
+def load_runs(folders: list[Path]) -> list[Run]:
     """Summaries of finished and evaluated runs with their metrics, by method and seed; others are left out.
 
-    A method is a sampler and an estimator, with the settings in which the given runs of these differ.
+    A method is a sampler and an estimator, with the settings in which the given runs of these differ. A folder of a sweep whose
+    settings had run already (`same_as`) brings that run under its own preset's name.
     """
-    runs: list[dict[str, Any]] = []
+    runs: list[Run] = []
     for folder in folders:
-        if (folder / "summary.json").exists() and (folder / "metrics.jsonl").exists():
-            summary = json.loads((folder / "summary.json").read_text())
-            if "accuracy" not in summary["base"]:
-                continue
-            runs.append({**summary, "folder": folder, "metrics": read_jsonl(folder / "metrics.jsonl")})
-            settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-            runs[-1]["settings"] = dict(_leaves({k: v for k, v in settings.items() if k in COMPARED}))  # type: ignore[union-attr]
+        if not (folder / "summary.json").exists():
+            continue
+        summary = json.loads((folder / "summary.json").read_text())
+        data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
+        if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
+            continue
+        settings = OmegaConf.to_container(OmegaConf.load(data / "config.yaml"))
+        compared = dict(_leaves({k: v for k, v in settings.items() if k in COMPARED}))  # type: ignore[union-attr]
+        runs.append({**summary, "folder": data, "metrics": read_jsonl(data / "metrics.jsonl"), "settings": compared})
     for run in runs:
         alike = [r for r in runs if (r["sampler"], r["estimator"]) == (run["sampler"], run["estimator"])]
         varied = sorted(k for k, v in run["settings"].items() if any(r["settings"].get(k) != v for r in alike))
@@ -49,8 +67,256 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """One table row per evaluation temperature."""
+def presets(runs: list[Run]) -> dict[str, list[Run]]:
+    """The runs of each preset by seed; of several with one seed the newest."""
+    newest: dict[tuple[str, int], Run] = {}
+    for run in sorted(runs, key=lambda r: r["finished"]):
+        if run.get("experiment"):
+            newest[run["experiment"], run["seed"]] = run
+    grouped: dict[str, list[Run]] = defaultdict(list)
+    for (experiment, _), run in sorted(newest.items(), key=lambda item: item[0]):
+        grouped[experiment].append(run)
+    return grouped
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell filled from its runs. Accuracies in %, changes relative to the best baseline in %, `points` [low, high] too."""
+
+    table: int
+    row: str
+    task: str
+    preset: str
+    seeds: int
+    correct: str = ""
+    total: int = 0
+    accuracy: float | None = None
+    accuracy_std: float | None = None
+    seconds: float | None = None
+    seconds_std: float | None = None
+    cpu_seconds: float | None = None
+    forwards: float | None = None
+    accuracy_change: float | None = None
+    points: float | None = None
+    points_low: float | None = None
+    points_high: float | None = None
+    seconds_change: float | None = None
+    paper_accuracy: float | None = None
+    paper_seconds: int | None = None
+
+
+def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, list[Run]], runs: list[Run]) -> Measured:
+    """Fill a cell; with no run for it, all but the paper's figures stay None."""
+    known: dict[str, Any] = {"table": table.number, "row": row, "task": task, "preset": cell.preset}
+    known |= {"paper_accuracy": cell.accuracy, "paper_seconds": cell.seconds}
+    if cell.preset == BASE:  # the model before training is the same in all runs: one score, not one per seed
+        scores = {json.dumps(run["base"], sort_keys=True): run["base"] for run in runs if run["task"] == task}
+        members: list[Run] = []
+        results = list(scores.values())[:1]
+    else:
+        members = by_preset.get(cell.preset, [])
+        results = [run["final"] for run in members]
+    if not results:
+        return Measured(**known, seeds=0)
+    percents, seconds = [100 * score["accuracy"] for score in results], [run["time"]["train_s"] for run in members]
+    best = [name for name in cell.baselines if by_preset.get(name)]
+    if best:
+        rival = max(best, key=lambda name: mean(run["final"]["accuracy"] for run in by_preset[name]))
+        fastest = min(mean(run["time"]["train_s"] for run in by_preset[name]) for name in best)
+        known["accuracy_change"] = _relative(mean(percents), 100 * mean(r["final"]["accuracy"] for r in by_preset[rival]))
+        known["seconds_change"] = _relative(mean(seconds), fastest)
+        known |= paired_difference(members, by_preset[rival])
+    return Measured(
+        **known,
+        seeds=len(members),
+        correct=" ".join(str(score["correct"]) for score in results),
+        total=results[0]["total"],
+        accuracy=mean(percents),
+        accuracy_std=stdev(percents) if len(percents) > 1 else None,
+        seconds=mean(seconds) if seconds else None,
+        seconds_std=stdev(seconds) if len(seconds) > 1 else None,
+        cpu_seconds=mean(cpu) if len(cpu := [run["time"].get("cpu_s") for run in members]) and None not in cpu else None,
+        forwards=mean(run["forwards_per_rollout"] for run in members) if members else None,
+    )
+
+
+def _relative(value: float, reference: float) -> float:
+    return 100 * (value / reference - 1) if reference else math.nan
+
+
+def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float]:
+    """Mean difference in accuracy (points) over the seeds both have, with a 95 % interval.
+
+    Student's t over the seeds, each a difference on the same test problems; with one seed, normal over the problems.
+    """
+    by_seed = [{run["seed"]: solved(run) for run in side} for side in (ours, theirs)]
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
+    differences = [[100 * (a[p] - b[p]) for p in sorted(a.keys() & b.keys())] for a, b in pairs]
+    if not differences or not all(differences):
+        return {}
+    values = [mean(d) for d in differences] if len(seeds) > 1 else differences[0]
+    if len(values) < 2:
+        return {}
+    quantile = T_975.get(len(values) - 1, 1.96) if len(seeds) > 1 else 1.96
+    middle, half = mean(values), quantile * stdev(values) / math.sqrt(len(values))
+    return {"points": middle, "points_low": middle - half, "points_high": middle + half}
+
+
+def solved(run: Run) -> dict[str, float]:
+    """Whether each test problem was solved after training, at the temperature that counts."""
+    records = read_jsonl(run["folder"] / "eval.jsonl")
+    last = [r for r in records if r["update"] == run["updates"] and r["temperature"] == run["final"]["temperature"]]
+    return {r["problem"]: float(r["correct"]) for r in last}
+
+
+def fill(runs: list[Run]) -> dict[int, list[Measured]]:
+    """Every cell of every table."""
+    by_preset = presets(runs)
+    return {
+        table.number: [
+            measure(table, " ".join(row.names), task, cell, by_preset, runs)
+            for row in table.rows
+            for task, cell in zip(table.tasks, row.cells, strict=True)
+        ]
+        for table in TABLES
+    }
+
+
+def table_markdown(table: Table, cells: list[Measured]) -> str:
+    """One table in the paper's layout, the paper's figures beside ours."""
+    wide = len(table.tasks) > 1
+    several = [f"{task} " if wide else "" for task in table.tasks]
+    compared = not wide and any(cell.baselines for row in table.rows for cell in row.cells)
+    paper = any(cell.paper_accuracy is not None for cell in cells)
+    heads = list(table.columns)
+    for task in several:
+        heads += [f"{task}Acc. (%)", f"{task}Time (s)", f"{task}CPU (s)", f"{task}forwards"]
+        heads += ["points over the baseline [95 %]", "Acc. change", "Time change"] if compared else []
+        heads += [f"{task}paper Acc. (%)", f"{task}paper Time (s)"] if paper else []
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for i, row in enumerate(table.rows):
+        texts = list(row.names)
+        for cell in cells[i * len(table.tasks) : (i + 1) * len(table.tasks)]:
+            texts += [_accuracy(cell), _seconds(cell)]
+            texts += [_number(cell.cpu_seconds, cell, ".0f"), _number(cell.forwards, cell, ".0f")]
+            if compared:
+                texts += [_points(cell), _number(cell.accuracy_change, cell, "+.1f", " %")]
+                texts += [_number(cell.seconds_change, cell, "+.1f", " %")]
+            if paper:
+                texts += [f"{cell.paper_accuracy:.2f}", "-" if cell.paper_seconds is None else f"{cell.paper_seconds:,}"]
+        lines.append(f"| {' | '.join(texts)} |")
+    if wide:  # the paper's last row
+        texts = ["Improv. (vs. best baseline)", *[""] * (len(table.columns) - 1)]
+        for cell, printed in zip(cells[-len(table.tasks) :], table.rows[-1].cells, strict=True):
+            others = [c for c in cells if c.preset in printed.baselines]
+            texts += [
+                _number(cell.accuracy_change, cell, "+.2f", " %"),
+                _number(cell.seconds_change, cell, "+.2f", " %"),
+                "",
+                "",
+            ]
+            texts += [
+                f"{_relative(cell.paper_accuracy or 0, max(c.paper_accuracy or 0 for c in others)):+.2f} %",
+                f"{_relative(cell.paper_seconds or 0, min(c.paper_seconds or 0 for c in others)):+.2f} %",
+            ]
+        lines.append(f"| {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(cell: Measured) -> str:
+    if cell.accuracy is None:
+        return MISSING
+    spread = f" ± {cell.accuracy_std:.1f}" if cell.accuracy_std is not None else ""
+    return f"{cell.accuracy:.1f}{spread} ({cell.correct.replace(' ', ', ')} of {cell.total})"
+
+
+def _seconds(cell: Measured) -> str:
+    spread = f" ± {cell.seconds_std:.0f}" if cell.seconds_std is not None else ""
+    return _number(cell.seconds, cell, ".0f") + spread
+
+
+def _points(cell: Measured) -> str:
+    if cell.points is None:
+        return _number(None, cell, "")
+    return f"{cell.points:+.1f} [{cell.points_low:+.1f}, {cell.points_high:+.1f}]"
+
+
+def _number(value: float | None, cell: Measured, form: str, unit: str = "") -> str:
+    if value is None:
+        return MISSING if cell.accuracy is None else "-"
+    return format(value, form) + unit
+
+
+def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> list[tuple[int, int, float, float]]:
+    """(seed, update, median variance of GRPO w/ ELBO, of STP): Fig. 3's probes, paired by seed and update."""
+    medians: list[dict[tuple[int, int], float]] = []
+    for preset in FIGURE_3.values():
+        values: dict[tuple[int, int], list[float]] = defaultdict(list)
+        for run in by_preset.get(preset, []):
+            for record in read_jsonl(run["folder"] / "variance.jsonl"):
+                values[run["seed"], record["update"]].append(record[key])
+        medians.append({place: median(found) for place, found in values.items()})
+    standard, stp = medians
+    return [(*place, standard[place], stp[place]) for place in sorted(standard.keys() & stp.keys())]
+
+
+def ratio_interval(pairs: list[tuple[float, float]]) -> tuple[float, float, float]:
+    """Geometric mean of second / first, with a 95 % interval over the pairs."""
+    logs = [math.log(b / a) for a, b in pairs if a > 0 and b > 0]
+    if len(logs) < 2:
+        return math.nan, math.nan, math.nan
+    middle, half = mean(logs), 1.96 * stdev(logs) / math.sqrt(len(logs))
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+
+
+def variance_markdown(by_preset: dict[str, list[Run]]) -> str:
+    """STP's median ELBO variance against the standard sampler's, paired on the same updates, with its interval."""
+    lines = ["| ELBO variance | pairs | GRPO w/ ELBO, median | STP, median | STP / GRPO w/ ELBO [95 %] | STP lower in |"]
+    lines.append("|---|---|---|---|---|---|")
+    for key, name in (("variance", "of the sequence"), ("variance_per_token", "per scored token")):
+        pairs = variance_pairs(by_preset, key)
+        if len(pairs) < 2:
+            lines.append(f"| {name} |" + f" {MISSING} |" * 5)
+            continue
+        ratio, low, high = ratio_interval([(a, b) for _, _, a, b in pairs])
+        digits = ".1f" if key == "variance" else ".4f"
+        first, second = (median([pair[i] for pair in pairs]) for i in (2, 3))
+        lines.append(
+            f"| {name} | {len(pairs)} | {first:{digits}} | {second:{digits}} | {ratio:.3f} [{low:.3f}, {high:.3f}] | "
+            f"{sum(b < a for _, _, a, b in pairs)} of {len(pairs)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def phases_markdown(by_preset: dict[str, list[Run]]) -> str:
+    """Mean seconds of each phase, by preset."""
+    lines = [f"| preset | seeds | {' | '.join(PHASES)} |", "|---" * (len(PHASES) + 2) + "|"]
+    for preset, members in by_preset.items():
+        seconds = " | ".join(f"{mean(run['time'].get(f'{phase}_s', 0.0) for run in members):.1f}" for phase in PHASES)
+        lines.append(f"| {preset} | {len(members)} | {seconds} |")
+    return "\n".join(lines) + "\n"
+
+
+def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
+    """Runs by (gamma, t_cutoff), all else equal: the settings that fill most of the map. The standard sampler is (0, 0)."""
+    plain = {"select": "low_confidence", "anchors": "model", "gamma_of": "length", "choose": "first", "static": None}
+    maps: dict[str, dict[tuple[float, float], dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+    for run in sorted(runs, key=lambda r: r["finished"]):
+        settings = run["settings"]
+        place = (settings.get("sampler.gamma", 0.0), settings.get("sampler.t_cutoff", 0.0))
+        usual = all(settings.get(f"sampler.{name}", value) == value for name, value in plain.items())
+        if not usual or run["estimator"] != "elbo":
+            continue
+        shared = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
+        rest = {k: v for k, v in settings.items() if k in shared or not k.startswith("sampler.")}
+        maps[json.dumps([rest, run["updates"]], sort_keys=True, default=str)][place][run["seed"]] = run
+    fullest = max(maps.values(), key=len, default={})
+    return {place: list(by_seed.values()) for place, by_seed in fullest.items()}
+
+
+def rows_of(run: Run) -> list[dict[str, Any]]:
+    """One row of the list of runs per evaluation temperature."""
     temperatures = {f"T={run['base']['temperature']:g}": (run["base"], run["final"])}
     temperatures |= {name: (score, run["final"][name]) for name, score in run["base"].items() if isinstance(score, dict)}
     return [
@@ -63,14 +329,14 @@ def rows_of(run: dict[str, Any]) -> list[dict[str, Any]]:
             "forwards": run["forwards_per_rollout"],
             "variance": (run["elbo_variance"] or {}).get("median"),
             "train_s": run["time"]["train_s"],
-            "total_s": sum(seconds for phase, seconds in run["time"].items() if phase != "train_s"),
+            "total_s": sum(seconds for phase, seconds in run["time"].items() if phase not in ("train_s", "cpu_s")),
         }
         for name, (base, final) in temperatures.items()
     ]
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A table line per run and temperature, then the mean gain of each method over its seeds."""
+    """A line per run and temperature, then the mean gain of each method over its seeds."""
     names = ["method", "seed", "T", "base", "final", "gain", "forwards", "ELBO variance, median", "training s", "all s"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -79,7 +345,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['method']} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {counts(row['base'])} | "
             f"{counts(row['final'])} | {row['gain']:+.1f} | {row['forwards']:.0f} | "
-            f"{'missing' if row['variance'] is None else format(row['variance'], '.1f')} | "
+            f"{MISSING if row['variance'] is None else format(row['variance'], '.1f')} | "
             f"{row['train_s']:.0f} | {row['total_s']:.0f} |"
         )
     lines.append("")
@@ -89,59 +355,93 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """Mean reward over updates (a thin line per seed, a bold mean per method), and accuracy before and after."""
-    import matplotlib
+def title(table: Table) -> str:
+    """The heading of a table, saying where the paper measured something else."""
+    name = f"Table {table.number}. {table.title}" if table.number else table.title
+    return name + (f" (ours on {table.tasks[0].capitalize()}, the paper's on {table.where})" if table.where else "")
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[3, 2], layout="constrained")
-    methods: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for run in runs:
-        methods[run["method"]].append(run)
-    for i, (method, members) in enumerate(methods.items()):
-        colour = f"C{i}"
-        curves = [[m["reward/mean"] for m in run["metrics"]] for run in members]
-        for curve in curves:
-            left.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.25, linewidth=1)
-        shortest = min(map(len, curves))
-        average = [mean(curve[j] for curve in curves) for j in range(shortest)]
-        left.plot(range(1, shortest + 1), average, color=colour, linewidth=2, label=f"{method} ({len(curves)} seeds)")
-        for j, when in enumerate(("base", "final")):
-            scores = [run[when] for run in members]
-            p, n = mean(s["accuracy"] for s in scores), scores[0]["total"]  # the seeds share their test problems
-            error = 100 * math.sqrt(p * (1 - p) / max(n, 1))
-            right.bar(j + (i - (len(methods) - 1) / 2) * 0.35, 100 * p, 0.33, color=colour, yerr=error, capsize=3)
-    left.set(xlabel="update", ylabel="mean reward", title="training reward")
-    right.set(xticks=[0, 1], xticklabels=["before", "after"], ylabel="%", title="held-out accuracy")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows as a CSV file; empty where a value is missing."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_tables(runs: list[Run], to: Path) -> str:
+    """tables.md with every table and figure, a CSV and a PNG beside it for each. Returns the tables that have a run."""
+    by_preset, cells = presets(runs), fill(runs)
+    used = [run for members in by_preset.values() for run in members]
+    sizes = sorted({(run["updates"], run["final"]["total"]) for run in used})
+    parts = ["# The paper's tables and figures from runs\n", LEGEND]
+    parts += [f"{updates} updates, {total} test problems.\n" for updates, total in sizes]
+    shown = []
+    for table in TABLES:
+        text = f"## {title(table)}\n\n{table_markdown(table, cells[table.number])}"
+        parts.append(text)
+        name = f"table{table.number}" if table.number else "other_estimators"
+        write_csv(to / f"{name}.csv", [asdict(cell) for cell in cells[table.number]])
+        if any(cell.seeds for cell in cells[table.number]):
+            shown.append(text)
+    curves = {}
+    for table in TABLES:
+        lines = [(" ".join(row.names), by_preset.get(cell.preset)) for row in table.rows for cell in row.cells]
+        curves[title(table).split(" (")[0]] = {name: members for name, members in lines if members}
+    variance = f"## Figure 3. Variance of the ELBO estimate\n\n{variance_markdown(by_preset)}"
+    parts.append(variance)
+    if variance_pairs(by_preset, "variance"):
+        shown.append(variance)
+        figures.variance({name: by_preset[preset] for name, preset in FIGURE_3.items()}, to)
+        parts.append("![Variance over updates](figure3a.png)\n\n![Distribution of the variance](figure3b.png)\n")
+        write_csv(
+            to / "figure3.csv",
+            [
+                {"measure": key, "seed": seed, "update": update, "grpo_elbo": a, "stp": b}
+                for key in ("variance", "variance_per_token")
+                for seed, update, a, b in variance_pairs(by_preset, key)
+            ],
+        )
+    heat = heat_cells(runs)
+    if len(heat) > 1:
+        write_csv(to / "heatmap.csv", figures.heat_map(heat, to / "heatmap.png"))
+        parts.append("## Accuracy, time and variance over gamma and t_cutoff\n\n![Heat maps](heatmap.png)\n")
+    if any(curves.values()):
+        figures.learning_curves({name: group for name, group in curves.items() if group}, to / "table_curves.png")
+        figures.phases(by_preset, PHASES, to / "phases.png")
+        parts.append("## Learning curves\n\n![Mean reward of each update](table_curves.png)\n")
+        parts.append(f"## Where the time goes (seconds)\n\n{phases_markdown(by_preset)}\n![Phases](phases.png)\n")
+    (to / "tables.md").write_text("\n".join(parts))
+    return "\n".join(shown)
 
 
 def main() -> None:
-    """Read the runs, write runs.md, runs.csv and learning_curves.png."""
+    """Read the runs; write tables.md and runs.md with a CSV and a PNG for each table and figure."""
     parser = argparse.ArgumentParser(prog="python -m stp.report", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; all finished runs under outputs/ by default")
     parser.add_argument("--to", type=Path, default=Path("outputs/report"), help="folder to write (default: %(default)s)")
+    parser.add_argument("--model", help="runs of this model only (needed where there are several)")
     options = parser.parse_args()
     folders = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
     runs = load_runs(folders)
+    models = sorted({run["model"] for run in runs})
     if not runs:
         parser.error("no finished run found; give run folders, or train one with python -m stp.train")
+    if options.model is None and len(models) > 1:
+        parser.error(f"the runs are of several models ({', '.join(models)}); choose with --model")
+    runs = [run for run in runs if options.model in (None, run["model"])]
+    if not runs:
+        parser.error(f"no finished run of --model {options.model}; there are runs of {', '.join(models)}")
     options.to.mkdir(parents=True, exist_ok=True)
-    rows = [row for run in runs for row in rows_of(run)]
-    table = markdown(rows)
-    (options.to / "runs.md").write_text(table)
-    with (options.to / "runs.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows({**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows)
-    draw(runs, options.to / "learning_curves.png")
-    print(table)
+    single = [run for run in runs if "same_as" not in run]
+    rows = [row for run in single for row in rows_of(run)]
+    (options.to / "runs.md").write_text(markdown(rows))
+    write_csv(
+        options.to / "runs.csv", [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows]
+    )
+    figures.before_and_after(single, options.to / "learning_curves.png")
+    tables = write_tables(runs, options.to)
+    print(tables or markdown(rows))
     print(f"written to {options.to}")
 
 

@@ -1,8 +1,10 @@
 """What an update tells about itself: ELBO variance (Theorem 4.3, Fig. 3), rewards, lengths, forwards; sums over ranks."""
 
+import contextlib
 import dataclasses
 import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 from stp.diffusion import Denoiser
 from stp.estimators.base import Estimator, score
 from stp.types import Draws, LogProbs, Trajectory
+
+PROCESS = Path("/proc/self")
 
 
 class Totals:
@@ -160,7 +164,19 @@ def sample_records(done: Any, number: int, count: int) -> list[dict[str, Any]]:
 
 
 def peak_memory_mb() -> float:
-    """Peak memory of this process so far: on the GPU if there is one, else resident."""
+    """Peak memory since the last reset: on the GPU if there is one, else this process's resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    if PROCESS.exists():
+        peak = next((line for line in (PROCESS / "status").read_text().splitlines() if line.startswith("VmHWM")), None)
+        if peak is not None:
+            return int(peak.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def reset_peak_memory() -> None:
+    """Start counting again, as a job of a sweep does (where the system can)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        (PROCESS / "clear_refs").write_text("5")

@@ -34,28 +34,36 @@ class Logging:
         require(self.samples >= 0, "logging.samples", self.samples, "a number of completions cannot be negative")
 
 
+TRAINING = ("sample", "score", "reward", "update")  # the phases of an update
+
+
 class Clock:
-    """Wall-clock seconds by phase. Phases do not nest; what lies between them is `other`."""
+    """Wall-clock seconds by phase. Phases do not nest; what lies between them is `other`.
+
+    `cpu`: processor seconds of all threads in the training phases, which a busy machine does not stretch.
+    """
 
     def __init__(self, spent: dict[str, float] | None = None) -> None:
         self.spent: dict[str, float] = defaultdict(float, spent or {})
+        self.cpu = self.spent.pop("cpu", 0.0)
         self.started = time.perf_counter() - sum(self.spent.values())
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase; on a GPU it ends when the work has ended, not when it was queued."""
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.spent[name] += time.perf_counter() - started
+            self.cpu += time.process_time() - cpu if name in TRAINING else 0.0
 
     def totals(self) -> dict[str, float]:
-        """Seconds of each phase, with `other` for the rest: they add up to the wall clock."""
+        """Seconds of each phase, with `other` for the rest: they add up to the wall clock. And `cpu`."""
         phases = {name: s for name, s in self.spent.items() if name != "other"}
-        return phases | {"other": time.perf_counter() - self.started - sum(phases.values())}
+        return phases | {"other": time.perf_counter() - self.started - sum(phases.values()), "cpu": self.cpu}
 
 
 class Tracker:

@@ -1,5 +1,7 @@
 """`python -m stp.train`: the main job. Composes the parts and runs the loop."""
 
+import json
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -19,17 +21,45 @@ from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy
 from stp.pregenerate import static_dataset
 from stp.samplers import Stp
-from stp.statistics import Totals, peak_memory_mb
-from stp.tracking import Clock, Tracker, advance, read_jsonl, write_atomically
+from stp.statistics import Totals, peak_memory_mb, reset_peak_memory
+from stp.tracking import TRAINING, Clock, Tracker, advance, read_jsonl, write_atomically
 
 
-def main(config: Config) -> None:
-    """Hydra's job: one run in the folder that Hydra made."""
+def main(config: Config) -> float:
+    """Hydra's job: one run in the folder that Hydra made. Returns the final accuracy, which a sweeper may maximise."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     bootstrap()
-    runtime = HydraConfig.get().runtime
-    execute(config, Path(ranks.broadcast(runtime.output_dir)), dict(runtime.choices))
+    hydra = HydraConfig.get()
+    folder, choices = Path(ranks.broadcast(hydra.runtime.output_dir)), dict(hydra.runtime.choices)
+    sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+    summary = finished(config, folder, choices, sweep) if config.trainer.resume == "auto" else None
+    summary = ranks.broadcast(summary) or execute(config, folder, choices)
+    return summary["final"].get("accuracy", float("nan"))
+
+
+def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path | None) -> dict[str, Any] | None:
+    """The summary of a run with these settings that this folder, or another one of the sweep, already holds; else None.
+
+    Presets may name the same settings: they run once, and the other folders get a summary that says where (`same_as`).
+    """
+    if ranks.rank() != 0:
+        return None
+    wanted = {"config_hash": config_hash(config), "updates": config.trainer.updates}
+    others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
+    for file in [folder / "summary.json", *others]:
+        found = json.loads(file.read_text()) if file.exists() else {}
+        if {name: found.get(name) for name in wanted} != wanted:
+            continue
+        if file.parent != folder and "same_as" not in found:
+            twin = {"experiment": choices.get("experiment"), "same_as": os.path.relpath(file.parent, folder)}
+            write_atomically(folder / "summary.json", json.dumps(found | twin, indent=1) + "\n")
+        elif file.parent != folder:
+            continue
+        print(f"{folder}: finished{'' if file.parent == folder else f', with the settings of {file.parent}'}", flush=True)
+        return found
+    return None
 
 
 def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, Any]:
@@ -38,6 +68,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     fresh: the folder of a new run (a resumed one stays in its own). choices: the option taken in each group.
     """
     bootstrap()
+    reset_peak_memory()
     check_ranks(config, ranks.world_size())
     folder, state = resume_point(config, fresh)
     if not state and (folder / "checkpoints" / "latest").exists():
@@ -145,13 +176,14 @@ def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) 
 def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
     """The run's folder and what its newest checkpoint says; a new folder and {} unless `trainer.resume` finds one.
 
-    `auto` takes the newest run of this name that has these settings and updates left, or starts a new one.
+    `auto` takes the folder's own checkpoint, or that of the newest run of this name, if it has these settings and updates
+    left; otherwise it starts a new one.
     """
     wanted = config.trainer.resume
     if wanted is None:
         return fresh, {}
     auto = wanted == "auto"
-    for folder in sorted(fresh.parent.glob("*"), reverse=True) if auto else [Path(wanted)]:
+    for folder in [fresh, *sorted(fresh.parent.glob("*"), reverse=True)] if auto else [Path(wanted)]:
         found = checkpoints.latest(folder)
         trouble = _not_resumable(config, folder, found)
         if found is not None and trouble is None:
@@ -194,6 +226,7 @@ def summarise(
         "sampler": choices.get("sampler"),
         "estimator": choices.get("estimator"),
         "objective": choices.get("objective"),
+        "experiment": choices.get("experiment"),
         "seed": config.seed,
         "updates": config.trainer.updates,
         "ranks": ranks.world_size(),
@@ -201,7 +234,8 @@ def summarise(
         "base": scores(base, config.trainer.eval_temperatures),
         "final": scores(final, config.trainer.eval_temperatures),
         "time": {
-            "train_s": sum(spent.get(name, 0.0) for name in ("sample", "score", "reward", "update", "other")),
+            "train_s": sum(spent.get(name, 0.0) for name in (*TRAINING, "other")),
+            "cpu_s": spent.get("cpu", 0.0),
             **{f"{name}_s": spent.get(name, 0.0) for name in phases},
         },
         "forwards_per_rollout": metrics[-1]["nfe"] if metrics else None,

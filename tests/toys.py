@@ -1,7 +1,7 @@
 """Toy denoisers whose probabilities are known exactly, and small records to run them on."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -34,6 +34,24 @@ def in_context(length: int, seed: int = 0, eos: float = 0.0, scale: float = 0.5)
         return logits_BSV
 
     return FromLogits(logits, MASK, EOS)
+
+
+class Exact(FromLogits):
+    """`in_context` whose log-probabilities stay in float64, and its weights to differentiate by."""
+
+    def __init__(self, length: int, seed: int = 0, scale: float = 0.5) -> None:
+        size = len(PROMPT) + length
+        self.mix = (scale * _normal(seed, size * VOCAB, size * VOCAB)).requires_grad_()
+        super().__init__(self._logits, MASK, EOS)
+
+    def _logits(self, ids_BS: Tensor) -> Tensor:
+        hot = torch.nn.functional.one_hot(ids_BS, VOCAB).double().flatten(1)
+        return (hot @ self.mix).view(*ids_BS.shape, VOCAB)
+
+    def __call__(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
+        assert target_M is not None
+        logp_MV = self.logits(ids_BS).flatten(0, 1)[index_M].log_softmax(dim=1)
+        return logp_MV.gather(1, target_M[:, None])[:, 0]
 
 
 def _normal(seed: int, *shape: int) -> Tensor:
@@ -74,6 +92,13 @@ def trajectory(response: list[int], fixed: list[int] = [], rows: int = 1) -> Tra
     return Trajectory(prompts(rows), response_BL, fixed_BL, until_eos(response_BL, EOS), nfe=0, nfe_run=0)
 
 
+def joined(*rows: Trajectory) -> Trajectory:
+    """One record of several with prompts of the same width."""
+    ids_BP = torch.cat([row.prompts.ids_BP for row in rows])
+    parts = [torch.cat([getattr(row, name) for row in rows]) for name in ("response_BL", "fixed_BL", "until_eos_BL")]
+    return Trajectory(Prompts(ids_BP), *parts, nfe=0, nfe_run=0)
+
+
 def open_at(trainable_BL: Tensor) -> Trajectory:
     """A record without EOS whose trainable positions are these; the others are fixed."""
     response_BL = torch.full_like(trainable_BL, 2, dtype=torch.long)
@@ -88,6 +113,16 @@ def anchors(rows: int, length: int, eligible: list[list[int]], seed: int = 0) ->
     for b, positions in enumerate(eligible):
         eligible_BL[b, positions] = True
     return Anchors(tokens_BL, eligible_BL, -torch.rand(rows, length, generator=generator))
+
+
+def log_probs(denoise: FromLogits, row: Trajectory, unseen: Iterable[int], prompt: Iterable[int] = ()) -> list[float]:
+    """log p of each response token of a one-row record, in float64, where the model does not see the response's tokens
+    `unseen` and the prompt's tokens `prompt`: no code of the estimators, nor of the forward process."""
+    ids = row.prompts.ids_BP[0].tolist() + row.response_BL[0].tolist()
+    for place in [*prompt, *(row.prompts.ids_BP.shape[1] + k for k in unseen)]:
+        ids[place] = MASK
+    logp_SV = denoise.logits(torch.tensor([ids]))[0].detach().double().log_softmax(dim=1)
+    return [float(logp_SV[row.prompts.ids_BP.shape[1] + k, x]) for k, x in enumerate(row.response_BL[0].tolist())]
 
 
 @dataclass(frozen=True)

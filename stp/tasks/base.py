@@ -1,6 +1,7 @@
 """What every task shares: the problem record, the response format and the task protocol."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from stp.errors import require, require_choice
@@ -57,6 +58,11 @@ class Data:
         for name in ("train_size", "validation_size", "test_size"):
             size = getattr(self, name)
             require(size is None or size >= 1, f"task.data.{name}", size, "at least 1 problem is needed")
+
+    @property
+    def keeps_validation(self) -> bool:
+        """Whether a file or hub source holds problems out for tuning."""
+        return self.validation_size is not None or (self.path is not None and any(Path(self.path).glob("validation.*")))
 
     def size(self, split: str) -> int | None:
         """Problems wanted of a split; None takes all."""

@@ -52,7 +52,7 @@ class Countdown:
             return self._generate(split, GENERATED if size is None else size)
         rows = self._rows(split)
         if split in ("train", "validation"):  # a problem may stand in several rows
-            later = ["test"] if split == "validation" or self.data.validation_size is None else ["validation", "test"]
+            later = ["validation", "test"] if split == "train" and self.data.keeps_validation else ["test"]
             held = {problem_key(*row) for name in later for row in self._rows(name)}
             rows = [row for row in rows if problem_key(*row) not in held]
             rule = f"every {split} problem is also held out; give other files"

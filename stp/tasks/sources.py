@@ -25,8 +25,8 @@ def load_rows(
     """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`.
 
     A folder's own files are its splits. A single file is shuffled by data.seed, the hub (its rows that `keep` accepts) by the
-    published seed; the last rows are `test`: `held_out` of them, of a file never more than a fifth. The data.validation_size rows
-    before those are `validation`, the others `train`. `all` keeps a file's order.
+    published seed; the last rows are `test`: `held_out` of them, of a file never more than a fifth. Of the others the last
+    data.validation_size are `validation`, the rest `train`. `all` keeps a file's order.
     """
     if data.source == "hub":
         rows, seed, most = _hub_rows(data.hub or hub_id, keep), HUB_SEED, held_out

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from stp.estimators import Elbo
+from stp.estimators import Coupled, Elbo, OneStep, Spg, Unigrpo
 from stp.loop import generate, prompt_order
 from stp.samplers import Standard, Stp
 from stp.types import Draws
@@ -44,16 +44,32 @@ def test_uniforms_are_uniform_in_the_half_open_interval():
     assert abs(float(x.mean()) - 0.5) < 4 / (12 * 20_000) ** 0.5
 
 
-@pytest.mark.parametrize("options", [{}, {"times": "stratified"}, {"masks": "bernoulli", "t_min": 0.1}])
-def test_micro_batches_draw_the_same_noise(options):
+ESTIMATORS = [
+    Elbo(),
+    Elbo(times="stratified", p_mask=0.5),
+    Elbo(masks="bernoulli", t_min=0.1),
+    OneStep(samples=3, p_mask=0.5),
+    Spg(block_length=2),
+    Spg(block_length=4, p_mask=0.5),
+    Unigrpo(p_mask=0.5),
+    Coupled(p_mask=0.5),
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
+def test_micro_batches_draw_the_same_noise(estimator):
     whole = Draws(seed=0, batch=5)
     trainable_BL = torch.rand(5, 9, generator=torch.Generator().manual_seed(1)) < 0.7
-    estimator = Elbo(samples=3, **options)
     noise = estimator.draw(open_at(trainable_BL), whole, step=2)
     for rows in torch.arange(5).split(2):
         part = estimator.draw(open_at(trainable_BL[rows]), whole.select(rows), step=2)
-        assert torch.equal(part.masked_BKL, noise.masked_BKL[rows]) and torch.equal(part.weight_BK, noise.weight_BK[rows])
-    assert not torch.equal(estimator.draw(open_at(trainable_BL), whole, step=3).masked_BKL, noise.masked_BKL)
+        for field in dataclasses.fields(noise):
+            drawn, expected = getattr(part, field.name), getattr(noise, field.name)
+            assert (drawn is None and expected is None) or torch.equal(drawn, expected[rows]), field.name
+    for key in ((whole, 3), (Draws(seed=4, batch=5, update=2), 2)):
+        other = estimator.draw(open_at(trainable_BL), *key)
+        assert isinstance(estimator, OneStep) or not torch.equal(other.masked_BKL, noise.masked_BKL)
+        assert noise.prompt_BKP is None or not torch.equal(other.prompt_BKP, noise.prompt_BKP)
 
 
 def test_rollouts_in_parts_give_the_tokens_of_the_whole_batch():
@@ -78,7 +94,7 @@ def test_rollouts_and_estimates_leave_the_global_generator_alone():
     Standard(8, 8, 4, 1.0)(denoise, prompts(2), draws)
     Stp(8, 8, 4, 1.0, gamma=0.25, select="random")(denoise, prompts(2), draws, anchors(2, 8, [[0, 1, 2], [5]]))
     row = trajectory([2, 3, 4, 5, 6, 2, EOS, 3])
-    for estimator in (Elbo(), Elbo(masks="bernoulli", t_min=0.1)):
+    for estimator in ESTIMATORS:
         estimator(denoise, row, estimator.draw(row, Draws(seed=0, batch=1)))
     prompt_order(10, 4, update=1, seed=0)
     assert torch.equal(torch.get_rng_state(), before)

@@ -8,11 +8,11 @@ import torch
 from torch.testing import assert_close
 
 from stp.diffusion import until_eos
-from stp.estimators import Elbo
+from stp.estimators import Coupled, Elbo, Estimator, OneStep, Spg, Unigrpo
 from stp.loop import Rollout, Trainer, update
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
-from stp.objectives import Grpo
+from stp.objectives import Grpo, Objective, PolicyGradient
 from stp.statistics import Totals
 from stp.types import Draws, Prompts, Trajectory
 
@@ -56,7 +56,7 @@ def a_policy(seed: int) -> Policy:
     return policy.eval()
 
 
-def a_rollout(reward_B: torch.Tensor, objective: Grpo) -> Rollout:
+def a_rollout(reward_B: torch.Tensor, objective: Objective) -> Rollout:
     generator = torch.Generator().manual_seed(0)
     response_BL = torch.randint(3, len(TOKENIZER), (ROWS, LENGTH), generator=generator)
     response_BL[1, 4] = response_BL[2, 1] = TOKENIZER.eos_token_id
@@ -71,12 +71,12 @@ def a_rollout(reward_B: torch.Tensor, objective: Grpo) -> Rollout:
     return Rollout([None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, draws)
 
 
-def gradients(rollout, objective, micro_batch, totals) -> tuple[dict[str, float], torch.Tensor]:
+def gradients(rollout, objective, micro_batch, totals, estimator: Estimator | None = None) -> tuple[dict, torch.Tensor]:
     """Metrics and the flat gradient of one update. The reference is another policy, so that the KL has a gradient too."""
     policy = a_policy(0)
     trainer = Trainer(updates=1, inner_updates=1, group_size=GROUP, micro_batch=micro_batch)
     reference = a_policy(1) if objective.needs_reference else None
-    stats = update(Engine(policy), rollout, Elbo(samples=2), objective, trainer, reference, totals, CLOCK)
+    stats = update(Engine(policy), rollout, estimator or Elbo(samples=2), objective, trainer, reference, totals, CLOCK)
     return stats, torch.cat([p.grad.flatten() for p in policy.parameters()])
 
 
@@ -98,12 +98,42 @@ def test_every_micro_batch_size_gives_the_same_loss_and_gradient(normalize, beta
             assert_close(stats[name], whole[name], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("normalize", ["sequence", "token"])
-def test_two_ranks_average_to_the_gradient_of_one(normalize):
-    """Each rank holds whole groups, and backpropagates its share times the number of ranks; idle passes add nothing."""
-    objective = Grpo(beta=0.5, normalize=normalize)
+PAIRS = [
+    (Spg(samples=2, block_length=3, p_mask=0.15), PolicyGradient()),
+    (Spg(samples=2, block_length=3), PolicyGradient(normalize="sequence", scale="std")),
+    (Coupled(samples=1), PolicyGradient()),
+    (Coupled(samples=2, p_mask=0.15), Grpo(beta=0.5)),
+    (OneStep(samples=2, p_mask=0.15), Grpo(beta=0.5, normalize="token")),
+    (Unigrpo(samples=3), Grpo(beta=0.5)),
+]
+
+
+def names(value) -> str:
+    return type(value).__name__
+
+
+@pytest.mark.parametrize(("estimator", "objective"), PAIRS, ids=names)
+def test_every_estimator_gives_the_same_loss_and_gradient_in_micro_batches(estimator, objective):
+    alone = Totals(lambda value: [value], ranks=1)
     rollout = a_rollout(REWARDS, objective)
-    _, expected = gradients(rollout, objective, ROWS, Totals(lambda value: [value], ranks=1))
+    whole, expected = gradients(rollout, objective, ROWS, alone, estimator)
+    assert expected.norm() > 1e-3
+    for micro_batch in (1, 2):
+        stats, found = gradients(rollout, objective, micro_batch, alone, estimator)
+        assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        assert set(stats) == set(whole)
+        for name in set(stats) - {"grad_norm", "lr"}:
+            assert_close(stats[name], whole[name], rtol=1e-4, atol=1e-5)
+
+
+BY = [(Elbo(samples=2), Grpo(beta=0.5, normalize=normalize)) for normalize in ("sequence", "token")]
+
+
+@pytest.mark.parametrize(("estimator", "objective"), BY + PAIRS, ids=names)
+def test_two_ranks_average_to_the_gradient_of_one(estimator, objective):
+    """Each rank holds whole groups, and backpropagates its share times the number of ranks; idle passes add nothing."""
+    rollout = a_rollout(REWARDS, objective)
+    _, expected = gradients(rollout, objective, ROWS, Totals(lambda value: [value], ranks=1), estimator)
     tokens = int(rollout.trajectory.trainable_BL.sum())
     shares = []
     for rows in (torch.arange(3), torch.arange(3, 6)):
@@ -117,7 +147,7 @@ def test_two_ranks_average_to_the_gradient_of_one(normalize):
             rollout.anchored_B[rows],
             rollout.draws.select(rows),
         )
-        shares.append(gradients(share, objective, 2, RankOfTwo(tokens, passes=3))[1])
+        shares.append(gradients(share, objective, 2, RankOfTwo(tokens, passes=3), estimator)[1])
     assert_close((shares[0] + shares[1]) / 2, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -153,3 +183,32 @@ def test_groups_of_equal_rewards_still_feel_the_kl():
     assert_close(found, torch.cat([p.grad.flatten() for p in policy.parameters()]), rtol=1e-4, atol=1e-6)
     assert_close(stats["loss"], float(loss.detach()), rtol=1e-4, atol=1e-6)
     assert_close(stats["kl"], float(k3_BL.detach().sum() / trainable_BL.sum()), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["token", "sequence"])
+def test_spg_is_the_policy_gradient_of_its_bounds(normalize, monkeypatch):
+    """-sum A Lhat |o| / sum |o| as published (or the mean over completions of -A Lhat), with Lhat the lower bound per token
+    where A > 0 and the mixture elsewhere; no old and no reference policy is ever scored."""
+    import stp.loop
+
+    objective, estimator = PolicyGradient(normalize=normalize), Spg(samples=3, block_length=3, p_mask=0.15)
+    rollout = a_rollout(REWARDS, objective)
+    with monkeypatch.context() as patched:
+        patched.setattr(stp.loop, "score", None)
+        stats, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1), estimator)
+    policy, trajectory = a_policy(0), rollout.trajectory
+    bounds = estimator(policy, trajectory, estimator.draw(trajectory, rollout.draws, step=0))
+    n_B = trajectory.trainable_BL.sum(dim=1)
+    loss = 0.0
+    for b, advantage in enumerate((REWARDS.view(-1, GROUP) - REWARDS.view(-1, GROUP).mean(dim=1, keepdim=True)).flatten()):
+        per_token = (bounds.token_BL if advantage > 0 else bounds.upper_BL)[b].sum() / n_B[b]
+        loss = loss - advantage * per_token * (n_B[b] / n_B.sum() if normalize == "token" else 1 / ROWS)
+    loss.backward()
+    assert_close(found, torch.cat([p.grad.flatten() for p in policy.parameters()]), rtol=1e-4, atol=1e-6)
+    assert_close(stats["loss"], float(loss.detach()), rtol=1e-4, atol=1e-6)
+    learning = rollout.advantage_B != 0  # the group of equal rewards is left out
+    assert_close(stats["bound/lower"], float(bounds.token_BL[learning].sum() / n_B[learning].sum()), rtol=1e-4, atol=1e-6)
+    assert_close(stats["bound/upper"], float(bounds.upper_BL[learning].sum() / n_B[learning].sum()), rtol=1e-4, atol=1e-6)
+    variance_B = bounds.draw_BK[learning].detach().var(dim=1)
+    assert_close(stats["elbo/variance"], float(variance_B.mean()), rtol=1e-4, atol=1e-6)
+    assert not {"kl", "ratio/mean", "elbo/delta_max"} & set(stats)

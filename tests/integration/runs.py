@@ -14,6 +14,7 @@ from stp.train import execute
 ROOT = Path(__file__).parents[2]
 
 SMALL = [
+    "seed=2",  # whose first two updates have groups to learn from
     "sampler.length=24",
     "sampler.steps=12",
     "sampler.block_length=8",

@@ -33,8 +33,9 @@ def test_phases_add_up_to_the_wall_clock(tmp_path):
     started = time.perf_counter()
     spent = run(tmp_path / "run")["time"]
     wall = time.perf_counter() - started
-    phases = sum(seconds for name, seconds in spent.items() if name != "train_s")
+    phases = sum(seconds for name, seconds in spent.items() if name not in ("train_s", "cpu_s"))
     assert phases <= wall and phases > 0.5 * wall
+    assert 0 < spent["cpu_s"] < 2 * spent["train_s"]
     assert min(spent.values()) >= 0  # `other` is what is left, and would hide a phase that counts too much
     assert spent["train_s"] == pytest.approx(
         sum(spent[f"{name}_s"] for name in ("sample", "score", "reward", "update", "other")), abs=1e-6
@@ -80,11 +81,11 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path, micro_batch):
 
 
 def test_a_kl_penalty_keeps_full_fine_tuning_near_its_frozen_copy(tmp_path):
-    fast = ["optimizer.lr=1e-3", "optimizer.warmup=0", "trainer.updates=3"]
+    fast = ["optimizer.lr=3e-4", "optimizer.warmup=0", "trainer.updates=3"]
     run(tmp_path / "free", "objective.beta=1e-6", *fast)
     run(tmp_path / "held", "objective.beta=1", *fast)
     free, held = metrics(tmp_path / "free")[-1], metrics(tmp_path / "held")[-1]
-    assert 0 < held["kl"] < free["kl"]
+    assert 0 < held["kl"] < free["kl"] / 2
 
 
 def test_lora_trains_adapters_alone_and_exports_them(tmp_path):

@@ -1,0 +1,147 @@
+"""The report's pictures (matplotlib): Figure 3, heat maps, learning curves, phases."""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, quantiles
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stp.tracking import read_jsonl
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+Run = dict[str, Any]
+
+
+def variance(groups: dict[str, list[Run]], to: Path) -> None:
+    """Figure 3: the ELBO's variance over updates (median and quartiles of the probed trajectories), and its distribution."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    everything: dict[str, list[float]] = {}
+    for i, (name, runs) in enumerate(groups.items()):
+        by_update: dict[int, list[float]] = defaultdict(list)
+        for run in runs:
+            for record in read_jsonl(run["folder"] / "variance.jsonl"):
+                by_update[record["update"]].append(record["variance"])
+        everything[f"{name}\n({len(runs)} seeds)"] = [v for values in by_update.values() for v in values]
+        updates = sorted(update for update, values in by_update.items() if len(values) > 1)
+        low, middle, high = zip(*(quantiles(by_update[update], n=4) for update in updates), strict=True)
+        axes.plot(updates, middle, color=f"C{i}", linewidth=2, label=name)
+        axes.fill_between(updates, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
+    axes.set(yscale="log", xlabel="update", ylabel="ELBO variance (log scale)", title="median and quartiles of trajectories")
+    axes.legend(frameon=False)
+    _save(figure, to / "figure3a.png", [axes])
+    figure, axes = plt.subplots(figsize=(4, 3.6), layout="constrained")
+    axes.boxplot(list(everything.values()), tick_labels=list(everything), showfliers=False, widths=0.5)
+    axes.set(ylabel="ELBO variance", title="all probed trajectories\n(whiskers at 1.5 IQR, outliers hidden)")
+    _save(figure, to / "figure3b.png", [axes])
+
+
+def heat_map(cells: dict[tuple[float, float], list[Run]], path: Path) -> list[dict[str, Any]]:
+    """Accuracy, training time and ELBO variance over gamma and t_cutoff. Cells without a run stay empty. Returns the rows."""
+    gammas, cutoffs = (sorted({place[i] for place in cells}) for i in (0, 1))
+    panels = {
+        "accuracy": ("accuracy (%)", ".1f", "viridis"),
+        "train_s": ("training time (s)", ".0f", "viridis_r"),
+        "variance": ("ELBO variance, median", ".0f", "viridis_r"),
+    }
+    rows = [
+        {
+            "gamma": gamma,
+            "t_cutoff": cutoff,
+            "seeds": len(runs),
+            "accuracy": mean(100 * run["final"]["accuracy"] for run in runs),
+            "train_s": mean(run["time"]["train_s"] for run in runs),
+            "variance": mean((run["elbo_variance"] or {}).get("median", math.nan) for run in runs),
+            "forwards": mean(run["forwards_per_rollout"] for run in runs),
+        }
+        for (gamma, cutoff), runs in sorted(cells.items())
+    ]
+    figure, grid = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.2), layout="constrained")
+    for axes, (key, (name, form, colours)) in zip(grid, panels.items(), strict=True):
+        values = [[math.nan] * len(cutoffs) for _ in gammas]
+        for row in rows:
+            i, j = gammas.index(row["gamma"]), cutoffs.index(row["t_cutoff"])
+            values[i][j] = row[key]
+            behind = {"facecolor": "white", "alpha": 0.7, "linewidth": 0}
+            axes.text(j, i, format(row[key], form), ha="center", va="center", bbox=behind)
+        axes.set_facecolor("lightgrey")
+        axes.imshow(values, cmap=colours, aspect="auto", origin="lower")
+        axes.set(xlabel="t_cutoff", ylabel="gamma", title=name)
+        axes.set_xticks(range(len(cutoffs)), [f"{c:g}" for c in cutoffs])
+        axes.set_yticks(range(len(gammas)), [f"{g:g}" for g in gammas])
+    _save(figure, path, [])
+    return rows
+
+
+def learning_curves(groups: dict[str, dict[str, list[Run]]], path: Path) -> None:
+    """A panel per table: mean reward of each update, thin by seed, bold over seeds."""
+    columns = min(3, len(groups))
+    lines = -(-len(groups) // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(4.5 * columns, 3.2 * lines), layout="constrained", sharey=True, squeeze=False
+    )
+    for axes, (name, rows) in zip(grid.flat, groups.items(), strict=False):
+        for i, (label, runs) in enumerate(rows.items()):
+            _curve(axes, runs, f"C{i}", label)
+        axes.set(xlabel="update", ylabel="mean reward")
+        axes.set_title(name, fontsize="medium")
+        axes.legend(frameon=False, fontsize="x-small")
+    for axes in list(grid.flat)[len(groups) :]:
+        axes.set_axis_off()
+    _save(figure, path, list(grid.flat))
+
+
+def phases(by_preset: dict[str, list[Run]], names: tuple[str, ...], path: Path) -> None:
+    """Mean seconds of each phase, stacked by preset."""
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.28 * len(by_preset)), layout="constrained")
+    labels = list(by_preset)[::-1]
+    left = [0.0] * len(labels)
+    for i, name in enumerate(names):
+        widths = [mean(run["time"].get(f"{name}_s", 0.0) for run in by_preset[label]) for label in labels]
+        axes.barh(labels, widths, left=left, color=f"C{i}", label=name)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set(xlabel="seconds")
+    axes.tick_params(axis="y", labelsize="small")
+    figure.legend(loc="outside lower center", ncols=len(names), frameon=False, fontsize="small")
+    _save(figure, path, [axes])
+
+
+def before_and_after(runs: list[Run], path: Path) -> None:
+    """Mean reward over updates, and held-out accuracy before and after, by method."""
+    methods: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        methods[run["method"]].append(run)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[3, 2], layout="constrained")
+    for i, (method, members) in enumerate(methods.items()):
+        _curve(left, members, f"C{i}", method)
+        for j, when in enumerate(("base", "final")):
+            scores = [run[when] for run in members]
+            p, n = mean(s["accuracy"] for s in scores), scores[0]["total"]  # the seeds share their test problems
+            error = 100 * math.sqrt(p * (1 - p) / max(n, 1))
+            place = j + (i - (len(methods) - 1) / 2) * 0.8 / len(methods)
+            right.bar(place, 100 * p, 0.7 / len(methods), color=f"C{i}", yerr=error, capsize=2)
+    left.set(xlabel="update", ylabel="mean reward", title="training reward")
+    right.set(xticks=[0, 1], xticklabels=["before", "after"], ylabel="%", title="held-out accuracy")
+    figure.legend(loc="outside lower center", frameon=False, fontsize="small")
+    _save(figure, path, [left, right])
+
+
+def _curve(axes: Axes, runs: list[Run], colour: str, label: str) -> None:
+    curves = [[m["reward/mean"] for m in run["metrics"]] for run in runs]
+    for curve in curves:
+        axes.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.25, linewidth=1)
+    shortest = min(map(len, curves))
+    average = [mean(curve[j] for curve in curves) for j in range(shortest)]
+    axes.plot(range(1, shortest + 1), average, color=colour, linewidth=2, label=f"{label} ({len(curves)} seeds)")
+
+
+def _save(figure: Figure, path: Path, framed: list[Axes]) -> None:
+    for axes in framed:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
