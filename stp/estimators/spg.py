@@ -81,7 +81,7 @@ def evidence_upper_bound(logp_BKL: Tensor, masked_BKL: Tensor, weight_BK1: Tenso
     """
     seen_BL = masked_BKL.any(dim=1)
     scaled_BKL = (beta * logp_BKL + weight_BK1.log()).masked_fill(~masked_BKL, -torch.inf)
-    # log 0, where no draw masks a position, would have a NaN gradient even though it is discarded
+    # log 0, where no draw masks a position, would pass a NaN back until the fill above discards it
     scaled_BKL = scaled_BKL.masked_fill(~seen_BL[:, None, :], 0.0)
     bound_BL = (scaled_BKL.logsumexp(dim=1) - math.log(logp_BKL.shape[1])) / beta
     return bound_BL.masked_fill(~seen_BL, 0.0)

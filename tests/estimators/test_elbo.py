@@ -217,7 +217,9 @@ def test_stratified_times_give_one_draw_in_each_stratum():
     m_BK = Elbo(samples=K, times="stratified").draw(open_at(trainable_BL), Draws(seed=0, batch=B)).masked_BKL.sum(dim=2)
     for k in range(K):
         assert m_BK[:, k].unique().tolist() == [2 * k + 1, 2 * k + 2]  # m ~ U{1..8} in four strata
-    noise = Elbo(samples=K, times="stratified", masks="bernoulli", t_min=0.2).draw(open_at(trainable_BL), Draws(seed=0, batch=B))
+    noise = Elbo(samples=K, times="stratified", masks="bernoulli", t_min=0.2).draw(
+        open_at(trainable_BL), Draws(seed=0, batch=B)
+    )
     place_BK = (1 / noise.weight_BK - 0.2) / 0.8 * K - torch.arange(K)
     assert float(place_BK.min()) > -1e-4 and float(place_BK.max()) < 1 + 1e-4
     assert abs(float(place_BK.mean()) - 0.5) < 4 / (12 * B * K) ** 0.5
