@@ -218,8 +218,9 @@ def check_ranks(config: Config, ranks: int) -> None:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config object as plain nested dicts."""
-    return dataclasses.asdict(config)
+    """A config object as plain nested dicts, with the class of each group (options of a group may share their fields)."""
+    chosen = {group: type(getattr(config, group)).__name__ for group in SCHEMAS if hasattr(config, group)}
+    return dataclasses.asdict(config) | {"classes": chosen}
 
 
 def config_hash(config: Any) -> str:

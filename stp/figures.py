@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, quantiles
+from statistics import mean, median, quantiles
 from typing import Any
 
 import matplotlib
@@ -28,10 +28,11 @@ def variance(groups: dict[str, list[Run]], to: Path) -> None:
             for record in read_jsonl(run["folder"] / "variance.jsonl"):
                 by_update[record["update"]].append(record["variance"])
         everything[f"{name}\n({len(runs)} seeds)"] = [v for values in by_update.values() for v in values]
-        updates = sorted(update for update, values in by_update.items() if len(values) > 1)
-        low, middle, high = zip(*(quantiles(by_update[update], n=4) for update in updates), strict=True)
-        axes.plot(updates, middle, color=f"C{i}", linewidth=2, label=name)
-        axes.fill_between(updates, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
+        updates = sorted(by_update)
+        axes.plot(updates, [median(by_update[u]) for u in updates], color=f"C{i}", linewidth=2, label=name)
+        banded = [u for u in updates if len(by_update[u]) > 1]
+        low, high = ([quantiles(by_update[u], n=4)[q] for u in banded] for q in (0, 2))
+        axes.fill_between(banded, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
     axes.set(yscale="log", xlabel="update", ylabel="ELBO variance (log scale)", title="median and quartiles of trajectories")
     axes.legend(frameon=False)
     _save(figure, to / "figure3a.png", [axes])
@@ -55,7 +56,7 @@ def heat_map(cells: dict[tuple[float, float], list[Run]], path: Path) -> list[di
             "t_cutoff": cutoff,
             "seeds": len(runs),
             "accuracy": mean(100 * run["final"]["accuracy"] for run in runs),
-            "train_s": mean(run["time"]["train_s"] for run in runs),
+            "train_s": mean([run["seconds"] for run in runs if run["seconds"] is not None] or [math.nan]),
             "variance": mean((run["elbo_variance"] or {}).get("median", math.nan) for run in runs),
             "forwards": mean(run["forwards_per_rollout"] for run in runs),
         }

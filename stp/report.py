@@ -23,10 +23,9 @@ RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updat
 COLUMNS = [*RUN_COLUMNS, "temperature", "base", "final", "gain", "forwards", "variance", "train_s", "total_s"]
 PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
 MISSING = "missing"
-T_975 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student's t, 97.5 %
 LEGEND = """\
 - Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
-- Time: training seconds, without evaluation and probes. CPU: the same work in processor seconds.
+- Time: training seconds, without evaluation and probes ({clock}).
 - Baseline: GRPO w/ ELBO, the better of two in Table 2, the row above in Table 3 and in the last one.
 - Points: mean difference to it over seeds, with a 95 % interval (Student's t over seeds; with one seed over problems).
 - `missing`: no finished run.
@@ -35,7 +34,13 @@ LEGEND = """\
 Run = dict[str, Any]
 
 
-def load_runs(folders: list[Path]) -> list[Run]:
+CLOCKS = {
+    "wall": ("train_s", "wall clock"),
+    "cpu": ("cpu_s", "of the processors, which other work on a machine does not stretch"),
+}
+
+
+def load_runs(folders: list[Path], clock: str = "wall") -> list[Run]:
     """Summaries of finished and evaluated runs with their metrics, by method and seed; others are left out.
 
     A method is a sampler and an estimator, with the settings in which the given runs of these differ. A folder of a sweep whose
@@ -46,12 +51,15 @@ def load_runs(folders: list[Path]) -> list[Run]:
         if not (folder / "summary.json").exists():
             continue
         summary = json.loads((folder / "summary.json").read_text())
+        if not (isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()):
+            continue  # an evaluation's, or another program's
         data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
         if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
             continue
         settings = OmegaConf.to_container(OmegaConf.load(data / "config.yaml"))
         compared = dict(_leaves({k: v for k, v in settings.items() if k in COMPARED}))  # type: ignore[union-attr]
         runs.append({**summary, "folder": data, "metrics": read_jsonl(data / "metrics.jsonl"), "settings": compared})
+        runs[-1]["seconds"] = summary["time"].get(CLOCKS[clock][0])
     for run in runs:
         alike = [r for r in runs if (r["sampler"], r["estimator"]) == (run["sampler"], run["estimator"])]
         varied = sorted(k for k, v in run["settings"].items() if any(r["settings"].get(k) != v for r in alike))
@@ -94,7 +102,6 @@ class Measured:
     accuracy_std: float | None = None
     seconds: float | None = None
     seconds_std: float | None = None
-    cpu_seconds: float | None = None
     forwards: float | None = None
     accuracy_change: float | None = None
     points: float | None = None
@@ -105,26 +112,26 @@ class Measured:
     paper_seconds: int | None = None
 
 
-def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, list[Run]], runs: list[Run]) -> Measured:
+def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, list[Run]]) -> Measured:
     """Fill a cell; with no run for it, all but the paper's figures stay None."""
     known: dict[str, Any] = {"table": table.number, "row": row, "task": task, "preset": cell.preset}
     known |= {"paper_accuracy": cell.accuracy, "paper_seconds": cell.seconds}
+    runs = [run for group in by_preset.values() for run in group]
     if cell.preset == BASE:  # the model before training is the same in all runs: one score, not one per seed
-        scores = {json.dumps(run["base"], sort_keys=True): run["base"] for run in runs if run["task"] == task}
         members: list[Run] = []
-        results = list(scores.values())[:1]
+        results = [run["base"] for run in runs if run["task"] == task][:1]
     else:
         members = by_preset.get(cell.preset, [])
         results = [run["final"] for run in members]
     if not results:
         return Measured(**known, seeds=0)
-    percents, seconds = [100 * score["accuracy"] for score in results], [run["time"]["train_s"] for run in members]
+    percents, seconds = [100 * score["accuracy"] for score in results], timed(members)
     best = [name for name in cell.baselines if by_preset.get(name)]
     if best:
         rival = max(best, key=lambda name: mean(run["final"]["accuracy"] for run in by_preset[name]))
-        fastest = min(mean(run["time"]["train_s"] for run in by_preset[name]) for name in best)
+        times = [mean(timed(by_preset[name])) for name in best if timed(by_preset[name])]
         known["accuracy_change"] = _relative(mean(percents), 100 * mean(r["final"]["accuracy"] for r in by_preset[rival]))
-        known["seconds_change"] = _relative(mean(seconds), fastest)
+        known["seconds_change"] = _relative(mean(seconds), min(times)) if seconds and times else None
         known |= paired_difference(members, by_preset[rival])
     return Measured(
         **known,
@@ -135,13 +142,17 @@ def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, 
         accuracy_std=stdev(percents) if len(percents) > 1 else None,
         seconds=mean(seconds) if seconds else None,
         seconds_std=stdev(seconds) if len(seconds) > 1 else None,
-        cpu_seconds=mean(cpu) if len(cpu := [run["time"].get("cpu_s") for run in members]) and None not in cpu else None,
         forwards=mean(run["forwards_per_rollout"] for run in members) if members else None,
     )
 
 
-def _relative(value: float, reference: float) -> float:
-    return 100 * (value / reference - 1) if reference else math.nan
+def timed(runs: list[Run]) -> list[float]:
+    """Training seconds of the runs that have them by the chosen clock."""
+    return [run["seconds"] for run in runs if run["seconds"] is not None]
+
+
+def _relative(value: float, reference: float) -> float | None:
+    return 100 * (value / reference - 1) if reference else None
 
 
 def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float]:
@@ -158,9 +169,18 @@ def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float]:
     values = [mean(d) for d in differences] if len(seeds) > 1 else differences[0]
     if len(values) < 2:
         return {}
-    quantile = T_975.get(len(values) - 1, 1.96) if len(seeds) > 1 else 1.96
+    quantile = student_quantile(len(values) - 1) if len(seeds) > 1 else 1.96
     middle, half = mean(values), quantile * stdev(values) / math.sqrt(len(values))
     return {"points": middle, "points_low": middle - half, "points_high": middle + half}
+
+
+def student_quantile(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t: a table, then Fisher's expansion about the normal one."""
+    table = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
+    if degrees <= len(table):
+        return table[degrees - 1]
+    z = 1.96
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def solved(run: Run) -> dict[str, float]:
@@ -175,7 +195,7 @@ def fill(runs: list[Run]) -> dict[int, list[Measured]]:
     by_preset = presets(runs)
     return {
         table.number: [
-            measure(table, " ".join(row.names), task, cell, by_preset, runs)
+            measure(table, " ".join(row.names), task, cell, by_preset)
             for row in table.rows
             for task, cell in zip(table.tasks, row.cells, strict=True)
         ]
@@ -191,15 +211,14 @@ def table_markdown(table: Table, cells: list[Measured]) -> str:
     paper = any(cell.paper_accuracy is not None for cell in cells)
     heads = list(table.columns)
     for task in several:
-        heads += [f"{task}Acc. (%)", f"{task}Time (s)", f"{task}CPU (s)", f"{task}forwards"]
+        heads += [f"{task}Acc. (%)", f"{task}Time (s)", f"{task}forwards"]
         heads += ["points over the baseline [95 %]", "Acc. change", "Time change"] if compared else []
         heads += [f"{task}paper Acc. (%)", f"{task}paper Time (s)"] if paper else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for i, row in enumerate(table.rows):
         texts = list(row.names)
         for cell in cells[i * len(table.tasks) : (i + 1) * len(table.tasks)]:
-            texts += [_accuracy(cell), _seconds(cell)]
-            texts += [_number(cell.cpu_seconds, cell, ".0f"), _number(cell.forwards, cell, ".0f")]
+            texts += [_accuracy(cell), _seconds(cell), _number(cell.forwards, cell, ".0f")]
             if compared:
                 texts += [_points(cell), _number(cell.accuracy_change, cell, "+.1f", " %")]
                 texts += [_number(cell.seconds_change, cell, "+.1f", " %")]
@@ -214,11 +233,10 @@ def table_markdown(table: Table, cells: list[Measured]) -> str:
                 _number(cell.accuracy_change, cell, "+.2f", " %"),
                 _number(cell.seconds_change, cell, "+.2f", " %"),
                 "",
-                "",
             ]
             texts += [
-                f"{_relative(cell.paper_accuracy or 0, max(c.paper_accuracy or 0 for c in others)):+.2f} %",
-                f"{_relative(cell.paper_seconds or 0, min(c.paper_seconds or 0 for c in others)):+.2f} %",
+                _number(_relative(cell.paper_accuracy or 0, max(c.paper_accuracy or 0 for c in others)), cell, "+.2f", " %"),
+                _number(_relative(cell.paper_seconds or 0, min(c.paper_seconds or 0 for c in others)), cell, "+.2f", " %"),
             ]
         lines.append(f"| {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
@@ -369,12 +387,12 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def write_tables(runs: list[Run], to: Path) -> str:
+def write_tables(runs: list[Run], to: Path, clock: str = "wall") -> str:
     """tables.md with every table and figure, a CSV and a PNG beside it for each. Returns the tables that have a run."""
     by_preset, cells = presets(runs), fill(runs)
     used = [run for members in by_preset.values() for run in members]
     sizes = sorted({(run["updates"], run["final"]["total"]) for run in used})
-    parts = ["# The paper's tables and figures from runs\n", LEGEND]
+    parts = ["# The paper's tables and figures from runs\n", LEGEND.format(clock=CLOCKS[clock][1])]
     parts += [f"{updates} updates, {total} test problems.\n" for updates, total in sizes]
     shown = []
     for table in TABLES:
@@ -420,10 +438,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stp.report", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; all finished runs under outputs/ by default")
     parser.add_argument("--to", type=Path, default=Path("outputs/report"), help="folder to write (default: %(default)s)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="which seconds the tables show (default: %(default)s)")
     parser.add_argument("--model", help="runs of this model only (needed where there are several)")
     options = parser.parse_args()
     folders = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
-    runs = load_runs(folders)
+    runs = load_runs(folders, options.clock)
     models = sorted({run["model"] for run in runs})
     if not runs:
         parser.error("no finished run found; give run folders, or train one with python -m stp.train")
@@ -433,14 +452,14 @@ def main() -> None:
     if not runs:
         parser.error(f"no finished run of --model {options.model}; there are runs of {', '.join(models)}")
     options.to.mkdir(parents=True, exist_ok=True)
-    single = [run for run in runs if "same_as" not in run]
+    single = [run for run in runs if "same_as" not in run] or runs
     rows = [row for run in single for row in rows_of(run)]
     (options.to / "runs.md").write_text(markdown(rows))
     write_csv(
         options.to / "runs.csv", [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows]
     )
     figures.before_and_after(single, options.to / "learning_curves.png")
-    tables = write_tables(runs, options.to)
+    tables = write_tables(runs, options.to, options.clock)
     print(tables or markdown(rows))
     print(f"written to {options.to}")
 

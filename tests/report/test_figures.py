@@ -1,0 +1,144 @@
+"""stp/figures.py: what is drawn is what was measured, and no picture is blank."""
+
+import math
+
+import matplotlib.image
+import pytest
+from matplotlib import pyplot as plt
+
+from stp import figures
+from tests.report import write
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures as they are saved, which stay open to be looked at."""
+    kept, save = [], figures._save
+
+    def keep(figure, path, framed):
+        kept.append(figure)
+        save(figure, path, framed)
+
+    monkeypatch.setattr(figures, "_save", keep)
+    return kept
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run as `stp.report.load_runs` gives it, as far as the figures read it."""
+
+    def make(probes=(), rewards=(0.1, 0.2), accuracy=0.5, seconds=100.0, median=3.0, method="stp + elbo", **phases):
+        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        folder.mkdir()
+        write(folder / "variance.jsonl", [{"update": update, "variance": v} for update, v in probes])
+        return {
+            "folder": folder,
+            "method": method,
+            "metrics": [{"reward/mean": r} for r in rewards],
+            "base": {"accuracy": 0.25, "total": 100},
+            "final": {"accuracy": accuracy, "total": 100},
+            "seconds": seconds,
+            "time": {"train_s": seconds, **phases},
+            "seconds": seconds,
+            "elbo_variance": None if median is None else {"median": median},
+            "forwards_per_rollout": 37.0,
+        }
+
+    return make
+
+
+def is_not_blank(path):
+    pixels = matplotlib.image.imread(path)
+    return len({tuple(pixel) for row in pixels[::3, ::3] for pixel in row.round(2).tolist()}) > 3
+
+
+def test_figure_3_draws_the_median_and_quartiles(run, drawn, tmp_path):
+    standard = run([(1, v) for v in (1.0, 2.0, 3.0, 4.0)] + [(5, 10.0)])
+    more = run([(5, v) for v in (20.0, 30.0, 40.0)])  # another seed, probed at the same update
+    stp = run([(1, v) for v in (0.5, 1.0, 1.5)] + [(5, v) for v in (2.0, 4.0, 6.0)])
+    figures.variance({"GRPO w/ ELBO": [standard, more], "STP": [stp]}, tmp_path)
+    lines, boxes = drawn
+    assert lines.axes[0].get_yscale() == "log"
+    curves = {line.get_label(): line.get_xydata().tolist() for line in lines.axes[0].get_lines()}
+    assert curves == {"GRPO w/ ELBO": [[1, 2.5], [5, 25.0]], "STP": [[1, 1.0], [5, 4.0]]}
+    band = lines.axes[0].collections[1].get_paths()[0].vertices  # STP's quartiles
+    assert (band[:, 1].min(), band[:, 1].max()) == (0.5, 6.0)
+    assert [tick.get_text() for tick in boxes.axes[0].get_xticklabels()] == ["GRPO w/ ELBO\n(2 seeds)", "STP\n(1 seeds)"]
+    medians = [line.get_ydata()[0] for line in boxes.axes[0].get_lines() if len(set(line.get_ydata())) == 1]
+    assert {7.0, 1.75} <= set(medians)  # of 1, 2, 3, 4, 10, 20, 30, 40 and of 0.5, 1, 1.5, 2, 4, 6
+    assert is_not_blank(tmp_path / "figure3a.png") and is_not_blank(tmp_path / "figure3b.png")
+
+
+def test_the_heat_map_leaves_missing_places_empty(run, drawn, tmp_path):
+    places = {
+        (0.0, 0.0): [run(accuracy=0.2, seconds=100), run(accuracy=0.4, seconds=200, median=5.0)],
+        (0.05, 0.05): [run(accuracy=0.5, seconds=80)],
+        (0.1, 0.0): [run(accuracy=0.6, seconds=70, median=None)],
+    }
+    rows = figures.heat_map(places, tmp_path / "heatmap.png")
+    assert [(r["gamma"], r["t_cutoff"], r["seeds"], round(r["accuracy"], 9), r["train_s"]) for r in rows] == [
+        (0.0, 0.0, 2, 30.0, 150.0),
+        (0.05, 0.05, 1, 50.0, 80.0),
+        (0.1, 0.0, 1, 60.0, 70.0),
+    ]
+    assert [r["variance"] for r in rows[:2]] == [4.0, 3.0] and math.isnan(rows[2]["variance"])
+    accuracy, seconds, _ = drawn[0].axes
+    values = accuracy.get_images()[0].get_array()
+    assert values.filled(math.nan).round(6).tolist()[0][0] == 30 and values.mask.tolist() == [
+        [False, True],
+        [True, False],
+        [False, True],
+    ]
+    assert {text.get_text() for text in accuracy.texts} == {"30.0", "50.0", "60.0"}
+    assert {text.get_text() for text in seconds.texts} == {"150", "80", "70"}
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == ["0", "0.05", "0.1"]
+    assert [label.get_text() for label in accuracy.get_xticklabels()] == ["0", "0.05"]
+    assert accuracy.get_images()[0].origin == "lower" and is_not_blank(tmp_path / "heatmap.png")
+
+
+def test_learning_curves_average_the_seeds(run, drawn, tmp_path):
+    group = {"STP (ours)": [run(rewards=(0.0, 0.2, 0.4)), run(rewards=(0.2, 0.4))], "GRPO w/ ELBO": [run(rewards=(0.1, 0.1))]}
+    figures.learning_curves({"Table 5": group, "Table 6": {"0.05": group["STP (ours)"]}}, tmp_path / "curves.png")
+    first, second = drawn[0].axes[:2]
+    bold = {line.get_label(): line.get_ydata() for line in first.get_lines() if not line.get_label().startswith("_")}
+    assert list(bold) == ["STP (ours) (2 seeds)", "GRPO w/ ELBO (1 seeds)"]
+    assert bold["STP (ours) (2 seeds)"] == pytest.approx([0.1, 0.3])  # as far as both went
+    thin = [line.get_ydata().tolist() for line in first.get_lines() if line.get_label().startswith("_")]
+    assert thin == [[0.0, 0.2, 0.4], [0.2, 0.4], [0.1, 0.1]]
+    assert (first.get_title(), second.get_title()) == ("Table 5", "Table 6")
+    assert is_not_blank(tmp_path / "curves.png")
+
+
+def test_phases_stack_to_the_whole_time(run, drawn, tmp_path):
+    by_preset = {
+        "table5_stp": [run(sample_s=10.0, update_s=4.0), run(sample_s=20.0, update_s=6.0)],
+        "table5_grpo_elbo": [run(sample_s=30.0)],  # an older run, without the other phase
+    }
+    figures.phases(by_preset, ("sample", "update"), tmp_path / "phases.png")
+    bars = [(round(b.get_x(), 6), round(b.get_width(), 6)) for bars in drawn[0].axes[0].containers for b in bars]
+    assert bars == [(0, 30), (0, 15), (30, 0), (15, 5)]  # from the bottom: the last preset, then the first
+    assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == ["table5_grpo_elbo", "table5_stp"]
+    assert is_not_blank(tmp_path / "phases.png")
+
+
+def test_before_and_after_has_a_bar_for_each_method(run, drawn, tmp_path):
+    runs = [run(accuracy=0.4), run(accuracy=0.6), run(accuracy=0.3, method="standard + elbo")]
+    figures.before_and_after(runs, tmp_path / "curves.png")
+    left, right = drawn[0].axes
+    assert [round(bar.get_height(), 6) for bar in right.patches] == [25, 50, 25, 30]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in right.patches]
+    assert centres[0] < centres[2] < 0.5 < centres[1] < centres[3]
+    labels = [line.get_label() for line in left.get_lines() if not line.get_label().startswith("_")]
+    assert labels == ["stp + elbo (2 seeds)", "standard + elbo (1 seeds)"]
+    assert is_not_blank(tmp_path / "curves.png")
+
+
+def test_no_figure_stays_open(run, tmp_path):
+    before = plt.get_fignums()
+    stp = run([(1, 1.0), (1, 2.0)], sample_s=1.0)
+    figures.variance({"GRPO w/ ELBO": [stp], "STP": [stp]}, tmp_path)
+    figures.heat_map({(0.0, 0.0): [stp], (0.1, 0.0): [stp]}, tmp_path / "a.png")
+    figures.learning_curves({"Table 5": {"STP": [stp]}}, tmp_path / "b.png")
+    figures.phases({"table5_stp": [stp]}, ("sample",), tmp_path / "c.png")
+    figures.before_and_after([stp], tmp_path / "d.png")
+    assert plt.get_fignums() == before and len(list(tmp_path.glob("*.png"))) == 6
