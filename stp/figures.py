@@ -68,6 +68,8 @@ def heat_map(cells: dict[tuple[float, float], list[Run]], path: Path) -> list[di
         for row in rows:
             i, j = gammas.index(row["gamma"]), cutoffs.index(row["t_cutoff"])
             values[i][j] = row[key]
+            if math.isnan(row[key]):
+                continue
             behind = {"facecolor": "white", "alpha": 0.7, "linewidth": 0}
             axes.text(j, i, format(row[key], form), ha="center", va="center", bbox=behind)
         axes.set_facecolor("lightgrey")
@@ -144,5 +146,5 @@ def _curve(axes: Axes, runs: list[Run], colour: str, label: str) -> None:
 def _save(figure: Figure, path: Path, framed: list[Axes]) -> None:
     for axes in framed:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -71,9 +71,9 @@ TABLES = (
         ("Method",),
         (
             _one("Diffu-GRPO", preset="table3_diffu_grpo", paper=(32.80, 113_358)),
-            _one("+ STP", preset="table3_diffu_grpo_stp", paper=(34.40, 79_529), baselines=("table3_diffu_grpo",)),
+            _one("Diffu-GRPO + STP", preset="table3_diffu_grpo_stp", paper=(34.40, 79_529), baselines=("table3_diffu_grpo",)),
             _one("SPG", preset="table3_spg", paper=(36.10, 89_525)),
-            _one("+ STP", preset="table3_spg_stp", paper=(36.60, 82_830), baselines=("table3_spg",)),
+            _one("SPG + STP", preset="table3_spg_stp", paper=(36.60, 82_830), baselines=("table3_spg",)),
         ),
     ),
     Table(

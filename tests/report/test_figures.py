@@ -39,7 +39,6 @@ def run(tmp_path):
             "final": {"accuracy": accuracy, "total": 100},
             "seconds": seconds,
             "time": {"train_s": seconds, **phases},
-            "seconds": seconds,
             "elbo_variance": None if median is None else {"median": median},
             "forwards_per_rollout": 37.0,
         }
