@@ -35,6 +35,8 @@ def main(config: Config) -> float:
     folder, choices = Path(ranks.broadcast(hydra.runtime.output_dir)), dict(hydra.runtime.choices)
     sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
     summary = finished(config, folder, choices, sweep) if config.trainer.resume == "auto" else None
+    if config.trainer.resume == "auto" and sweep is not None:  # a job continues itself, never another job
+        config.trainer.resume = str(folder) if checkpoints.latest(folder) else None
     summary = ranks.broadcast(summary) or execute(config, folder, choices)
     return summary["final"].get("accuracy", float("nan"))
 
@@ -50,7 +52,8 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
     others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
     for file in [folder / "summary.json", *others]:
         found = json.loads(file.read_text()) if file.exists() else {}
-        if {name: found.get(name) for name in wanted} != wanted:
+        gone = "same_as" in found and not (file.parent / found["same_as"] / "summary.json").exists()
+        if gone or {name: found.get(name) for name in wanted} != wanted:
             continue
         if file.parent != folder and "same_as" not in found:
             twin = {"experiment": choices.get("experiment"), "same_as": os.path.relpath(file.parent, folder)}
