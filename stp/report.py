@@ -452,7 +452,7 @@ def main() -> None:
     if not runs:
         parser.error(f"no finished run of --model {options.model}; there are runs of {', '.join(models)}")
     options.to.mkdir(parents=True, exist_ok=True)
-    single = [run for run in runs if "same_as" not in run] or runs
+    single = list({run["folder"].resolve(): run for run in runs}.values())  # presets may share a run
     rows = [row for run in single for row in rows_of(run)]
     (options.to / "runs.md").write_text(markdown(rows))
     write_csv(
