@@ -205,7 +205,9 @@ def test_make_passes_its_variables_on(project):
     (project / "bin").mkdir()
     (project / "bin" / "python").symlink_to("/bin/echo")
     variables = ["BIN=bin", "ONLY=table7", "SEEDS=4", "ARGS=trainer.updates=2"]
-    done = subprocess.run([make, "--no-print-directory", "ablations", *variables], capture_output=True, text=True, cwd=project, env=environment())
+    done = subprocess.run(
+        [make, "--no-print-directory", "ablations", *variables], capture_output=True, text=True, cwd=project, env=environment()
+    )
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()[-1]
     assert " experiment=table7_low_confidence,table7_random seed=4 " in said and said.endswith(" trainer.updates=2")
