@@ -30,7 +30,7 @@ tiny: ## pretrain the tiny base again (minutes on two cores)
 	$(BIN)/python -m stp.pretrain $(ARGS)
 
 ablations: ## every row of the paper's tables (SEEDS=0,1,2 ONLY=table5 ARGS="overrides"); finished jobs are skipped
-	PYTHON=$(BIN)/python ONLY=$(ONLY) SEEDS=$(SEEDS) scripts/ablations.sh $(ARGS)
+	PYTHON=$(BIN)/python ONLY="$(ONLY)" SEEDS="$(SEEDS)" scripts/ablations.sh $(ARGS)
 
 tables: ## the paper's tables and figures from the runs under outputs/ (ARGS="run folders" chooses)
 	$(BIN)/python -m stp.report $(ARGS)
