@@ -279,12 +279,20 @@ def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> list[tuple[int,
     return [(*place, standard[place], stp[place]) for place in sorted(standard.keys() & stp.keys())]
 
 
-def ratio_interval(pairs: list[tuple[float, float]]) -> tuple[float, float, float]:
-    """Geometric mean of second / first, with a 95 % interval over the pairs."""
-    logs = [math.log(b / a) for a, b in pairs if a > 0 and b > 0]
-    if len(logs) < 2:
+def ratio_interval(pairs: list[tuple[int, int, float, float]]) -> tuple[float, float, float]:
+    """Geometric mean of the last over the one before, with a 95 % interval: Student's t over the seeds' own means.
+
+    Updates of one run follow one another, so only seeds are independent; with one seed, normal over its updates.
+    """
+    logs: dict[int, list[float]] = defaultdict(list)
+    for seed, _, first, second in pairs:
+        if first > 0 and second > 0:
+            logs[seed].append(math.log(second / first))
+    values = [mean(v) for v in logs.values()] if len(logs) > 1 else [x for v in logs.values() for x in v]
+    if len(values) < 2:
         return math.nan, math.nan, math.nan
-    middle, half = mean(logs), 1.96 * stdev(logs) / math.sqrt(len(logs))
+    quantile = student_quantile(len(values) - 1) if len(logs) > 1 else 1.96
+    middle, half = mean(values), quantile * stdev(values) / math.sqrt(len(values))
     return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 
@@ -297,7 +305,7 @@ def variance_markdown(by_preset: dict[str, list[Run]]) -> str:
         if len(pairs) < 2:
             lines.append(f"| {name} |" + f" {MISSING} |" * 5)
             continue
-        ratio, low, high = ratio_interval([(a, b) for _, _, a, b in pairs])
+        ratio, low, high = ratio_interval(pairs)
         digits = ".1f" if key == "variance" else ".4f"
         first, second = (median([pair[i] for pair in pairs]) for i in (2, 3))
         lines.append(

@@ -266,11 +266,10 @@ def test_figure_3_is_paired_by_seed_and_update(runs, monkeypatch):
     runs.add("figure3_stp", 1, probes={1: [5.0, 5.0], 2: [10.0, 10.0]})
     out = made(monkeypatch)
     rows = cells((out / "tables.md").read_text(), "Figure 3")
-    logs = [-math.log(2)] * 3 + [math.log(2)]
-    middle = sum(logs) / 4
-    half = 1.96 * math.sqrt(sum((v - middle) ** 2 for v in logs) / 3) / 2
+    # mean logs by seed: -ln 2 and 0, a standard deviation of ln 2 / sqrt 2; Student's t of one degree is 12.706
+    middle, half = -math.log(2) / 2, 12.706 * math.log(2) / 2
     ratio = f"{math.exp(middle):.3f} [{math.exp(middle - half):.3f}, {math.exp(middle + half):.3f}]"
-    assert ratio == "0.707 [0.358, 1.395]"
+    assert ratio == "0.707 [0.009, 57.800]"
     for name, medians in {"of the sequence": ("6.5", "4.5"), "per scored token": ("0.0650", "0.0450")}.items():
         row = rows[name]
         assert (row["pairs"], row["STP lower in"], row["STP / GRPO w/ ELBO [95 %]"]) == ("4", "3 of 4", ratio)
