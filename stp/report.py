@@ -20,8 +20,8 @@ from stp.tracking import read_jsonl
 
 COMPARED = ("model", "task", "sampler", "estimator", "objective", "optimizer")  # settings that make a method of their own
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates"]
-COLUMNS = [*RUN_COLUMNS, "temperature", "base", "final", "gain", "forwards", "variance", "train_s", "total_s"]
 PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
+MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token"}
 MISSING = "missing"
 LEGEND = """\
 - Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
@@ -32,7 +32,6 @@ LEGEND = """\
 """
 
 Run = dict[str, Any]
-
 
 CLOCKS = {
     "wall": ("train_s", "wall clock"),
@@ -116,10 +115,9 @@ def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, 
     """Fill a cell; with no run for it, all but the paper's figures stay None."""
     known: dict[str, Any] = {"table": table.number, "row": row, "task": task, "preset": cell.preset}
     known |= {"paper_accuracy": cell.accuracy, "paper_seconds": cell.seconds}
-    runs = [run for group in by_preset.values() for run in group]
     if cell.preset == BASE:  # the model before training is the same in all runs: one score, not one per seed
         members: list[Run] = []
-        results = [run["base"] for run in runs if run["task"] == task][:1]
+        results = [run["base"] for group in by_preset.values() for run in group if run["task"] == task][:1]
     else:
         members = by_preset.get(cell.preset, [])
         results = [run["final"] for run in members]
@@ -166,12 +164,19 @@ def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float]:
     differences = [[100 * (a[p] - b[p]) for p in sorted(a.keys() & b.keys())] for a, b in pairs]
     if not differences or not all(differences):
         return {}
-    values = [mean(d) for d in differences] if len(seeds) > 1 else differences[0]
+    found = mean_interval(differences)
+    return {} if found is None else dict(zip(("points", "points_low", "points_high"), found, strict=True))
+
+
+def mean_interval(by_seed: list[list[float]]) -> tuple[float, float, float] | None:
+    """(mean, low, high), 95 %: Student's t over the seeds' means; with one seed, normal over its values. None of one value."""
+    several = len(by_seed) > 1
+    values = [mean(found) for found in by_seed] if several else by_seed[0]
     if len(values) < 2:
-        return {}
-    quantile = student_quantile(len(values) - 1) if len(seeds) > 1 else 1.96
+        return None
+    quantile = student_quantile(len(values) - 1) if several else 1.96
     middle, half = mean(values), quantile * stdev(values) / math.sqrt(len(values))
-    return {"points": middle, "points_low": middle - half, "points_high": middle + half}
+    return middle, middle - half, middle + half
 
 
 def student_quantile(degrees: int) -> float:
@@ -190,9 +195,8 @@ def solved(run: Run) -> dict[str, float]:
     return {r["problem"]: float(r["correct"]) for r in last}
 
 
-def fill(runs: list[Run]) -> dict[int, list[Measured]]:
+def fill(by_preset: dict[str, list[Run]]) -> dict[int, list[Measured]]:
     """Every cell of every table."""
-    by_preset = presets(runs)
     return {
         table.number: [
             measure(table, " ".join(row.names), task, cell, by_preset)
@@ -288,20 +292,16 @@ def ratio_interval(pairs: list[tuple[int, int, float, float]]) -> tuple[float, f
     for seed, _, first, second in pairs:
         if first > 0 and second > 0:
             logs[seed].append(math.log(second / first))
-    values = [mean(v) for v in logs.values()] if len(logs) > 1 else [x for v in logs.values() for x in v]
-    if len(values) < 2:
-        return math.nan, math.nan, math.nan
-    quantile = student_quantile(len(values) - 1) if len(logs) > 1 else 1.96
-    middle, half = mean(values), quantile * stdev(values) / math.sqrt(len(values))
-    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+    found = mean_interval(list(logs.values())) if logs else None
+    return tuple(map(math.exp, found)) if found else (math.nan, math.nan, math.nan)  # type: ignore[return-value]
 
 
-def variance_markdown(by_preset: dict[str, list[Run]]) -> str:
+def variance_markdown(every: dict[str, list[tuple[int, int, float, float]]]) -> str:
     """STP's median ELBO variance against the standard sampler's, paired on the same updates, with its interval."""
     lines = ["| ELBO variance | pairs | GRPO w/ ELBO, median | STP, median | STP / GRPO w/ ELBO [95 %] | STP lower in |"]
     lines.append("|---|---|---|---|---|---|")
-    for key, name in (("variance", "of the sequence"), ("variance_per_token", "per scored token")):
-        pairs = variance_pairs(by_preset, key)
+    for key, name in MEASURES.items():
+        pairs = every[key]
         if len(pairs) < 2:
             lines.append(f"| {name} |" + f" {MISSING} |" * 5)
             continue
@@ -397,7 +397,8 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_tables(runs: list[Run], to: Path, clock: str = "wall") -> str:
     """tables.md with every table and figure, a CSV and a PNG beside it for each. Returns the tables that have a run."""
-    by_preset, cells = presets(runs), fill(runs)
+    by_preset = presets(runs)
+    cells, pairs = fill(by_preset), {key: variance_pairs(by_preset, key) for key in MEASURES}
     used = [run for members in by_preset.values() for run in members]
     sizes = sorted({(run["updates"], run["final"]["total"]) for run in used})
     parts = ["# The paper's tables and figures from runs\n", LEGEND.format(clock=CLOCKS[clock][1])]
@@ -414,9 +415,9 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall") -> str:
     for table in TABLES:
         lines = [(" ".join(row.names), by_preset.get(cell.preset)) for row in table.rows for cell in row.cells]
         curves[title(table).split(" (")[0]] = {name: members for name, members in lines if members}
-    variance = f"## Figure 3. Variance of the ELBO estimate\n\n{variance_markdown(by_preset)}"
+    variance = f"## Figure 3. Variance of the ELBO estimate\n\n{variance_markdown(pairs)}"
     parts.append(variance)
-    if variance_pairs(by_preset, "variance"):
+    if pairs["variance"]:
         shown.append(variance)
         figures.variance({name: by_preset[preset] for name, preset in FIGURE_3.items()}, to)
         parts.append("![Variance over updates](figure3a.png)\n\n![Distribution of the variance](figure3b.png)\n")
@@ -424,8 +425,8 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall") -> str:
             to / "figure3.csv",
             [
                 {"measure": key, "seed": seed, "update": update, "grpo_elbo": a, "stp": b}
-                for key in ("variance", "variance_per_token")
-                for seed, update, a, b in variance_pairs(by_preset, key)
+                for key in MEASURES
+                for seed, update, a, b in pairs[key]
             ],
         )
     heat = heat_cells(runs)

@@ -55,13 +55,14 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
         gone = "same_as" in found and not (file.parent / found["same_as"] / "summary.json").exists()
         if gone or {name: found.get(name) for name in wanted} != wanted:
             continue
-        if file.parent != folder and "same_as" not in found:
+        if file.parent == folder:
+            print(f"{folder}: finished", flush=True)
+            return found
+        if "same_as" not in found:
             twin = {"experiment": choices.get("experiment"), "same_as": os.path.relpath(file.parent, folder)}
             write_atomically(folder / "summary.json", json.dumps(found | twin, indent=1) + "\n")
-        elif file.parent != folder:
-            continue
-        print(f"{folder}: finished{'' if file.parent == folder else f', with the settings of {file.parent}'}", flush=True)
-        return found
+            print(f"{folder}: finished, with the settings of {file.parent}", flush=True)
+            return found
     return None
 
 

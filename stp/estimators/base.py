@@ -46,9 +46,7 @@ class Estimator(ABC):
 
         Its gradients are those of `denoise`.
         """
-        logp_BKL = masked_log_probs(denoise, trajectory, noise)
-        weighted_BKL = noise.weight_BK.to(logp_BKL.device)[..., None] * logp_BKL
-        return LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))
+        return weighted(masked_log_probs(denoise, trajectory, noise), noise)
 
 
 def count_masked(time_BK: Tensor, n_B1: Tensor, low_B1: Tensor | int = 1) -> Tensor:
@@ -57,9 +55,15 @@ def count_masked(time_BK: Tensor, n_B1: Tensor, low_B1: Tensor | int = 1) -> Ten
 
 
 def mask_exactly(allowed_BKL: Tensor, m_BK: Tensor, key_BKL: Tensor) -> Tensor:
-    """masked_BKL: exactly m of the allowed positions in each draw, those with the highest keys."""
-    B, K, L = allowed_BKL.shape
-    return top_per_row(key_BKL.flatten(0, 1), allowed_BKL.flatten(0, 1), m_BK.flatten()).view(B, K, L)
+    """masked_BKL: exactly m of the allowed positions ([B, 1, L] will do) in each draw, those with the highest keys."""
+    allowed_BKL = allowed_BKL.expand_as(key_BKL)
+    return top_per_row(key_BKL.flatten(0, 1), allowed_BKL.flatten(0, 1), m_BK.flatten()).view_as(key_BKL)
+
+
+def weighted(logp_BKL: Tensor, noise: Noise) -> LogProbs:
+    """Each draw's log-probabilities times its weight: their mean by token, their sum by draw."""
+    weighted_BKL = noise.weight_BK.to(logp_BKL.device)[..., None] * logp_BKL
+    return LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))
 
 
 def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> Tensor:

@@ -21,14 +21,14 @@ class Coupled(Estimator):
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """K exact-count masks, each followed by its complement."""
-        K, (B, L) = self.samples, trajectory.response_BL.shape
+        K, L = self.samples, trajectory.response_BL.shape[1]
         n_B1 = trajectory.trainable_BL.sum(dim=1, keepdim=True)
         m_BK = count_masked(draws.uniform("times", step, K), n_B1)
-        trainable_BKL = trajectory.trainable_BL[:, None, :].expand(B, K, L)
-        first_BKL = mask_exactly(trainable_BKL, m_BK, draws.uniform("masks", step, K, L))
+        trainable_B1L = trajectory.trainable_BL[:, None]
+        first_BKL = mask_exactly(trainable_B1L, m_BK, draws.uniform("masks", step, K, L))
         first_BK = n_B1 / m_BK.clamp(min=1) * torch.where(m_BK == n_B1, 2.0, 1.0)
         second_BK = n_B1 / (n_B1 - m_BK).clamp(min=1)
-        masks = torch.stack([first_BKL, trainable_BKL & ~first_BKL], dim=2)
+        masks = torch.stack([first_BKL, trainable_B1L & ~first_BKL], dim=2)
         return Noise(masks.flatten(1, 2), torch.stack([first_BK, second_BK], dim=2).flatten(1, 2))
 
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:

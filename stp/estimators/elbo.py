@@ -43,20 +43,20 @@ class Elbo(Estimator):
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """K masks per row over its trainable positions, and their weights."""
-        K, (B, L) = self.samples, trajectory.response_BL.shape
+        K, L = self.samples, trajectory.response_BL.shape[1]
         time_BK = draws.uniform("times", step, K)
         if self.times == "stratified":
             time_BK = (torch.arange(K) + time_BK) / K
         key_BKL = draws.uniform("masks", step, K, L)
-        trainable_BKL = trajectory.trainable_BL[:, None, :].expand(B, K, L)
+        trainable_B1L = trajectory.trainable_BL[:, None]
         if self.masks == "exact":
             n_B1 = trajectory.trainable_BL.sum(dim=1, keepdim=True)
             low_B1 = torch.minimum((self.t_min * n_B1.double() - 1e-9).ceil().long().clamp(min=1), n_B1)
             m_BK = count_masked(time_BK, n_B1, low_B1)
-            masked_BKL = mask_exactly(trainable_BKL, m_BK, key_BKL)
+            masked_BKL = mask_exactly(trainable_B1L, m_BK, key_BKL)
             weight_BK = n_B1 / m_BK.clamp(min=1)
         else:
             time_BK = self.t_min + (1 - self.t_min) * time_BK
-            masked_BKL = (key_BKL < time_BK[..., None]) & trainable_BKL
+            masked_BKL = (key_BKL < time_BK[..., None]) & trainable_B1L
             weight_BK = 1 / time_BK
         return Noise(masked_BKL, torch.ones_like(weight_BK) if self.weight == "none" else weight_BK)

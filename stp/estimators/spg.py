@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stp.diffusion import Denoiser
 from stp.errors import require
-from stp.estimators.base import Estimator, mask_exactly, masked_log_probs
+from stp.estimators.base import Estimator, mask_exactly, masked_log_probs, weighted
 from stp.types import Draws, LogProbs, Noise, Trajectory
 
 
@@ -64,10 +64,8 @@ class Spg(Estimator):
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
         """token_BL: the lower bound by token; upper_BL: the mixture that takes its place where the advantage is negative."""
         logp_BKL = masked_log_probs(denoise, trajectory, noise)
-        device = logp_BKL.device
+        lower, device = weighted(logp_BKL, noise), logp_BKL.device
         weight_BK1, masked_BKL = noise.weight_BK.to(device)[..., None], noise.masked_BKL.to(device)
-        weighted_BKL = weight_BK1 * logp_BKL
-        lower = LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))
         n_B1 = trajectory.trainable_BL.sum(dim=1, keepdim=True).to(device)
         upper_BL = evidence_upper_bound(logp_BKL, masked_BKL, weight_BK1, self.eubo_beta)
         upper_BL = upper_BL * n_B1 / masked_BKL.any(dim=1).sum(dim=1, keepdim=True).clamp(min=1)

@@ -27,6 +27,5 @@ class Unigrpo(Estimator):
         shared = torch.rand(1, generator=draws.generator("times", step))
         time_BK = ((torch.arange(K) + shared) / K).expand(B, K)
         m_BK = count_masked(time_BK, trajectory.trainable_BL.sum(dim=1, keepdim=True))
-        trainable_BKL = trajectory.trainable_BL[:, None, :].expand(B, K, L)
-        masked_BKL = mask_exactly(trainable_BKL, m_BK, draws.uniform("masks", step, K, L))
+        masked_BKL = mask_exactly(trajectory.trainable_BL[:, None], m_BK, draws.uniform("masks", step, K, L))
         return Noise(masked_BKL, torch.ones(B, K))

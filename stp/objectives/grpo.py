@@ -6,30 +6,25 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stp.errors import require, require_choice
-from stp.objectives.base import Loss, group_advantages, token_weights
+from stp.errors import require
+from stp.objectives.base import Loss, Objective
 from stp.types import LogProbs
 
 
 @dataclass
-class Grpo:
+class Grpo(Objective):
     """Clipped surrogate with a k3 KL penalty to the reference policy."""
 
     clip: float = field(default=0.2, metadata={"help": "epsilon of the ratio's clip"})
     beta: float = field(default=0.04, metadata={"help": "weight of the KL penalty; 0 needs no reference policy"})
-    scale: str = field(default="std", metadata={"help": "advantages over the group's std (Eq. 1) | none (d1's)"})
-    normalize: str = field(
-        default="sequence", metadata={"help": "mean over each completion's tokens first | token: over all tokens"}
-    )
     log_ratio_max: float = field(default=2.0, metadata={"help": "log-ratios are clamped to this before the exponential"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.clip < 1, "objective.clip", self.clip, "the clip range must lie in (0, 1); the paper uses 0.2")
         require(
             0 <= self.beta < math.inf, "objective.beta", self.beta, "the KL weight cannot be negative; 0 turns the penalty off"
         )
-        require_choice("objective.scale", self.scale, ("std", "none"))
-        require_choice("objective.normalize", self.normalize, ("sequence", "token"))
         require(
             0 < self.log_ratio_max <= 80,
             "objective.log_ratio_max",
@@ -37,20 +32,13 @@ class Grpo:
             "the clamp must be positive, and at most 80 so that its exponential is finite",
         )
 
-    needs_old = True
+    @property
+    def needs_old(self) -> bool:
+        return True
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss reads the reference policy."""
         return self.beta > 0
-
-    def advantages(self, reward_B: Tensor, group_size: int) -> Tensor:
-        """(r - mean) / (std + 1e-4) within each group of `group_size` consecutive rows, sample standard deviation."""
-        return group_advantages(reward_B, group_size, over_std=self.scale == "std")
-
-    def token_weights(self, trainable_BL: Tensor, rows: int, tokens: int) -> Tensor:
-        """What each token counts for, so that micro-batches add up to the global batch of `rows` rows and `tokens` tokens."""
-        return token_weights(trainable_BL, rows, tokens, by_token=self.normalize == "token")
 
     def __call__(
         self,

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stp.errors import require, require_choice
-from stp.objectives.base import Loss, group_advantages, token_weights
+from stp.errors import require
+from stp.objectives.base import Loss, Objective
 from stp.types import LogProbs
 
 
 @dataclass
-class PolicyGradient:
+class PolicyGradient(Objective):
     """-sum A * log-likelihood over all tokens: a lower bound where A > 0, an upper one, if there is one, elsewhere.
 
     There is no ratio to clip, so nothing reads theta_old, and no penalty, so nothing reads a reference.
@@ -23,26 +23,14 @@ class PolicyGradient:
     )
     beta: float = field(default=0.0, metadata={"help": "KL weight; 0, as this objective has no penalty"})
 
-    needs_old = False
-    needs_reference = False
-
     def __post_init__(self) -> None:
-        require_choice("objective.scale", self.scale, ("std", "none"))
-        require_choice("objective.normalize", self.normalize, ("sequence", "token"))
+        super().__post_init__()
         require(
             self.beta == 0,
             "objective.beta",
             self.beta,
             "policy_gradient (SPG) has no KL penalty; leave it at 0, or use objective=grpo with another estimator",
         )
-
-    def advantages(self, reward_B: Tensor, group_size: int) -> Tensor:
-        """r - mean within each group of `group_size` consecutive rows."""
-        return group_advantages(reward_B, group_size, over_std=self.scale == "std")
-
-    def token_weights(self, trainable_BL: Tensor, rows: int, tokens: int) -> Tensor:
-        """What each token counts for, so that micro-batches add up to the global batch of `rows` rows and `tokens` tokens."""
-        return token_weights(trainable_BL, rows, tokens, by_token=self.normalize == "token")
 
     def __call__(
         self, new: LogProbs, old: LogProbs | None, reference: LogProbs | None, advantage_B: Tensor, weight_BL: Tensor

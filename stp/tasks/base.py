@@ -66,7 +66,7 @@ class Data:
 
     def size(self, split: str) -> int | None:
         """Problems wanted of a split; None takes all."""
-        return {"train": self.train_size, "validation": self.validation_size, "test": self.test_size}.get(split)
+        return getattr(self, f"{split}_size", None)
 
 
 class Task(Protocol):

@@ -57,8 +57,7 @@ class Countdown:
             rows = [row for row in rows if problem_key(*row) not in held]
             rule = f"every {split} problem is also held out; give other files"
             require(bool(rows), "task.data.path", self.data.path or self.data.hub, rule)
-        rows = rows if split == "all" else rows[:size]
-        return [make_problem(numbers, target) for numbers, target in rows]
+        return [make_problem(numbers, target) for numbers, target in rows[:size]]
 
     def solution(self, problem: Problem) -> tuple[str, str] | None:
         """The working and the expression the problem was made from, or else found by search (up to 4 numbers)."""

@@ -400,23 +400,10 @@ def test_folders_on_the_command_line(runs, monkeypatch):
 
 def test_plain_runs_are_listed_without_any_preset(runs, monkeypatch):
     both = {"T=1": {"correct": 1, "total": 4, "accuracy": 0.25}}
-    runs.add(
-        None,
-        0,
-        "1100",
-        name="plain0",
-        base={"temperature": 0.0, "correct": 1, "total": 4, "accuracy": 0.25} | both,
-        final={"temperature": 0.0, "correct": 2, "total": 4, "accuracy": 0.5} | both,
-    )
-    runs.add(
-        None,
-        1,
-        "1110",
-        name="plain1",
-        base={"temperature": 0.0, "correct": 1, "total": 4, "accuracy": 0.25} | both,
-        final={"temperature": 0.0, "correct": 3, "total": 4, "accuracy": 0.75} | both,
-        elbo_variance=None,
-    )
+    base = {"temperature": 0.0, "correct": 1, "total": 4, "accuracy": 0.25} | both
+    for seed, solved, correct, more in ((0, "1100", 2, {}), (1, "1110", 3, {"elbo_variance": None})):
+        final = {"temperature": 0.0, "correct": correct, "total": 4, "accuracy": correct / 4} | both
+        runs.add(None, seed, solved, name=f"plain{seed}", base=base, final=final, **more)
     out = made(monkeypatch)
     lines = (out / "runs.md").read_text().splitlines()
     assert lines[2].startswith("| stp + elbo | 0 | 0 | 25.0% (1/4) | 50.0% (2/4) | +25.0 | 37 |")
