@@ -220,3 +220,10 @@ def test_the_command_writes_tables_and_figures(tmp_path, monkeypatch, capsys):
     assert {"theorem_4_1", "bounds", "eq3_second_moment", "theorem_4_3", "theorem_4_4"} <= set(names)
     assert all((tmp_path / f"{name}.csv").stat().st_size for name in names)
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["theory_eq3.png", "theory_fixed.png"]
+
+
+def test_the_bounds_have_the_proofs_constants():
+    """C1 V + C2 sqrt(V) with C1 = |A| e^K / 2, C2 = |A| e^K, and C3 V with C3 = A^2 e^(2K): A = -2, K = 1, V = 1/4 and 1."""
+    found = theory.limits(-2.0, 1.0, torch.tensor([0.25, 1.0], dtype=torch.float64))
+    assert found["bias_bound"] == pytest.approx(math.e * (0.25 + 1) / 2 + 2 * math.e * (0.5 + 1) / 2)
+    assert found["variance_bound"] == pytest.approx(4 * math.e**2 * (0.25 + 1) / 2)

@@ -338,6 +338,10 @@ def test_only_the_same_settings_and_updates_are_finished(tmp_path):
     assert not (fresh / "summary.json").exists()
     assert train.finished(composed("logging=wandb", "trainer.probe_every=0"), fresh, choices, tmp_path)["updates"] == 2
     assert summary(fresh) == summary(tmp_path / "a/seed0") | {"experiment": "b", "same_as": "../../a/seed0"}
+    for name in ("0", "z"):  # the twin in 0 comes first in order, but has no data
+        (tmp_path / name / "seed0").mkdir(parents=True)
+        train.finished(composed(), tmp_path / name / "seed0", choices, tmp_path)
+        assert summary(tmp_path / name / "seed0")["same_as"] == "../../a/seed0"
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "c").mkdir()
     assert train.finished(composed(), tmp_path / "c", choices, tmp_path) is None
