@@ -46,7 +46,7 @@ def evaluate(
             denoise, sampler, codec.prompts(repeated), draws, rows, local=share, advance=advance, device=device
         )
         for problem, text in zip(repeated[share], codec.completions(trajectory), strict=True):
-            reward = sum(task.rewards(problem, text).values())
+            reward = sum(task.reward_parts(problem, text).values())
             records.append(
                 {"problem": problem.id, "completion": text, "reward": reward, "correct": task.correct(problem, text)}
             )
