@@ -36,7 +36,7 @@ def provenance(config: Any, source: str, policy: Policy, codec: Codec, problems:
     record = {
         "version": VERSION,
         "source": source,
-        "task": type(config.task).__name__.lower(),
+        "task": config.task.name,
         "model": policy.fingerprint(),
         "tokenizer": codec.fingerprint(),
         **made_by,

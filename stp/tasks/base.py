@@ -83,9 +83,9 @@ class Data:
 class Hub:
     """Where a task's rows lie on the hub.
 
-    name: dataset id, with `:config` where it has several configs; its `train` split is read. test: the dataset whose `test` split
-    is held out; without one the last `held_out` rows of the shuffled training rows are. held_out also bounds the share of a
-    single file that is.
+    name: dataset id, with `:config` where it has several configs; its `train` split is read. test: the dataset whose `test`
+    split is held out; without one the last `held_out` rows of the shuffled training rows are. held_out also bounds the share
+    of a single file that is.
     """
 
     name: str
@@ -155,7 +155,7 @@ class Task:
         raise NotImplementedError
 
     def graded_row(self, row: dict[str, Any], where: str) -> Problem:
-        """The problem of a stored completion's row, from its `question` and `ground_truth`; UserError if malformed."""
+        """The problem of a stored completion's row, from its `question` and `ground_truth` (gold None where that is null)."""
         raise NotImplementedError
 
     def draw(self, rng: random.Random) -> Problem | None:

@@ -74,7 +74,7 @@ class Countdown(Task):
         return make_problem(*_from_row(row, where))
 
     def graded_row(self, row: dict[str, Any], where: str) -> Problem:
-        gold = row.get("ground_truth")
+        gold = row["ground_truth"]
         if isinstance(gold, list | tuple) and len(gold) == 2:
             gold = dict(zip(("numbers", "target"), gold, strict=True))
         try:

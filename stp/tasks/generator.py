@@ -9,9 +9,9 @@ MAX_RESULT = 99  # of every step, so that one token per number suffices
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem. text: the question, with `{a}` to `{d}` for numbers. steps: `a+b`, then `A-c`, where A is the first step's result.
+    """A kind of problem. text: the question, with `{a}` to `{d}` for numbers.
 
-    largest: of the numbers drawn (a to d).
+    steps: `a+b`, then `A-c`, where A is the first step's result. largest: of the numbers drawn (a to d).
     """
 
     text: str
@@ -36,7 +36,8 @@ def work(steps: tuple[str, ...], numbers: Mapping[str, int]) -> list[str] | None
     """`12+5=17` for each step; None where a result is not whole or leaves 1 to 99."""
     values = dict(numbers)
     lines = []
-    for name, (left, op, right) in zip("ABC", steps, strict=False):
+    for name, step in zip("ABC", steps, strict=False):
+        left, op, right = tuple(step)
         x, y = (int(term) if term.isdigit() else values[term] for term in (left, right))
         if op == "/" and x % y:
             return None

@@ -21,8 +21,15 @@ _FORMAT = re.compile(
 )
 _TAGS = ("<reasoning>", "</reasoning>", ANSWER_OPEN, ANSWER_CLOSE)
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_UNIT = re.compile(r"(?<=[0-9)}])\s*\\(?:text|textrm|mathrm|mbox)\s*\{\s*[^{}0-9]*\}(?:\^\{?([0-9])\}?)?\s*\Z")  # at the end
 _SPACES = re.compile(r"\\[,;:! ]|~|\\quad|\\qquad|\s+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
+_CHOICE = re.compile(r"\(?([A-Z])\)?")
+_WILD = re.compile(r"\*\*|\^\^|!!|[0-9]{31,}|[0-9]{3,}\)*!|\\(?:sum|prod|int|lim|uparrow|underbrace|def|input|write)")
+_MISREAD = re.compile(
+    r"[A-Za-z})\]]\s*[0-9]|(?<![0-9.])1(?:[a-z(]|\\(?:frac|sqrt|pi))|_\{?[0-9]|\([^()]*=|\b(?:or|and)\b|or[0-9]"
+)
+_BETWEEN = re.compile(r"\\(?:cdot|times|div|pm|mp|leq?|geq?|lt|gt|neq?|in|cup|cap|to)(?![A-Za-z])")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
@@ -41,7 +48,7 @@ def final_answer(completion: str) -> str | None:
 
 
 def unboxed(answer: str) -> str:
-    """What the last complete `\\boxed{…}` of an answer holds; where it is empty or never closed, the answer without its mark."""
+    """What the last complete `\\boxed{…}` of an answer holds; where that is empty or not closed, the answer without mark."""
     inside = last_boxed(answer)
     if inside is None or not inside.strip():
         inside = answer.replace("\\boxed{}", "", 1) if inside is not None else answer.replace("\\boxed{", "", 1)
@@ -49,7 +56,7 @@ def unboxed(answer: str) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last complete `\\boxed{…}` holds, braces balanced, not below 12 open ones; None without one. Linear in the text."""
+    """What the last complete `\\boxed{…}` holds, braces balanced, not below 12 open ones; or None. Linear in the text."""
     stack: list[int] = []  # where each open brace's content begins; -1 - begin for a box's
     found: tuple[int, int] | None = None
     for match in re.finditer(r"\\boxed\s*\{|\\[\\{}]|[{}]", text):
@@ -66,7 +73,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def plain(answer: str) -> bool:
-    """Whether an answer is short, of ordinary characters (no control characters, digits in ASCII), its braces closed and few deep."""
+    """Whether an answer is short, without control characters or digits beyond ASCII, its braces closed and not many deep."""
     if len(answer) > MAX_ANSWER or any((c.isnumeric() and not c.isascii()) or (c < " " and c not in "\t\r\n") for c in answer):
         return False
     depth = bracket = 0
@@ -82,7 +89,7 @@ def plain(answer: str) -> bool:
 
 
 def number(answer: str) -> Fraction | None:
-    """The one number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`; None where it names none, or several.
+    """The one number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`; None for none or several.
 
     Of an equation it is the right side's. Thousands separators must stand where they belong.
     """
@@ -121,6 +128,9 @@ def same_answer(answer: str, gold: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _same_answer(answer: str, gold: str) -> bool:
+    powers = {match[1] for match in map(_UNIT.search, (answer, gold)) if match is not None and match[1]}
+    if len(powers) > 1:  # cm^2 and cm^3
+        return False
     a, b = tidy(answer), tidy(gold)
     if a == b:
         return True
@@ -131,6 +141,8 @@ def _same_answer(answer: str, gold: str) -> bool:
         return x == y
     if _is_text(b) or _is_text(a):
         return _words(a) == _words(b)
+    if a.count(",") != b.count(","):  # math-verify takes lists that repeat an element for equal sets
+        return False
     return tame(a) and tame(b) and verifier.equal(a, b)
 
 
@@ -140,9 +152,7 @@ def tidy(answer: str) -> str:
     text = text.replace("{,}", ",").replace("\\displaystyle", "").replace("\\dots", "\\ldots")
     for left, right in (("\\(", "\\)"), ("\\[", "\\]")):
         text = text.removeprefix(left).removesuffix(right) if text.startswith(left) and text.endswith(right) else text
-    text = re.sub(
-        r"(?<=[0-9)}])\s*\\(?:text|textrm|mathrm|mbox)\s*\{\s*[^{}0-9]*\}(?:\^\{?[0-9]\}?)?\s*\Z", "", text
-    )  # a unit at the end
+    text = _UNIT.sub("", text)
     text = _WRAPPED.sub(r"\1", text)
     try:
         text = normalised(_SPACES.sub(" ", text))
@@ -163,28 +173,30 @@ def _value(text: str) -> Fraction | None:
 
 def _is_text(text: str) -> bool:
     """Whether an answer is words or a choice's letter: as algebra its letters would commute."""
-    return (
-        _WORD.search(_COMMAND.sub("", text)) is not None
-        and not re.search(r"[0-9=^_+*/\\]", text)
-        or bool(re.fullmatch(r"\(?[A-Z]\)?", text))
-    )
+    if _CHOICE.fullmatch(text):
+        return True
+    return _WORD.search(_COMMAND.sub("", text)) is not None and not re.search(r"[0-9=^_+*/\\]", text)
 
 
 def _words(text: str) -> str:
-    return re.sub(r"[\s\"'.,()\-]+", "", text).casefold()
+    choice = _CHOICE.fullmatch(text)
+    return choice[1] if choice is not None else re.sub(r"[\s\"'.]+", "", text).casefold()
 
 
 def tame(text: str) -> bool:
-    """Whether an answer may be given to a computer algebra system: no towers of powers, no large powers or factorials."""
-    if "**" in text or "^^" in text or text.count("^") > 12 or re.search(r"[0-9]{31,}|[0-9]{3,}\)*!|!!", text):
+    """Whether an answer may be given to a computer algebra system.
+
+    Not with towers of powers, large powers, factorials or series, which may never end; not with what it reads otherwise than a
+    reader would: a number right behind a letter or a bracket and a 1 before one (factors, to it), subscripts, several values.
+    """
+    if text.count("^") > 12 or _WILD.search(text) or _MISREAD.search(_BETWEEN.sub("&", text)):
         return False
-    for power in re.finditer(r"\^\s*(\{|\()?", text):
-        group = re.match(r"[^{}()]*", text[power.end() :]).group() if power.group(1) else text[power.end() : power.end() + 1]  # type: ignore[union-attr]
-        if "^" in group or (len(re.findall("[0-9]", group)) > 3):
+    for power in re.finditer(r"\^\s*([{(]?)", text):
+        rest = text[power.end() :]
+        exponent = re.match(r"[^{}()]*", rest).group() if power[1] else rest[:1]  # type: ignore[union-attr]
+        if "^" in exponent or len(re.findall("[0-9]", exponent)) > 3 or re.match(r"[})]*\s*\^", rest[len(exponent) :]):
             return False
-        if re.match(r"[})]*\s*\^", text[power.end() + len(group) :]):
-            return False
-    return not re.search(r"\\(?:sum|prod|int|lim|uparrow|underbrace|begingroup|def|input|write)", text)
+    return True
 
 
 # The format

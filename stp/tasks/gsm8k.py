@@ -40,7 +40,8 @@ KINDS = {
         (60, 20, 9, 2),
     ),
     "days": Kind(
-        "{one} has {a} {thing} and buys {b} each day for {c} days. {one} gives {d} to {two}. How many {thing} does {one} have now?",
+        "{one} has {a} {thing} and buys {b} each day for {c} days. {one} gives {d} to {two}. "
+        "How many {thing} does {one} have now?",
         ("b*c", "a+A", "B-d"),
         (20, 9, 9, 20),
     ),
@@ -90,11 +91,11 @@ class Gsm8k(Task):
         return Problem(f"gsm8k-{text_key(question)}", question, gold, (reasoning, gold))
 
     def graded_row(self, row: dict[str, Any], where: str) -> Problem:
-        gold = row.get("ground_truth")
-        gold = f"{gold:.15g}" if isinstance(gold, float) else str(gold).strip()
-        if number(gold) is None:
-            fail(where, repr(row.get("ground_truth"))[:200], "expected a number as ground_truth")
-        return Problem(f"gsm8k-{text_key(str(row['question']))}", str(row["question"]), gold)
+        given = row["ground_truth"]
+        gold = f"{given:.15g}" if isinstance(given, float) else str(given).strip()
+        if given is not None and number(gold) is None:
+            fail(where, repr(given)[:200], "expected a number as ground_truth")
+        return Problem(f"gsm8k-{text_key(row['question'])}", row["question"], None if given is None else gold)
 
     def draw(self, rng: random.Random) -> Problem | None:
         """A word problem in two or three steps. Its id leaves out names and objects, so no two splits share its arithmetic."""

@@ -49,7 +49,7 @@ class Math(Task):
         return answer is not None and same_answer(answer, problem.gold)
 
     def row(self, row: dict[str, Any], where: str) -> Problem:
-        """Columns problem, solution and answer; without an answer it is the solution's last `\\boxed{}`, and the other way round."""
+        """Columns problem, solution and answer; an answer left out is the solution's last `\\boxed{}`, a solution may be."""
         question, solution, answer = row.get("problem"), row.get("solution"), _text(row.get("answer"))
         if not answer and isinstance(solution, str):
             answer = last_boxed(solution)
@@ -61,10 +61,10 @@ class Math(Task):
         return Problem(f"math-{text_key(question)}", question, answer, worked)
 
     def graded_row(self, row: dict[str, Any], where: str) -> Problem:
-        gold = _text(row.get("ground_truth"))
-        if not gold:
-            fail(where, repr(row.get("ground_truth"))[:200], "expected a LaTeX answer as ground_truth")
-        return Problem(f"math-{text_key(str(row['question']))}", str(row["question"]), gold)
+        gold = _text(row["ground_truth"])
+        if not gold and row["ground_truth"] is not None:
+            fail(where, repr(row["ground_truth"])[:200], "expected a LaTeX answer as ground_truth")
+        return Problem(f"math-{text_key(row['question'])}", row["question"], gold)
 
     def draw(self, rng: random.Random) -> Problem | None:
         """Short algebra in one or two steps."""

@@ -1,7 +1,7 @@
 """What the public code (d1, SPG) pays and counts, quirks included; without `eval`, and linear in the completion.
 
-Kept from it are the values, not three dangers: only ASCII digits are numbers, a power that would not end is no value, and a text
-that no model writes (`stp.tasks.base.flooded`) is never correct.
+Kept from it are the values, not three dangers: only ASCII digits are numbers, a power that would not end is no value, and a
+text that no model writes (`stp.tasks.base.flooded`) is never correct.
 """
 
 import ast
@@ -28,9 +28,9 @@ _BOXED, _BOXED_SPACE = "\\boxed", "\\boxed "
 def gsm8k_rewards(completion: str, gold: str) -> dict[str, float]:
     """2.0 exact answer, 0.5 digits, 0.5 strict format, 0.5 soft format, four tag counts of 0.125.
 
-    Quirks: the answer is what follows the last `<answer>`, closed or not, tagged or not (a bare `18` is right); it is compared as a
-    string, so `1250` is wrong where the gold is `1,250`, and thousands separators are no digits. Both formats stop at a line break
-    inside a block, so multi-line answers earn nothing; the strict one asks for a line break after `</answer>`.
+    Quirks: the answer is what follows the last `<answer>`, closed or not, tagged or not (a bare `18` is right); it is compared
+    as a string, so `1250` is wrong where the gold is `1,250`, and thousands separators are no digits. Both formats stop at a
+    line break inside a block, so multi-line answers earn nothing; the strict one asks for a line break after `</answer>`.
     """
     answer = completion.rpartition(ANSWER_OPEN)[2].partition(ANSWER_CLOSE)[0].strip()
     return {
@@ -45,8 +45,8 @@ def gsm8k_rewards(completion: str, gold: str) -> dict[str, float]:
 def _tags(text: str) -> float:
     """Each tag counts 0.125 when it stands exactly once on lines of its own.
 
-    Quirks: every character after the closing line costs 0.001, twice, without a floor; where `</answer>` ends the text instead of a
-    line, one of the two takes the whole text for trailing, and the other pays 0.001 back.
+    Quirks: every character after the closing line costs 0.001, twice, without a floor; where `</answer>` ends the text instead
+    of a line, one of the two takes the whole text for trailing, and the other pays 0.001 back.
     """
     score = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
     if text.count("\n<answer>\n") == 1:
@@ -73,9 +73,9 @@ def _soft(text: str) -> bool:
 def math_rewards(completion: str, gold: str) -> dict[str, float]:
     """2.0 equivalent, and for the format 0.75 with an `<answer>`, else 0.25.
 
-    Quirks: only the last `\\boxed{}` is compared (without one, the whole text), so an answer in `<answer>` alone is wrong; an opened
-    `<answer>` earns the format whether or not it is closed; `\\boxed` itself never earns anything, since the pattern for it begins
-    with a backspace; a text without any format still earns 0.25.
+    Quirks: only the last `\\boxed{}` is compared (without one, the whole text), so an answer in `<answer>` alone is wrong; an
+    opened `<answer>` earns the format whether or not it is closed; `\\boxed` itself never earns anything, since the pattern for
+    it begins with a backspace; a text without any format still earns 0.25.
     """
     boxed = _last_boxed(completion)
     return {
@@ -87,8 +87,8 @@ def math_rewards(completion: str, gold: str) -> dict[str, float]:
 def countdown_rewards(completion: str, numbers: Sequence[int], target: int) -> dict[str, float]:
     """1.0 right, 0.1 an `<answer>` that is wrong, 0 without a complete one.
 
-    Quirks: tags pair from the left, so a second `<answer>` inside the first belongs to its text; floats within 1e-5 are right; `**`
-    and `//` are accepted (here up to a bound: beyond it, 0.1 instead of a process that hangs); leading zeros are wrong.
+    Quirks: tags pair from the left, so a second `<answer>` inside the first belongs to its text; floats within 1e-5 are right;
+    `**` and `//` are accepted (here up to a bound: beyond it, 0.1 instead of a process that hangs); leading zeros are wrong.
     """
     answers = list(_answers(completion))
     if not answers:
@@ -101,7 +101,7 @@ def countdown_rewards(completion: str, numbers: Sequence[int], target: int) -> d
 
 
 def gsm8k_correct(completion: str, gold: str) -> bool:
-    """The first `\\boxed{…}` (to its first `}`) that holds a number, by its first number; else the first `<answer>`, by its last one.
+    """The first `\\boxed{…}` (to its first `}`) that holds a number, by its first one; else the first `<answer>`, by its last.
 
     Quirks: `\\boxed{1,250}` is 1 and `\\boxed{\\frac{1}{2}}` is 1; the reasoning's boxes come before the answer's.
     """
@@ -208,9 +208,9 @@ def equivalent(a: str, b: str) -> bool:
 
 
 def normalised(text: str) -> str:
-    """A LaTeX answer without line breaks, sizes, degrees, dollars, units, per cent, a short `x =` and spaces; `\\frac` and `\\sqrt` braced.
+    """A LaTeX answer without line breaks, sizes, degrees, dollars, units, per cent, a short `x =` and spaces.
 
-    Raises ValueError or IndexError on some malformed ones.
+    `\\frac` and `\\sqrt` get their braces, `a/b` becomes `\\frac{a}{b}`. ValueError or IndexError on some malformed ones.
     """
     for old, new in [
         ("\n", ""),
@@ -266,7 +266,7 @@ def _reaches(equation: str, numbers: Sequence[int], target: int) -> bool:
 
 
 def python_value(text: str) -> float | None:
-    """The value that Python gives an arithmetic expression of digits and `+ - * / ( ) .`, with its `**` and `//`; None without one.
+    """The value that Python gives an arithmetic expression of digits and `+ - * / ( ) .`, with `**` and `//`; None without one.
 
     Read from the parsed expression, never run: other nodes, errors, complex values and powers beyond 300 digits are None.
     """

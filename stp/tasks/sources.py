@@ -23,9 +23,9 @@ def load_rows(data: Data, hub: Hub, split: str, keep: Callable[[dict[str, Any]],
     """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`.
 
     A folder's own files are its splits. A single file is shuffled by data.seed, the hub (its rows that `keep` accepts) by the
-    published seed; the last rows are `test`: `hub.held_out` of them, of a file never more than a fifth, none where the hub has a
-    test split of its own. Of the others the last data.validation_size are `validation`, the rest `train`. `all` keeps a file's
-    order.
+    published seed; the last rows are `test`: `hub.held_out` of them, of a file never more than a fifth, none where the hub
+    has a test split of its own. Of the others the last data.validation_size are `validation`, the rest `train`. `all` keeps a
+    file's order.
     """
     if data.source == "hub":
         name = data.hub or hub.name
@@ -68,7 +68,10 @@ def _split_files(folder: Path, split: str) -> list[Path]:
 
 
 def file_rows(path: Path, option: str = "task.data.path") -> list[Row]:
-    """Every row of a file, in order; mistakes are told about the option that names it. JSON is read here: `datasets` would guess types and could not name a malformed row."""
+    """Every row of a file, in order; mistakes are told about the option that names it.
+
+    JSON is read here: `datasets` would guess types and could not name a malformed row.
+    """
     suffix = path.suffix.lower()
     require(path.is_file(), option, path, "no such file or folder; check the name (relative to where the command runs)")
     require(suffix in FORMATS, option, path, "unknown format; give a .jsonl, .json, .csv or .parquet file")
@@ -119,7 +122,7 @@ def _table_rows(path: Path, suffix: str, option: str) -> list[Row]:
 
 
 def _hub_rows(name: str, split: str, keep: Callable[[dict[str, Any]], bool]) -> list[Row]:
-    """A split of a hub dataset, `id` or `id:config`. The hub is asked once with a short timeout before `datasets` retries at length."""
+    """A split of a hub dataset, `id` or `id:config`. The hub is asked once, briefly, before `datasets` retries at length."""
     import datasets
     import huggingface_hub
 

@@ -1,11 +1,12 @@
 """math-verify in a process of its own, so that no answer can hold up, break or kill the caller, whatever thread asks.
 
-The process bounds itself in CPU time, which a busy machine does not stretch: after SOFT seconds an exception ends the comparison;
-after HARD seconds the kernel ends the process (a huge power is computed outside Python's reach), and the next question starts
-another. Both count as not equal. Run as a script, this file is that process.
+The process bounds itself in CPU time, which a busy machine does not stretch: after SOFT seconds an exception ends the
+comparison; after HARD seconds the kernel ends the process (a huge power is computed outside Python's reach), and another is
+started. Both count as not equal. Run as a script, this file is that process.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
@@ -20,7 +21,7 @@ START = 120  # seconds until a process that does not say it is ready counts as b
 MEMORY = 4 << 30  # bytes of address space
 
 
-class Verifier:
+class Judge:
     """A process that compares LaTeX answers, started when first asked. Questions from several threads take turns."""
 
     def __init__(self) -> None:
@@ -53,10 +54,8 @@ class Verifier:
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):
-            try:
+            with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
-            except OSError:
-                pass
 
     def _launch(self) -> None:
         # -P: this file's folder holds math.py, which must not hide the standard library's
@@ -82,9 +81,9 @@ class Verifier:
             return self.process.stdout.readline() if selector.select(seconds) else b""
 
 
-_VERIFIER = Verifier()
-atexit.register(_VERIFIER.close)
-equal = _VERIFIER.equal
+_JUDGE = Judge()
+atexit.register(_JUDGE.close)
+equal = _JUDGE.equal
 
 
 # The process
