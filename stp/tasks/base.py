@@ -12,7 +12,7 @@ from stp.errors import fail, require, require_choice
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 GENERATED = 512  # problems of a generated split, unless its size is set
 HELD_OUT = {0: "validation", 1: "test"}  # fifths of all generated problems that are kept from training
-MAX_CHARS, MAX_TAGS, MAX_BRACES = 50_000, 16, 100
+MAX_CHARS, MAX_TAGS, MAX_BRACKETS = 50_000, 16, 100
 REWARDS = ("corrected", "published")
 
 FORMAT_INSTRUCTION = (
@@ -208,16 +208,16 @@ def format_response(reasoning: str, answer: str, tagged_reasoning: bool) -> str:
 
 
 def flooded(text: str) -> bool:
-    """Whether a completion is one that no model writes: 50,000 characters, NULs, 16 open tags or 100 open braces and more.
+    """Whether a completion is one that no model writes: 50,000 characters, NULs, 16 `<answer>`s, 100 open brackets, or more.
 
     Neither reward set nor grading counts one as correct.
     """
     if len(text) > MAX_CHARS or "\0" in text or text.count(ANSWER_OPEN) > MAX_TAGS:
         return True
     depth = 0
-    for brace in re.findall("[{}]", text):
-        depth += 1 if brace == "{" else -1
-        if depth > MAX_BRACES:
+    for bracket in re.findall(r"[][{}()]", text):
+        depth += 1 if bracket in "[{(" else -1
+        if depth > MAX_BRACKETS:
             return True
     return False
 

@@ -139,6 +139,7 @@ def _same_answer(answer: str, gold: str) -> bool:
     x, y = _value(a), _value(b)
     if x is not None and y is not None:
         return x == y
+    a, b = a if x is None else str(x), b if y is None else str(y)  # without thousands separators
     if _is_text(b) or _is_text(a):
         return _words(a) == _words(b)
     if a.count(",") != b.count(","):  # math-verify takes lists that repeat an element for equal sets

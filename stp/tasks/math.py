@@ -6,7 +6,7 @@ from typing import Any
 
 from stp.errors import fail
 from stp.tasks import published
-from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, last_answer, text_key
+from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
 from stp.tasks.generator import Kind, draw, result
 from stp.tasks.grading import final_answer, last_boxed, same_answer
 
@@ -35,7 +35,7 @@ class Math(Task):
         if self.rewards == "published":
             return published.math_rewards(completion, problem.gold)
         answer = last_answer(completion)
-        boxed = last_boxed(completion if answer is None else answer) is not None
+        boxed = not flooded(completion) and last_boxed(completion if answer is None else answer) is not None
         return {
             "correct": 2.0 if self.grade(problem, completion, "corrected") else 0.0,
             "format": 0.5 * (answer is not None) + 0.25 * boxed,

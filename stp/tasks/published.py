@@ -77,11 +77,11 @@ def math_rewards(completion: str, gold: str) -> dict[str, float]:
     opened `<answer>` earns the format whether or not it is closed; `\\boxed` itself never earns anything, since the pattern for
     it begins with a backspace; a text without any format still earns 0.25.
     """
-    boxed = _last_boxed(completion)
-    return {
-        "correct": 2.0 if equivalent(completion if boxed is None else boxed, gold) and not flooded(completion) else 0.0,
-        "format": 0.75 if ANSWER_OPEN in completion else 0.25,
-    }
+    right = False
+    if not flooded(completion):
+        boxed = _last_boxed(completion)
+        right = equivalent(completion if boxed is None else boxed, gold)
+    return {"correct": 2.0 if right else 0.0, "format": 0.75 if ANSWER_OPEN in completion else 0.25}
 
 
 def countdown_rewards(completion: str, numbers: Sequence[int], target: int) -> dict[str, float]:
@@ -105,18 +105,22 @@ def gsm8k_correct(completion: str, gold: str) -> bool:
 
     Quirks: `\\boxed{1,250}` is 1 and `\\boxed{\\frac{1}{2}}` is 1; the reasoning's boxes come before the answer's.
     """
+    if flooded(completion):
+        return False
     found = next((value for box in _boxes(completion) if (value := _number(box.strip(), 0)) is not None), None)
     if found is None:
         found = _number(next(_answers(completion), "").strip(), -1)
     wanted = _number(gold.replace(",", ""), 0)
-    return found is not None and found == wanted and not flooded(completion)
+    return found is not None and found == wanted
 
 
 def math_correct(completion: str, gold: str) -> bool:
     """The last `\\boxed{…}`, balanced; without any the whole text (which normally fails); a broken or empty one gives way to
     the first `<answer>`. Compared as strings after normalisation (`equivalent`)."""
+    if flooded(completion):
+        return False
     answer = _last_boxed(completion) or next((a.strip() for a in _answers(completion)), None)
-    return answer is not None and equivalent(answer, gold) and not flooded(completion)
+    return answer is not None and equivalent(answer, gold)
 
 
 def countdown_correct(completion: str, numbers: Sequence[int], target: int) -> bool:
@@ -124,6 +128,8 @@ def countdown_correct(completion: str, numbers: Sequence[int], target: int) -> b
 
     A broken box gives way to the first `<answer>`.
     """
+    if flooded(completion):
+        return False
     boxed = _last_boxed(completion)
     equation = next((a.strip() for a in _answers(completion)), completion) if boxed is None else boxed
     equation = equation.replace("\\div", "/").replace("\\times", "*").replace("\\cdot", "*")
@@ -131,7 +137,7 @@ def countdown_correct(completion: str, numbers: Sequence[int], target: int) -> b
         before = equation[: match.start()]
         equation = before[len(before.rstrip("0123456789+-*/() ")) :].strip()
         break
-    return _reaches(equation, numbers, target) and not flooded(completion)
+    return _reaches(equation, numbers, target)
 
 
 # Parts
