@@ -87,7 +87,8 @@ def test_a_malformed_row_is_named(task, row, expected):
 
 def test_the_command_loads_no_model(tmp_path):
     file = write(tmp_path / "rows.jsonl")
-    code = "import sys; from stp.cli import run; from stp.evaluate import main; run(main, 'evaluate'); print('deepspeed' in sys.modules)"
+    code = "import sys; from stp.cli import run; from stp.evaluate import main; "
+    code += "run(main, 'evaluate'); print('deepspeed' in sys.modules)"
     arguments = [f"completions={file}", "task=gsm8k", "model.path=/nowhere"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
