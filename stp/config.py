@@ -70,6 +70,12 @@ class Evaluation:
     checkpoint: str = field(
         default="base", metadata={"help": "a run folder (brings its model and lengths), an adapter or weights folder, or base"}
     )
+    completions: str | None = field(
+        default=None,
+        metadata={
+            "help": "grade these stored completions (question, completion, ground_truth; or an eval.jsonl) and load no model"
+        },
+    )
     temperatures: list[float] = field(default_factory=lambda: [0.0], metadata={"help": "0 is greedy; others are sampled"})
     samples: int = field(default=1, metadata={"help": "completions per problem at temperatures above 0; gives pass@k"})
     size: int | None = field(default=None, metadata={"help": "problems; null takes the whole split"})

@@ -1,4 +1,7 @@
-"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, and pass@k."""
+"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, and pass@k.
+
+`completions=<file>` grades stored completions instead, with no model.
+"""
 
 import dataclasses
 from functools import partial
@@ -11,10 +14,12 @@ from stp import engine as ranks
 from stp.cli import run
 from stp.config import Evaluation
 from stp.errors import fail
-from stp.evaluation import accuracy, counts, evaluate, pass_at, standard_sampler
+from stp.evaluation import accuracy, counts, evaluate, pass_at, regrade, standard_sampler
 from stp.models.codec import Codec
 from stp.models.policy import Lora, Model, Policy, load_policy
 from stp.statistics import Totals
+from stp.tasks.base import REWARDS, Problem
+from stp.tasks.sources import file_rows
 from stp.tracking import Logging, Tracker, advance
 
 
@@ -22,6 +27,8 @@ def main(config: Evaluation) -> None:
     """Evaluate with the standard sampler; writes eval.jsonl and summary.json."""
     from hydra.core.hydra_config import HydraConfig
 
+    if config.completions is not None:
+        return grade(config, Path(config.to or HydraConfig.get().runtime.output_dir))
     ranks.bootstrap()
     folder = Path(ranks.broadcast(config.to or HydraConfig.get().runtime.output_dir))
     device = ranks.device()
@@ -36,7 +43,7 @@ def main(config: Evaluation) -> None:
     codec = Codec(tokenizer, task.instruction if options.instructions else "", options.prompt_tokens)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, ranks.rank() == 0)
     totals = Totals(ranks.gather, ranks.world_size())
-    summary: dict[str, Any] = {"checkpoint": config.checkpoint, "task": type(task).__name__.lower(), "seed": config.seed}
+    summary: dict[str, Any] = {"checkpoint": config.checkpoint, "task": task.name, "seed": config.seed}
     for temperature in config.temperatures:
         samples = config.samples if temperature > 0 else 1
         with tracker.progress() as progress:
@@ -65,6 +72,41 @@ def main(config: Evaluation) -> None:
         tracker.say(line)
     tracker.summary(summary)
     tracker.say(f"records in {folder}")
+
+
+def grade(config: Evaluation, folder: Path) -> None:
+    """Grade stored completions by the published and the corrected rules; eval.jsonl and summary.json hold both counts."""
+    task, file = config.task, Path(str(config.completions)).expanduser()
+    rows = file_rows(file, "completions")[: config.size]
+    if (folder / "eval.jsonl").exists():
+        fail("to", folder, "an evaluation is kept there; give another folder")
+    known: dict[str, Problem] = {}
+    if task.data.source != "generate":
+        whole = task.data.path is not None and not Path(task.data.path).is_dir()
+        known = {problem.id: problem for problem in task.problems("all" if whole else "test")}
+    records = regrade(task, rows, known)
+    tracker = Tracker(folder, Logging(wandb="disabled"), {}, True)
+    tracker.append("eval", records)
+    summary: dict[str, Any] = {"completions": str(file), "task": task.name, "grading": task.grading} | accuracy(records)
+    for grading in REWARDS:
+        score = summary[grading] = accuracy([record | {"correct": record["grades"][grading]} for record in records])
+        tracker.say(f"{grading} grading: accuracy {counts(score)}")
+    missing = [where for (where, _), record in zip(rows, records, strict=True) if not record["graded"]]
+    if missing:
+        summary["without_ground_truth"] = len(missing)
+        named = ", ".join(missing[:5])
+        tracker.say(f"counted as wrong, having no ground_truth: {named} (task.data.path=<the problems' file> supplies it)")
+    for name in dict.fromkeys(name for record in records if (name := _measured(record))):
+        score = summary[name] = accuracy([record for record in records if _measured(record) == name])
+        tracker.say(f"{name}: accuracy {counts(score)}")
+    tracker.summary(summary)
+    tracker.say(f"records in {folder}")
+
+
+def _measured(record: dict[str, Any]) -> str:
+    """Which measurement of an eval.jsonl a record belongs to: `update 40, T=0`."""
+    parts = [f"update {record['update']}"] if "update" in record else []
+    return ", ".join([*parts, f"T={record['temperature']:g}"] if "temperature" in record else parts)
 
 
 def load_checkpoint(config: Evaluation) -> tuple[Policy, Any, Model, Any, str | None]:

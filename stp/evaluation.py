@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from stp.diffusion import Denoiser
+from stp.errors import require
 from stp.loop import generate, rank_share
 from stp.samplers import Standard
 from stp.statistics import Totals
-from stp.tasks.base import Problem
+from stp.tasks.base import REWARDS, Problem
 from stp.types import Draws
 
 
@@ -46,11 +47,33 @@ def evaluate(
             denoise, sampler, codec.prompts(repeated), draws, rows, local=share, advance=advance, device=device
         )
         for problem, text in zip(repeated[share], codec.completions(trajectory), strict=True):
-            reward = sum(task.rewards(problem, text).values())
-            records.append(
-                {"problem": problem.id, "completion": text, "reward": reward, "correct": task.correct(problem, text)}
-            )
+            reward = sum(task.reward_parts(problem, text).values())
+            asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
+            records.append(asked | {"completion": text, "reward": reward, "correct": task.correct(problem, text)})
     return totals.lists({"records": records})["records"]
+
+
+def regrade(task: Any, rows: list[tuple[str, dict[str, Any]]], known: dict[str, Problem]) -> list[dict[str, Any]]:
+    """One record per stored completion, (where, row) with question, completion and ground_truth: graded by both sets of rules.
+
+    `correct` is by the task's own. A row whose ground_truth is null takes that of the known problem (by id) with its question;
+    where there is none it counts as wrong, and says so in `graded`.
+    """
+    records = []
+    for where, row in rows:
+        whole = "ground_truth" in row and all(isinstance(row.get(column), str) for column in ("question", "completion"))
+        require(whole, where, f"{row!r:.200}", "expected columns question and completion (text) and ground_truth")
+        problem = task.graded_row(row, where)
+        if problem.gold is None:
+            problem = known.get(problem.id, problem)
+        text, graded = row["completion"], problem.gold is not None
+        grades = {grading: graded and task.grade(problem, text, grading) for grading in REWARDS}
+        reward = sum(task.reward_parts(problem, text).values()) if graded else 0.0
+        kept = {name: row[name] for name in ("update", "temperature") if name in row}
+        asked = {"problem": problem.id, "question": row["question"], "ground_truth": problem.gold}
+        result = {"completion": text, "reward": reward, "correct": grades[task.grading], "grades": grades, "graded": graded}
+        records.append(kept | asked | result)
+    return records
 
 
 def accuracy(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def rollout(
             )
     with clock.phase("reward"):
         completions = codec.completions(trajectory)
-        parts = [task.rewards(problem, text) for problem, text in zip(repeated[local], completions, strict=True)]
+        parts = [task.reward_parts(problem, text) for problem, text in zip(repeated[local], completions, strict=True)]
         reward_B = torch.tensor([sum(p.values()) for p in parts])
         return Rollout(
             problems=repeated[local],

@@ -36,7 +36,7 @@ def provenance(config: Any, source: str, policy: Policy, codec: Codec, problems:
     record = {
         "version": VERSION,
         "source": source,
-        "task": type(config.task).__name__.lower(),
+        "task": config.task.name,
         "model": policy.fingerprint(),
         "tokenizer": codec.fingerprint(),
         **made_by,
@@ -112,7 +112,7 @@ def make(
             known_B = torch.tensor([i is not None for i in ids])
             advance(len(mine))
         confidence_BL = scored(policy, prompts.rows(slice(share.start, share.stop)), response_BL, rows, advance)
-    rewards = [sum(config.task.rewards(p, text).values()) for p, text in zip(mine, texts, strict=True)]
+    rewards = [sum(config.task.reward_parts(p, text).values()) for p, text in zip(mine, texts, strict=True)]
     parts = totals.gather((response_BL, codec.eligible(response_BL) & known_B[:, None], confidence_BL, torch.tensor(rewards)))
     tokens, eligible, confidence, reward = (torch.cat([p[i] for p in parts]) for i in range(4))
     shape = (len(problems), k, length)

@@ -223,7 +223,7 @@ def rollouts(policy: Policy, tokenizer: Any, rows: int, seed: int) -> tuple[Traj
     draws = Draws(seed, len(problems))
     trajectory = generate(policy, Standard(**TINY, temperature=1.0), codec.prompts(problems), draws, rows=64)
     texts = codec.completions(trajectory)
-    reward_B = torch.tensor([sum(task.rewards(p, text).values()) for p, text in zip(problems, texts, strict=True)])
+    reward_B = torch.tensor([sum(task.reward_parts(p, text).values()) for p, text in zip(problems, texts, strict=True)])
     later = one_step(policy, trajectory, grpo.advantages(reward_B, group), grpo, draws)
     eligible_BL = codec.eligible(trajectory.response_BL)
     roomy_B = (eligible_BL.sum(dim=1) >= GAMMAS[-1] * TINY["length"]).nonzero().squeeze(1)[:rows]

@@ -1,12 +1,19 @@
-"""What every task shares: the problem record, the response format and the task protocol."""
+"""What every task shares: the problem record, the response format, where problems come from and how they are split."""
 
+import hashlib
+import random
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from stp.errors import require, require_choice
+from stp.errors import fail, require, require_choice
 
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
+GENERATED = 512  # problems of a generated split, unless its size is set
+HELD_OUT = {0: "validation", 1: "test"}  # fifths of all generated problems that are kept from training
+MAX_CHARS, MAX_TAGS, MAX_BRACKETS = 50_000, 16, 100
+REWARDS = ("corrected", "published")
 
 FORMAT_INSTRUCTION = (
     "Think step by step inside <reasoning> and </reasoning>, then give only the final result inside <answer> and </answer>."
@@ -36,7 +43,10 @@ class Data:
         default=None,
         metadata={"help": "a .jsonl/.json/.csv/.parquet file, or a folder with train.* and test.* (implies source=file)"},
     )
-    hub: str | None = field(default=None, metadata={"help": "dataset id on the hub; null takes the task's own"})
+    hub: str | None = field(
+        default=None,
+        metadata={"help": "dataset id on the hub (id:config for one of several configs); null takes the task's own"},
+    )
     seed: int = field(default=0, metadata={"help": "seed of the generator, and of the shuffle that splits a single file"})
     train_size: int | None = field(default=None, metadata={"help": "training problems; null: all (the generator makes 512)"})
     validation_size: int | None = field(
@@ -69,27 +79,125 @@ class Data:
         return getattr(self, f"{split}_size", None)
 
 
-class Task(Protocol):
-    """A task is a dataclass of options with these members."""
+@dataclass(frozen=True)
+class Hub:
+    """Where a task's rows lie on the hub.
 
-    data: Data
-    instruction: str
+    name: dataset id, with `:config` where it has several configs; its `train` split is read. test: the dataset whose `test`
+    split is held out; without one the last `held_out` rows of the shuffled training rows are. held_out also bounds the share
+    of a single file that is.
+    """
+
+    name: str
+    held_out: int
+    test: str | None = None
+
+
+@dataclass
+class Task:
+    """What a task's options have in common, and what a task can do. A subclass says what its rows, texts and answers are."""
+
+    data: Data = field(default_factory=Data)
+    rewards: str = field(
+        default="corrected", metadata={"help": "corrected | published (what the public code pays, its quirks included)"}
+    )
+    grading: str = field(
+        default="corrected", metadata={"help": "what accuracy counts: corrected | published (the public code's parser)"}
+    )
+
+    instruction = FORMAT_INSTRUCTION
+    hub = Hub("", 0)
+
+    def __post_init__(self) -> None:
+        require_choice("task.rewards", self.rewards, REWARDS)
+        require_choice("task.grading", self.grading, REWARDS)
+
+    @property
+    def name(self) -> str:
+        """The option's name."""
+        return type(self).__name__.lower()
 
     def problems(self, split: str) -> list[Problem]:
-        """`train`, `validation`, `test`, or `all` (a file taken whole). The first three never share a problem."""
-        ...
+        """`train`, `validation`, `test`, or `all` (a file taken whole). The first three never share a problem.
+
+        Generated problems are split by a hash of their id, whatever the seed.
+        """
+        size = self.data.size(split)
+        if self.data.source == "generate":
+            return self._generate(split, GENERATED if size is None else size)
+        problems = self._read(split)
+        if split in ("train", "validation"):  # a problem may stand in several rows
+            later = ["validation", "test"] if split == "train" and self.data.keeps_validation else ["test"]
+            held = {problem.id for name in later for problem in self._read(name)}
+            problems = [problem for problem in problems if problem.id not in held]
+            rule = f"every {split} problem is also held out; give other files"
+            require(bool(problems), "task.data.path", self.data.path or self.data.hub, rule)
+        return problems if split == "all" else problems[:size]
 
     def solution(self, problem: Problem) -> tuple[str, str] | None:
         """A worked (reasoning, answer) pair: a ground-truth anchor. None where there is none."""
-        ...
+        return problem.solution
 
-    def rewards(self, problem: Problem, completion: str) -> dict[str, float]:
+    def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
         """Named parts of the reward; their sum is what the objective sees. Pure and total."""
-        ...
+        raise NotImplementedError
+
+    def grade(self, problem: Problem, completion: str, grading: str) -> bool:
+        """Whether the completion solves the problem, by the `corrected` or the `published` rules. Pure and total."""
+        raise NotImplementedError
 
     def correct(self, problem: Problem, completion: str) -> bool:
         """Whether the completion solves the problem: what accuracy counts."""
-        ...
+        return self.grade(problem, completion, self.grading)
+
+    def row(self, row: dict[str, Any], where: str) -> Problem:
+        """The problem of a row of a file or the hub; UserError naming `where` if it is malformed."""
+        raise NotImplementedError
+
+    def graded_row(self, row: dict[str, Any], where: str) -> Problem:
+        """The problem of a stored completion's row, from its `question` and `ground_truth` (gold None where that is null)."""
+        raise NotImplementedError
+
+    def draw(self, rng: random.Random) -> Problem | None:
+        """One generated problem; None where the draw gives none."""
+        raise NotImplementedError
+
+    def keeps(self, row: dict[str, Any]) -> bool:
+        """Whether a row of the hub fits the task's options."""
+        return True
+
+    def more(self) -> str:
+        """What to do when the generator runs out of problems."""
+        return "ask for fewer"
+
+    def _generate(self, split: str, size: int) -> list[Problem]:
+        rng = random.Random(f"{self.name}/{self.data.seed}/{split}")
+        problems: dict[str, Problem] = {}
+        misses = 0
+        while len(problems) < size:
+            problem = self.draw(rng)
+            fits = problem is not None and split_of(problem.id) == split and problem.id not in problems
+            misses = 0 if fits else misses + 1
+            if misses > 20_000:
+                fail(f"task.data.{split}_size", size, f"only {len(problems)} distinct problems were found; {self.more()}")
+            if fits and problem is not None:
+                problems[problem.id] = problem
+        return list(problems.values())
+
+    def _read(self, split: str) -> list[Problem]:
+        from stp.tasks.sources import load_rows
+
+        return [self.row(row, where) for where, row in load_rows(self.data, self.hub, split, self.keeps)]
+
+
+def split_of(key: str) -> str:
+    """The split of a generated problem: a hash of its id decides, so no seed or size can move it."""
+    return HELD_OUT.get(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 5, "train")
+
+
+def text_key(text: str) -> str:
+    """A short stable name for a problem known by its text; white space does not count."""
+    return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def format_response(reasoning: str, answer: str, tagged_reasoning: bool) -> str:
@@ -97,6 +205,21 @@ def format_response(reasoning: str, answer: str, tagged_reasoning: bool) -> str:
     if tagged_reasoning:
         return f"<reasoning>\n{reasoning}\n</reasoning>\n{ANSWER_OPEN}\n{answer}\n{ANSWER_CLOSE}"
     return f"{reasoning}\n{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
+
+
+def flooded(text: str) -> bool:
+    """Whether a completion is one that no model writes: 50,000 characters, NULs, 16 `<answer>`s, 100 open brackets, or more.
+
+    Neither reward set nor grading counts one as correct.
+    """
+    if len(text) > MAX_CHARS or "\0" in text or text.count(ANSWER_OPEN) > MAX_TAGS:
+        return True
+    depth = 0
+    for bracket in re.findall(r"[][{}()]", text):
+        depth += 1 if bracket in "[{(" else -1
+        if depth > MAX_BRACKETS:
+            return True
+    return False
 
 
 def last_answer(completion: str) -> str | None:

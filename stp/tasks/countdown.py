@@ -1,6 +1,5 @@
 """Countdown: combine the given numbers, each used once, into an expression that equals the target."""
 
-import hashlib
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -9,28 +8,35 @@ from fractions import Fraction
 from typing import Any
 
 from stp.errors import fail, require
-from stp.tasks.base import FORMAT_INSTRUCTION, Data, Problem, last_answer
+from stp.tasks import published
+from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer
+from stp.tasks.grading import final_answer, unboxed
 
 MAX_EXPRESSION_CHARS = 256
 MAX_DEPTH = 32
 MAX_DIGITS = 9
-GENERATED = 512  # problems of a split, unless its size is set
-HELD_OUT = {0: "validation", 1: "test"}  # fifths of all pairs that are kept from training
-HUB_HELD_OUT = 500  # the published split leaves the last 500 shuffled rows out of training
 
 _TOKEN = re.compile(r"[0-9]+|[-+*/()]")
+_LATEX = re.compile(r"\\(?:times|cdot|div|left|right)(?![a-zA-Z])")
+_PLAIN = {"\\times": "*", "\\cdot": "*", "\\div": "/"}
 
 
 @dataclass
-class Countdown:
-    """The Countdown task (Pan et al., 2025): generator, hub and file sources, verifier and published rewards."""
+class Countdown(Task):
+    """The Countdown task (Pan et al., 2025): generator, hub and file sources, and an exact verifier."""
 
-    data: Data = field(default_factory=Data)
     numbers: int = field(default=3, metadata={"help": "numbers per problem (generator), or rows to keep (hub)"})
     max_number: int = field(default=16, metadata={"help": "largest number the generator draws"})
     operators: str = field(default="+-", metadata={"help": "operators the generator uses, a part of +-*/"})
 
+    instruction = (
+        "Use the given numbers, each exactly once, with + - * / and parentheses to write an expression that equals "
+        "the target. " + FORMAT_INSTRUCTION
+    )
+    hub = Hub("Jiayi-Pan/Countdown-Tasks-3to4", held_out=500)  # the published split leaves the last 500 shuffled rows out
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(2 <= self.numbers <= 6, "task.numbers", self.numbers, "choose 2 to 6 numbers per problem")
         require(2 <= self.max_number <= 100, "task.max_number", self.max_number, "choose a largest number in 2..100")
         require(
@@ -40,25 +46,6 @@ class Countdown:
             "choose a non-empty part of +-*/",
         )
 
-    instruction = (
-        "Use the given numbers, each exactly once, with + - * / and parentheses to write an expression that equals "
-        "the target. " + FORMAT_INSTRUCTION
-    )
-
-    def problems(self, split: str) -> list[Problem]:
-        """Problems of a split. Generated ones are split by a hash of (sorted numbers, target), whatever the seed."""
-        size = self.data.size(split)
-        if self.data.source == "generate":
-            return self._generate(split, GENERATED if size is None else size)
-        rows = self._rows(split)
-        if split in ("train", "validation"):  # a problem may stand in several rows
-            later = ["validation", "test"] if split == "train" and self.data.keeps_validation else ["test"]
-            held = {problem_key(*row) for name in later for row in self._rows(name)}
-            rows = [row for row in rows if problem_key(*row) not in held]
-            rule = f"every {split} problem is also held out; give other files"
-            require(bool(rows), "task.data.path", self.data.path or self.data.hub, rule)
-        return [make_problem(numbers, target) for numbers, target in rows[:size]]
-
     def solution(self, problem: Problem) -> tuple[str, str] | None:
         """The working and the expression the problem was made from, or else found by search (up to 4 numbers)."""
         numbers, target = problem.gold["numbers"], problem.gold["target"]
@@ -67,50 +54,47 @@ class Countdown:
         expression = solve(numbers, target)
         return None if expression is None else (f"{expression}={target}", expression)
 
-    def rewards(self, problem: Problem, completion: str) -> dict[str, float]:
-        """1.0 right, 0.1 answered but wrong, 0 without an `<answer>` (the published values)."""
+    def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
+        """1.0 right, 0.1 answered but wrong, 0 without an `<answer>`: the published values, given by an exact verifier."""
+        if self.rewards == "published":
+            return published.countdown_rewards(completion, **problem.gold)
         answer = last_answer(completion)
         if answer is None:
             return {"answer": 0.0}
-        return {"answer": 1.0 if _solves(problem, answer) else 0.1}
+        return {"answer": 1.0 if _solves(problem, answer) and not flooded(completion) else 0.1}
 
-    def correct(self, problem: Problem, completion: str) -> bool:
-        """Whether the last `<answer>` uses each number once and equals the target exactly."""
-        answer = last_answer(completion)
+    def grade(self, problem: Problem, completion: str, grading: str) -> bool:
+        """Whether the final answer uses each number once and equals the target exactly."""
+        if grading == "published":
+            return published.countdown_correct(completion, **problem.gold)
+        answer = final_answer(completion)
         return answer is not None and _solves(problem, answer)
 
-    def _generate(self, split: str, size: int) -> list[Problem]:
-        rng = random.Random(f"countdown/{self.data.seed}/{split}")
-        seen: set[str] = set()
-        problems: list[Problem] = []
-        misses = 0
-        while len(problems) < size:
-            numbers = [rng.randint(1, self.max_number) for _ in range(self.numbers)]
-            expression, working, value = _random_expression(numbers, self.operators, rng)
-            key = problem_key(numbers, value) if value is not None else ""
-            fits = value is not None and 1 <= value <= 100 and split_of(key) == split and key not in seen
-            misses = 0 if fits else misses + 1
-            if misses > 20_000:
-                fail(
-                    f"task.data.{split}_size",
-                    size,
-                    f"only {len(problems)} distinct problems were found with numbers up to {self.max_number} and operators "
-                    f"{self.operators!r}; ask for fewer, or raise task.max_number",
-                )
-            if fits and value is not None:
-                seen.add(key)
-                problems.append(make_problem(numbers, int(value), (working, expression)))
-        return problems
+    def row(self, row: dict[str, Any], where: str) -> Problem:
+        return make_problem(*_from_row(row, where))
 
-    def _rows(self, split: str) -> list[tuple[list[int], int]]:
-        """(numbers, target) of each row of a file or the hub."""
-        from stp.tasks.sources import load_rows
+    def graded_row(self, row: dict[str, Any], where: str) -> Problem:
+        gold = row["ground_truth"]
+        if isinstance(gold, list | tuple) and len(gold) == 2:
+            gold = dict(zip(("numbers", "target"), gold, strict=True))
+        try:
+            return make_problem([_whole(n) for n in gold["numbers"]], _whole(gold["target"]))  # type: ignore[index]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            fail(where, repr(gold)[:200], "expected as ground_truth the numbers and the target, [[3, 4, 5], 12]")
 
-        def wanted(row: dict[str, Any]) -> bool:
-            return "nums" not in row or len(row["nums"]) == self.numbers
+    def draw(self, rng: random.Random) -> Problem | None:
+        numbers = [rng.randint(1, self.max_number) for _ in range(self.numbers)]
+        expression, working, value = _random_expression(numbers, self.operators, rng)
+        return None if value is None or not 1 <= value <= 100 else make_problem(numbers, int(value), (working, expression))
 
-        rows = load_rows(self.data, "Jiayi-Pan/Countdown-Tasks-3to4", split, HUB_HELD_OUT, wanted)
-        return [_from_row(row, where) for where, row in rows]
+    def keeps(self, row: dict[str, Any]) -> bool:
+        return "nums" not in row or len(row["nums"]) == self.numbers
+
+    def more(self) -> str:
+        return (
+            f"there are few with numbers up to {self.max_number} and operators {self.operators!r}: "
+            "ask for fewer, or raise task.max_number"
+        )
 
 
 def _from_row(row: dict[str, Any], where: str) -> tuple[list[int], int]:
@@ -154,12 +138,11 @@ def problem_key(numbers: Sequence[int], target: Fraction | int | None) -> str:
     return f"{','.join(map(str, sorted(numbers)))}={target}"
 
 
-def split_of(key: str) -> str:
-    """The split of a (sorted numbers, target) pair: a hash decides, so no seed or size can move it."""
-    return HELD_OUT.get(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 5, "train")
-
-
 def _solves(problem: Problem, answer: str) -> bool:
+    """Whether the answer, which may stand in `\\boxed{}` and use LaTeX's operators, is a right expression."""
+    if len(answer) > 2 * MAX_EXPRESSION_CHARS:
+        return False
+    answer = _LATEX.sub(lambda match: _PLAIN.get(match.group(), ""), unboxed(answer))
     if len(answer) > MAX_EXPRESSION_CHARS:
         return False
     used = sorted(int(n) for n in re.findall(r"[0-9]{1,9}", answer))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stp.errors import fail, require
-from stp.tasks.base import Data
+from stp.tasks.base import Data, Hub
 
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 HUB_SEED = 42  # the published code's shuffle
@@ -19,28 +19,30 @@ TEST_SHARE = 5  # at most one row in five of a single file is held out
 Row = tuple[str, dict[str, Any]]
 
 
-def load_rows(
-    data: Data, hub_id: str, split: str, held_out: int, keep: Callable[[dict[str, Any]], bool] = lambda row: True
-) -> list[Row]:
+def load_rows(data: Data, hub: Hub, split: str, keep: Callable[[dict[str, Any]], bool] = lambda row: True) -> list[Row]:
     """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`.
 
     A folder's own files are its splits. A single file is shuffled by data.seed, the hub (its rows that `keep` accepts) by the
-    published seed; the last rows are `test`: `held_out` of them, of a file never more than a fifth. Of the others the last
-    data.validation_size are `validation`, the rest `train`. `all` keeps a file's order.
+    published seed; the last rows are `test`: `hub.held_out` of them, of a file never more than a fifth, none where the hub
+    has a test split of its own. Of the others the last data.validation_size are `validation`, the rest `train`. `all` keeps a
+    file's order.
     """
     if data.source == "hub":
-        rows, seed, most = _hub_rows(data.hub or hub_id, keep), HUB_SEED, held_out
+        name = data.hub or hub.name
+        if hub.test is not None and split == "test":
+            return _hub_rows(data.hub or hub.test, "test", keep)
+        rows, seed, most = _hub_rows(name, "train", keep), HUB_SEED, 0 if hub.test is not None else hub.held_out
     else:
         path = Path(str(data.path)).expanduser()
         if path.is_dir():
-            return [row for file in _split_files(path, split) for row in _file_rows(file)]
-        rows = _file_rows(path)
-        seed, most = data.seed, max(1, min(held_out, len(rows) // TEST_SHARE))
+            return [row for file in _split_files(path, split) for row in file_rows(file)]
+        rows = file_rows(path)
+        seed, most = data.seed, max(1, min(hub.held_out, len(rows) // TEST_SHARE))
     if split == "all":
         return rows
     tuning = data.validation_size or 0
     rule = f"its rows ({len(rows)}) are too few to hold {most + tuning} out; give more, or a folder with train and test files"
-    require(len(rows) > most + tuning, "task.data.path", data.path or data.hub or hub_id, rule)
+    require(len(rows) > most + tuning, "task.data.path", data.path or data.hub or hub.name, rule)
     if split == "validation":
         require(tuning > 0, "task.data.validation_size", data.validation_size, "no row is kept for tuning; set it, say to 500")
     import datasets
@@ -65,19 +67,20 @@ def _split_files(folder: Path, split: str) -> list[Path]:
     return files
 
 
-def _file_rows(path: Path) -> list[Row]:
-    """Every row of a file, in order. JSON is read here: `datasets` would guess types and could not name a malformed row."""
+def file_rows(path: Path, option: str = "task.data.path") -> list[Row]:
+    """Every row of a file, in order; mistakes are told about the option that names it.
+
+    JSON is read here: `datasets` would guess types and could not name a malformed row.
+    """
     suffix = path.suffix.lower()
-    require(
-        path.is_file(), "task.data.path", path, "no such file or folder; check the name (relative to where the command runs)"
-    )
-    require(suffix in FORMATS, "task.data.path", path, "unknown format; give a .jsonl, .json, .csv or .parquet file")
-    rows = _json_rows(path) if suffix in (".jsonl", ".json") else _table_rows(path, suffix)
-    require(bool(rows), "task.data.path", path, "the file is empty; it needs at least one row")
+    require(path.is_file(), option, path, "no such file or folder; check the name (relative to where the command runs)")
+    require(suffix in FORMATS, option, path, "unknown format; give a .jsonl, .json, .csv or .parquet file")
+    rows = _json_rows(path, option) if suffix in (".jsonl", ".json") else _table_rows(path, suffix, option)
+    require(bool(rows), option, path, "the file is empty; it needs at least one row")
     return rows
 
 
-def _json_rows(path: Path) -> list[Row]:
+def _json_rows(path: Path, option: str) -> list[Row]:
     """One object per line, or one array of objects. A row of a line-wise file is numbered by its line."""
     fix = "write one JSON object per line, or one array of objects"
     try:
@@ -85,18 +88,18 @@ def _json_rows(path: Path) -> list[Row]:
         array = text.lstrip().startswith("[")
         items = list(enumerate(json.loads(text), 1)) if array else []
     except (OSError, ValueError, RecursionError) as error:
-        fail("task.data.path", path, f"not readable as JSON ({_reason(error)}); {fix}")
+        fail(option, path, f"not readable as JSON ({_reason(error)}); {fix}")
     for number, line in enumerate([] if array else text.split("\n"), 1):  # not splitlines: JSON strings may hold its breaks
         try:
             items += [(number, json.loads(line))] if line.strip() else []
         except (ValueError, RecursionError) as error:
-            fail("task.data.path", path, f"row {number} is not JSON ({_reason(error)}); {fix}")
+            fail(option, path, f"row {number} is not JSON ({_reason(error)}); {fix}")
     for number, item in items:
-        require(isinstance(item, dict), "task.data.path", path, f"row {number} is not a JSON object; {fix}")
+        require(isinstance(item, dict), option, path, f"row {number} is not a JSON object; {fix}")
     return [(f"{path.name} row {number}", item) for number, item in items]
 
 
-def _table_rows(path: Path, suffix: str) -> list[Row]:
+def _table_rows(path: Path, suffix: str, option: str) -> list[Row]:
     """CSV or Parquet. The cache is temporary, so an edited file is never served stale; no network is used."""
     import datasets
 
@@ -114,27 +117,28 @@ def _table_rows(path: Path, suffix: str) -> list[Row]:
         except Exception as error:  # pandas, pyarrow and datasets raise kinds of their own; all mean: unreadable, or no row
             reason = _reason(error.__cause__ or error)
             if "corresponds to no data" not in reason:
-                fail("task.data.path", path, f"not readable as {suffix} ({reason}); mend it, or write it as .jsonl")
+                fail(option, path, f"not readable as {suffix} ({reason}); mend it, or write it as .jsonl")
     return [(f"{path.name} row {number}", row) for number, row in enumerate(rows, 1)]
 
 
-def _hub_rows(hub: str, keep: Callable[[dict[str, Any]], bool]) -> list[Row]:
-    """The train split of a hub dataset. The hub is asked once with a short timeout before `datasets` retries at length."""
+def _hub_rows(name: str, split: str, keep: Callable[[dict[str, Any]], bool]) -> list[Row]:
+    """A split of a hub dataset, `id` or `id:config`. The hub is asked once, briefly, before `datasets` retries at length."""
     import datasets
     import huggingface_hub
 
+    hub, _, config = name.partition(":")
     try:
         if not huggingface_hub.is_offline_mode():  # with HF_HUB_OFFLINE=1 a copy in the cache is used
             huggingface_hub.HfApi().dataset_info(hub, timeout=HUB_TIMEOUT)
-        rows = datasets.load_dataset(hub, split="train").to_list()
+        rows = datasets.load_dataset(hub, *([config] if config else []), split=split).to_list()
     except Exception as error:  # the hub raises a dozen kinds of errors, all of which mean: not available
         fail(
             "task.data.hub",
-            hub,
+            name,
             f"the hub cannot give it ({_reason(error)}); offline, use task.data.path=<file> or task.data.source=generate",
         )
-    kept = [(f"{hub} row {number}", row) for number, row in enumerate(rows, 1) if keep(row)]
-    require(bool(kept), "task.data.hub", hub, f"none of its {len(rows)} rows fits the task's options")
+    kept = [(f"{name} {split} row {number}", row) for number, row in enumerate(rows, 1) if keep(row)]
+    require(bool(kept), "task.data.hub", name, f"none of its {len(rows)} rows fits the task's options")
     return kept
 
 

@@ -134,7 +134,7 @@ def test_dropout_changes_what_is_learned(tmp_path):
 def test_nothing_is_learned_from_groups_of_equal_rewards(tmp_path, monkeypatch):
     from stp.tasks import Countdown
 
-    monkeypatch.setattr(Countdown, "rewards", lambda self, problem, completion: {"answer": 0.1})
+    monkeypatch.setattr(Countdown, "reward_parts", lambda self, problem, completion: {"answer": 0.1})
     run(tmp_path / "run")
     assert all(line["grad_norm"] == 0 and line["reward/equal_groups"] == 1 for line in metrics(tmp_path / "run"))
 

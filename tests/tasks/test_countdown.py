@@ -124,16 +124,29 @@ PROBLEM = make_problem([3, 7, 9], 19, None)
         ("3+7+9</answer>", 0.0),  # never opened
         ("</answer>3+7+9<answer>", 0.0),
         ("<ANSWER>3+7+9</ANSWER>", 0.0),
-        ("\\boxed{3+7+9}", 0.0),
+        ("<answer>\n\\boxed{3 + 7 + 9}\n</answer>", 1.0),
+        ("<answer>\\boxed{\\left(9+7\\right)\\times3\\div3}</answer>", 0.1),
         ("3+7+9", 0.0),
         ("", 0.0),
         ("\0" * 1000, 0.0),
     ],
 )
 def test_rewards(completion, reward, capfd):
-    assert TASK.rewards(PROBLEM, completion) == {"answer": reward}
+    assert TASK.reward_parts(PROBLEM, completion) == {"answer": reward}
     assert TASK.correct(PROBLEM, completion) is (reward == 1.0)
     assert capfd.readouterr() == ("", "")  # rewards are pure
+
+
+def test_a_box_without_a_tag_is_graded_and_not_paid():
+    assert TASK.reward_parts(PROBLEM, "so \\boxed{3+7+9}") == {"answer": 0.0}
+    assert TASK.correct(PROBLEM, "so \\boxed{3+7+9}") and not TASK.correct(PROBLEM, "so \\boxed{3+7+9")
+
+
+def test_latex_operators():
+    problem = make_problem([8, 2, 3], 12, None)
+    for answer in ("8\\div2\\times3", "\\left(8\\div 2\\right)\\cdot 3", "\\boxed{8 / 2 \\times 3}"):
+        assert TASK.correct(problem, f"<answer>{answer}</answer>")
+    assert not TASK.correct(problem, "<answer>8\\divide2\\times3</answer>")
 
 
 def test_a_number_given_twice_is_used_twice():

@@ -11,7 +11,7 @@ import pytest
 
 from stp.errors import UserError
 from stp.tasks import Countdown
-from stp.tasks.base import Data
+from stp.tasks.base import Data, Hub
 from stp.tasks.sources import load_rows
 from tests.tasks import shared
 
@@ -41,7 +41,7 @@ def ids(path, split, **options):
 def refusal(path, split="all", held_out=500):
     """The one line that a mistake is told in."""
     with pytest.raises(UserError) as error:
-        load_rows(Data(path=str(path)), "", split, held_out)
+        load_rows(Data(path=str(path)), Hub("", held_out), split)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -72,7 +72,7 @@ def test_every_format_gives_the_same_rows_without_network_or_leftovers(name, tmp
     leftovers.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(leftovers))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-    assert load_rows(Data(path=path), "", "all", 500) == [(f"{name} row {i}", row) for i, row in enumerate(ROWS, 1)]
+    assert load_rows(Data(path=path), Hub("", 500), "all") == [(f"{name} row {i}", row) for i, row in enumerate(ROWS, 1)]
     assert not cache.exists() and not list(leftovers.iterdir())
 
 
@@ -91,7 +91,7 @@ def test_an_edited_file_is_read_again(name, tmp_path):
 def test_json_lines_are_numbered_as_in_the_file_and_types_are_not_guessed(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('\ufeff{"a": "2020-01-01"}\n\n{"a": 1, "b": [2]}\r\n{"a": "x\u2028y"}', encoding="utf-8")
-    assert load_rows(Data(path=str(path)), "", "all", 1) == [
+    assert load_rows(Data(path=str(path)), Hub("", 1), "all") == [
         ("rows.jsonl row 1", {"a": "2020-01-01"}),
         ("rows.jsonl row 3", {"a": 1, "b": [2]}),
         ("rows.jsonl row 4", {"a": "x\u2028y"}),
@@ -101,10 +101,10 @@ def test_json_lines_are_numbered_as_in_the_file_and_types_are_not_guessed(tmp_pa
 @pytest.mark.parametrize(("rows", "held_out", "test"), [(20, 500, 4), (20, 3, 3), (4, 500, 1), (2, 500, 1), (20, 1, 1)])
 def test_a_single_file_is_split_into_disjoint_parts(rows, held_out, test, tmp_path):
     data = Data(path=write(tmp_path / "rows.jsonl", ROWS[:rows]))
-    whole, train, held = (load_rows(data, "", split, held_out) for split in ("all", "train", "test"))
+    whole, train, held = (load_rows(data, Hub("", held_out), split) for split in ("all", "train", "test"))
     assert len(held) == test
     assert sorted(train + held, key=whole.index) == whole  # each row once, under its own number
-    assert (train, held) == tuple(load_rows(data, "", split, held_out) for split in ("train", "test"))
+    assert (train, held) == tuple(load_rows(data, Hub("", held_out), split) for split in ("train", "test"))
 
 
 def test_the_split_depends_on_the_seed_and_on_no_size(tmp_path):

@@ -41,7 +41,7 @@ def test_the_generator_makes_512_of_each_and_more_begins_with_fewer():
 
 
 def test_each_held_out_split_takes_a_fifth_of_all_pairs():
-    from stp.tasks.countdown import split_of
+    from stp.tasks.base import split_of
 
     count = dict.fromkeys(SPLITS, 0)
     for i in range(20_000):

@@ -1,0 +1,54 @@
+"""What the generators of word problems and algebra share: kinds of problems as texts and short programs of whole numbers."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_RESULT = 99  # of every step, so that one token per number suffices
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem. text: the question, with `{a}` to `{d}` for numbers.
+
+    steps: `a+b`, then `A-c`, where A is the first step's result. largest: of the numbers drawn (a to d).
+    """
+
+    text: str
+    steps: tuple[str, ...]
+    largest: tuple[int, int, int, int] = (20, 20, 20, 20)
+
+
+def draw(kinds: Mapping[str, Kind], rng: random.Random) -> tuple[str, Kind, dict[str, int], list[str]] | None:
+    """(id, kind, numbers, worked steps) of a random problem; None where a step is not whole or leaves 1 to 99.
+
+    The id names the kind and the numbers that its text shows.
+    """
+    name = rng.choice(sorted(kinds))
+    kind = kinds[name]
+    numbers = {letter: rng.randint(2, most) for letter, most in zip("abcd", kind.largest, strict=True)}
+    worked = work(kind.steps, numbers)
+    shown = [str(n) for letter, n in numbers.items() if f"{{{letter}}}" in kind.text]
+    return None if worked is None else ("-".join([name, *shown]), kind, numbers, worked)
+
+
+def work(steps: tuple[str, ...], numbers: Mapping[str, int]) -> list[str] | None:
+    """`12+5=17` for each step; None where a result is not whole or leaves 1 to 99."""
+    values = dict(numbers)
+    lines = []
+    for name, step in zip("ABC", steps, strict=False):
+        left, op, right = tuple(step)
+        x, y = (int(term) if term.isdigit() else values[term] for term in (left, right))
+        if op == "/" and x % y:
+            return None
+        value = {"+": x + y, "-": x - y, "*": x * y, "/": x // y}[op]
+        if not 1 <= value <= MAX_RESULT:
+            return None
+        values[name] = value
+        lines.append(f"{x}{op}{y}={value}")
+    return lines
+
+
+def result(lines: list[str]) -> str:
+    """What the last step gives."""
+    return lines[-1].rpartition("=")[2]

@@ -1,0 +1,85 @@
+"""MATH: competition problems whose answer is a LaTeX expression (Hendrycks et al., 2021), and a small generator of algebra."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from stp.errors import fail
+from stp.tasks import published
+from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
+from stp.tasks.generator import Kind, draw, result
+from stp.tasks.grading import final_answer, last_boxed, same_answer
+
+KINDS = {
+    "sum": Kind("Solve x + {a} = {d} for x.", ("d-a",), (50, 2, 2, 99)),
+    "less": Kind("Solve x - {a} = {d} for x.", ("d+a",), (50, 2, 2, 50)),
+    "line": Kind("Solve {a} x + {b} = {d} for x.", ("d-b", "A/a"), (12, 40, 2, 99)),
+    "lineless": Kind("Solve {a} x - {b} = {d} for x.", ("d+b", "A/a"), (12, 40, 2, 60)),
+    "outside": Kind("Solve {a} ( x + {b} ) = {d} for x.", ("d/a", "A-b"), (12, 20, 2, 99)),
+    "half": Kind("Solve x / {a} + {b} = {d} for x.", ("d-b", "A*a"), (9, 30, 2, 40)),
+    "value": Kind("Let x = {a}. What is {b} x + {c}?", ("b*a", "A+c"), (12, 12, 30, 2)),
+    "product": Kind("Let x = {a} and y = {b}. What is {c} x + y?", ("c*a", "A+b"), (12, 30, 9, 2)),
+    "pair": Kind("Let x + y = {a} and x - y = {b}. What is x?", ("a+b", "A/2"), (60, 30, 2, 2)),
+}
+
+
+@dataclass
+class Math(Task):
+    """MATH and MATH-500: competition problems, answered by an expression in `\\boxed{}`."""
+
+    instruction = FORMAT_INSTRUCTION + " Write the final result as \\boxed{...}."
+    hub = Hub("ankner/math-500", held_out=500, test="HuggingFaceH4/MATH-500")
+
+    def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
+        """2.0 equivalent; for the format 0.5 an `<answer>` and 0.25 a `\\boxed{}` in it (or, without one, anywhere)."""
+        if self.rewards == "published":
+            return published.math_rewards(completion, problem.gold)
+        answer = last_answer(completion)
+        boxed = not flooded(completion) and last_boxed(completion if answer is None else answer) is not None
+        return {
+            "correct": 2.0 if self.grade(problem, completion, "corrected") else 0.0,
+            "format": 0.5 * (answer is not None) + 0.25 * boxed,
+        }
+
+    def grade(self, problem: Problem, completion: str, grading: str) -> bool:
+        """Whether the final answer is equivalent to the gold one."""
+        if grading == "published":
+            return published.math_correct(completion, problem.gold)
+        answer = final_answer(completion)
+        return answer is not None and same_answer(answer, problem.gold)
+
+    def row(self, row: dict[str, Any], where: str) -> Problem:
+        """Columns problem, solution and answer; an answer left out is the solution's last `\\boxed{}`, a solution may be."""
+        question, solution, answer = row.get("problem"), row.get("solution"), _text(row.get("answer"))
+        if not answer and isinstance(solution, str):
+            answer = last_boxed(solution)
+        if not isinstance(question, str) or not question.strip() or not answer or not answer.strip():
+            fail(
+                where, repr(row)[:200], "expected columns problem, solution and answer (or a solution with a \\boxed{} answer)"
+            )
+        worked = (solution.strip(), f"\\boxed{{{answer}}}") if isinstance(solution, str) and solution.strip() else None
+        return Problem(f"math-{text_key(question)}", question, answer, worked)
+
+    def graded_row(self, row: dict[str, Any], where: str) -> Problem:
+        gold = _text(row["ground_truth"])
+        if not gold and row["ground_truth"] is not None:
+            fail(where, repr(row["ground_truth"])[:200], "expected a LaTeX answer as ground_truth")
+        return Problem(f"math-{text_key(row['question'])}", row["question"], gold)
+
+    def draw(self, rng: random.Random) -> Problem | None:
+        """Short algebra in one or two steps."""
+        drawn = draw(KINDS, rng)
+        if drawn is None:
+            return None
+        key, kind, numbers, lines = drawn
+        answer = f"\\boxed{{{result(lines)}}}"
+        return Problem(f"math-{key}", kind.text.format(**numbers), result(lines), ("\n".join(lines), answer))
+
+
+def _text(value: Any) -> str | None:
+    """An answer as text; CSV columns of numbers give numbers."""
+    if isinstance(value, bool) or value is None or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int | float) else None

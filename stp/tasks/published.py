@@ -1,0 +1,314 @@
+"""What the public code (d1, SPG) pays and counts, quirks included; without `eval`, and linear in the completion.
+
+Kept from it are the values, not three dangers: only ASCII digits are numbers, a power that would not end is no value, and a
+text that no model writes (`stp.tasks.base.flooded`) is never correct.
+"""
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from stp.tasks.base import ANSWER_CLOSE, ANSWER_OPEN, flooded
+
+MAX_EQUATION_CHARS = 256
+MAX_POWER_DIGITS = 300  # of the result of one **
+
+_NUMBER = re.compile(r"-?[0-9]+\.?[0-9]*")
+_STRICT = re.compile(r"<reasoning>\n[^\n]*\n</reasoning>\n<answer>\n[^\n]*\n</answer>\n$")
+_EQUATION = re.compile(r"[0-9+\-*/().\s]+\Z")
+_BOXED, _BOXED_SPACE = "\\boxed", "\\boxed "
+
+
+# Rewards
+
+
+def gsm8k_rewards(completion: str, gold: str) -> dict[str, float]:
+    """2.0 exact answer, 0.5 digits, 0.5 strict format, 0.5 soft format, four tag counts of 0.125.
+
+    Quirks: the answer is what follows the last `<answer>`, closed or not, tagged or not (a bare `18` is right); it is compared
+    as a string, so `1250` is wrong where the gold is `1,250`, and thousands separators are no digits. Both formats stop at a
+    line break inside a block, so multi-line answers earn nothing; the strict one asks for a line break after `</answer>`.
+    """
+    answer = completion.rpartition(ANSWER_OPEN)[2].partition(ANSWER_CLOSE)[0].strip()
+    return {
+        "correct": 2.0 if answer == gold and not flooded(completion) else 0.0,
+        "integer": 0.5 if answer.isascii() and answer.isdigit() else 0.0,
+        "strict": 0.5 if _STRICT.match(completion) else 0.0,
+        "soft": 0.5 if _soft(completion) else 0.0,
+        "tags": _tags(completion),
+    }
+
+
+def _tags(text: str) -> float:
+    """Each tag counts 0.125 when it stands exactly once on lines of its own.
+
+    Quirks: every character after the closing line costs 0.001, twice, without a floor; where `</answer>` ends the text instead
+    of a line, one of the two takes the whole text for trailing, and the other pays 0.001 back.
+    """
+    score = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
+    if text.count("\n<answer>\n") == 1:
+        score += 0.125 - 0.001 * len(text.rpartition("\n</answer>\n")[2])
+    if text.count("\n</answer>") == 1:
+        score += 0.125 - 0.001 * (len(text.rpartition("\n</answer>")[2]) - 1)
+    return score
+
+
+def _soft(text: str) -> bool:
+    """Starts with `<reasoning>…</reasoning>`, white space, `<answer>…</answer>`; no line break inside either block."""
+    if not text.startswith("<reasoning>"):
+        return False
+    first_line = text.partition("\n")[0]
+    close, line_end = _next(text, ANSWER_CLOSE), _next(text, "\n")
+    for match in re.finditer(r"</reasoning>\s*<answer>", text):
+        if match.start() >= len(first_line):
+            return False
+        if close(match.end()) < line_end(match.end()):
+            return True
+    return False
+
+
+def math_rewards(completion: str, gold: str) -> dict[str, float]:
+    """2.0 equivalent, and for the format 0.75 with an `<answer>`, else 0.25.
+
+    Quirks: only the last `\\boxed{}` is compared (without one, the whole text), so an answer in `<answer>` alone is wrong; an
+    opened `<answer>` earns the format whether or not it is closed; `\\boxed` itself never earns anything, since the pattern for
+    it begins with a backspace; a text without any format still earns 0.25.
+    """
+    right = False
+    if not flooded(completion):
+        boxed = _last_boxed(completion)
+        right = equivalent(completion if boxed is None else boxed, gold)
+    return {"correct": 2.0 if right else 0.0, "format": 0.75 if ANSWER_OPEN in completion else 0.25}
+
+
+def countdown_rewards(completion: str, numbers: Sequence[int], target: int) -> dict[str, float]:
+    """1.0 right, 0.1 an `<answer>` that is wrong, 0 without a complete one.
+
+    Quirks: tags pair from the left, so a second `<answer>` inside the first belongs to its text; floats within 1e-5 are right;
+    `**` and `//` are accepted (here up to a bound: beyond it, 0.1 instead of a process that hangs); leading zeros are wrong.
+    """
+    answers = list(_answers(completion))
+    if not answers:
+        return {"answer": 0.0}
+    right = _reaches(answers[-1].strip(), numbers, target) and not flooded(completion)
+    return {"answer": 1.0 if right else 0.1}
+
+
+# Grading of completions, as the published evaluation counts them
+
+
+def gsm8k_correct(completion: str, gold: str) -> bool:
+    """The first `\\boxed{…}` (to its first `}`) that holds a number, by its first one; else the first `<answer>`, by its last.
+
+    Quirks: `\\boxed{1,250}` is 1 and `\\boxed{\\frac{1}{2}}` is 1; the reasoning's boxes come before the answer's.
+    """
+    if flooded(completion):
+        return False
+    found = next((value for box in _boxes(completion) if (value := _number(box.strip(), 0)) is not None), None)
+    if found is None:
+        found = _number(next(_answers(completion), "").strip(), -1)
+    wanted = _number(gold.replace(",", ""), 0)
+    return found is not None and found == wanted
+
+
+def math_correct(completion: str, gold: str) -> bool:
+    """The last `\\boxed{…}`, balanced; without any the whole text (which normally fails); a broken or empty one gives way to
+    the first `<answer>`. Compared as strings after normalisation (`equivalent`)."""
+    if flooded(completion):
+        return False
+    answer = _last_boxed(completion) or next((a.strip() for a in _answers(completion)), None)
+    return answer is not None and equivalent(answer, gold)
+
+
+def countdown_correct(completion: str, numbers: Sequence[int], target: int) -> bool:
+    """The last `\\boxed{…}`, or the whole text; of `expression = number` the first left side; numbers exact, value within 1e-5.
+
+    A broken box gives way to the first `<answer>`.
+    """
+    if flooded(completion):
+        return False
+    boxed = _last_boxed(completion)
+    equation = next((a.strip() for a in _answers(completion)), completion) if boxed is None else boxed
+    equation = equation.replace("\\div", "/").replace("\\times", "*").replace("\\cdot", "*")
+    for match in re.finditer(r"(?<=[0-9+\-*/() ])=[0-9. ]", equation):
+        before = equation[: match.start()]
+        equation = before[len(before.rstrip("0123456789+-*/() ")) :].strip()
+        break
+    return _reaches(equation, numbers, target)
+
+
+# Parts
+
+
+def _next(text: str, needle: str) -> Callable[[int], int]:
+    """A function giving the needle's first place from an index on; linear in all for rising indices."""
+    place = -1
+
+    def find(start: int) -> int:
+        nonlocal place
+        if place < start:
+            place = text.find(needle, start)
+            place = len(text) + 1 if place < 0 else place
+        return place
+
+    return find
+
+
+def _answers(text: str) -> Iterator[str]:
+    """The text of each `<answer>…</answer>`, paired from the left."""
+    end = 0
+    while (start := text.find(ANSWER_OPEN, end)) >= 0 and (close := text.find(ANSWER_CLOSE, start)) >= 0:
+        yield text[start + len(ANSWER_OPEN) : close]
+        end = close + len(ANSWER_CLOSE)
+
+
+def _boxes(text: str) -> Iterator[str]:
+    """The text of each `\\boxed{…}` up to its first closing brace, on one line."""
+    brace, line_end = _next(text, "}"), _next(text, "\n")
+    start = 0
+    while (place := text.find("\\boxed{", start)) >= 0:
+        start = place + len("\\boxed{")
+        if (close := brace(start)) < min(line_end(start), len(text)):
+            yield text[start:close]
+            start = close + 1
+
+
+def _number(text: str, which: int) -> float | None:
+    """The text as a number, else the first (0) or last (-1) number in it."""
+    try:
+        return float(text) if text.isascii() else float("x")
+    except ValueError:
+        found = _NUMBER.findall(text)
+        return float(found[which]) if found else None
+
+
+def _last_boxed(text: str) -> str | None:
+    """What the last `\\boxed{…}` (or `\\fbox`) holds; the text itself where there is none; None where its braces do not close.
+
+    Quirk: `\\boxed ` with a space wins over any other and reaches to the next `$`.
+    """
+    if _BOXED_SPACE in text:
+        return text.rpartition(_BOXED_SPACE)[2].partition("$")[0]
+    start = text.rfind(_BOXED)
+    start = text.rfind("\\fbox") if start < 0 else start
+    if start < 0:
+        return text
+    depth = 0
+    for brace in re.finditer("[{}]", text[start:]):
+        depth += 1 if brace.group() == "{" else -1
+        if depth == 0:
+            whole = text[start : start + brace.end()]
+            return whole[len("\\boxed{") : -1] if whole.startswith("\\boxed{") else whole
+    return None
+
+
+def equivalent(a: str, b: str) -> bool:
+    """Equal after the normalisation of Hendrycks et al. (2021); where that fails on either, equal as they are."""
+    try:
+        return normalised(a) == normalised(b)
+    except (ValueError, IndexError):
+        return a == b
+
+
+def normalised(text: str) -> str:
+    """A LaTeX answer without line breaks, sizes, degrees, dollars, units, per cent, a short `x =` and spaces.
+
+    `\\frac` and `\\sqrt` get their braces, `a/b` becomes `\\frac{a}{b}`. ValueError or IndexError on some malformed ones.
+    """
+    for old, new in [
+        ("\n", ""),
+        ("\\!", ""),
+        ("\\\\", "\\"),
+        ("tfrac", "frac"),
+        ("dfrac", "frac"),
+        ("\\left", ""),
+        ("\\right", ""),
+    ]:
+        text = text.replace(old, new)
+    for old in ("^{\\circ}", "^\\circ", "\\$"):
+        text = text.replace(old, "")
+    if "\\text{ " in text:
+        text, _ = text.split("\\text{ ")  # units; ValueError where they stand more than once
+    text = text.replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
+    if text.startswith("."):
+        text = "0" + text
+    sides = text.split("=", 2)
+    if len(sides) == 2 and len(sides[0]) <= 2:
+        text = sides[1]
+    first, *roots = text.split("\\sqrt")
+    text = "".join([first, *("\\sqrt" + (r if r[0] == "{" else f"{{{r[0]}}}{r[1:]}") for r in roots)]).replace(" ", "")
+    text = _braced_fractions(text)
+    if text == "0.5":
+        return "\\frac{1}{2}"
+    ratio = text.split("/", 2)
+    if len(ratio) == 2:
+        over, under = (int(side) if len(side) <= 1000 else int("x") for side in ratio)  # ValueError unless both are whole
+        text = f"\\frac{{{over}}}{{{under}}}" if text == f"{over}/{under}" else text
+    return text
+
+
+def _braced_fractions(text: str) -> str:
+    """`\\frac12`, `\\frac1{2}` as `\\frac{1}{2}`; unchanged where one is cut short."""
+    first, *parts = text.split("\\frac")
+    done = [first]
+    for part in parts:
+        if part[0] != "{":
+            if len(part) < 2:
+                return text
+            part = f"{{{part[0]}}}" + (part[1:] if part[1] == "{" else f"{{{part[1]}}}{part[2:]}")
+        done.append("\\frac" + part)
+    return "".join(done)
+
+
+def _reaches(equation: str, numbers: Sequence[int], target: int) -> bool:
+    """Whether the equation uses exactly these numbers and its value is within 1e-5 of the target."""
+    if len(equation) > MAX_EQUATION_CHARS or sorted(map(int, re.findall("[0-9]+", equation))) != sorted(numbers):
+        return False
+    value = python_value(equation)
+    return value is not None and abs(value - target) < 1e-5
+
+
+def python_value(text: str) -> float | None:
+    """The value that Python gives an arithmetic expression of digits and `+ - * / ( ) .`, with `**` and `//`; None without one.
+
+    Read from the parsed expression, never run: other nodes, errors, complex values and powers beyond 300 digits are None.
+    """
+    if len(text) > MAX_EQUATION_CHARS or not _EQUATION.match(text) or not text.isascii():
+        return None
+    try:
+        value = _value(ast.parse(text.strip(), mode="eval").body)
+        return value if math.isfinite(value) else None
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
+        return None
+
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: lambda a, b: _power(a, b),
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+
+
+def _value(node: ast.AST) -> Any:
+    match node:
+        case ast.Constant(int() | float() as number):
+            return number
+        case ast.BinOp(left, op, right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(left), _value(right))
+        case ast.UnaryOp(op, operand) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(operand))
+    raise ValueError
+
+
+def _power(base: float, exponent: float) -> float:
+    if base and abs(exponent) * abs(math.log10(abs(base))) > MAX_POWER_DIGITS:
+        raise OverflowError
+    return base**exponent
