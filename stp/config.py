@@ -43,6 +43,19 @@ class Config:
 
 
 @dataclass
+class Plan(Config):
+    """What `python -m stp.plan` looks at: a configuration of stp.train, and the GPUs it should fit on."""
+
+    ranks: int | None = field(default=None, metadata={"help": "GPUs; null compares 1, 2, 4 and 8"})
+    gpu_memory: float = field(default=80.0, metadata={"help": "GiB of each GPU; exit code 2 where they do not suffice"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.ranks is None or self.ranks >= 1, "ranks", self.ranks, "at least 1 GPU is needed; null compares several")
+        require(self.gpu_memory > 0, "gpu_memory", self.gpu_memory, "give the GiB of a GPU, say 80")
+
+
+@dataclass
 class Pregeneration:
     """What `python -m stp.pregenerate` runs."""
 
@@ -142,14 +155,23 @@ SCHEMAS: dict[str, dict[str, type]] = {
 }
 
 
+# entry points and what they run
+ROOTS: dict[str, type] = {
+    "train": Config,
+    "plan": Plan,
+    "pregenerate": Pregeneration,
+    "evaluate": Evaluation,
+    "pretrain": Pretraining,
+}
+
+
 def register() -> None:
     """Give Hydra the schemas (group `schema/…`) and the help page. Idempotent."""
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
             store.store(group=f"schema/{group}", name=name, node=schema)
-    roots = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
-    for name, root in roots.items():
+    for name, root in ROOTS.items():
         store.store(name=f"{name}_schema", node=root)
         store.store(group="hydra/help", name=f"stp_{name}", node={"app_name": f"stp.{name}", "template": help_page(name, root)})
 
@@ -256,7 +278,7 @@ def help_page(name: str, root: type) -> str:
     conf = Path(CONF)
     groups = [g for g in SCHEMAS if g in used]
     groups += ["sampling"] if "sampler" in groups else []
-    groups += ["scale", "experiment", "search"] if name == "train" else []
+    groups += ["scale", "experiment", "search"] if issubclass(root, Config) else []
     if groups:
         lines.append("Groups (choose with group=option)")
     for group in groups:
