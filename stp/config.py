@@ -99,6 +99,26 @@ class Evaluation:
 
 
 @dataclass
+class Tracing:
+    """What `python -m stp.trace` shows: a few problems, each by the standard sampler and by the one given."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    checkpoint: str = field(
+        default="base",
+        metadata={"help": "a run folder (brings its model and its sampler's settings), an adapter or weights folder, or base"},
+    )
+    problems: int = field(default=4, metadata={"help": "held-out problems on the page"})
+    to: str | None = field(default=None, metadata={"help": "file to write; null is trace.html in the run of this command"})
+    seed: int = field(default=0, metadata={"help": "seed of the drawn tokens, the same for both samplers"})
+
+    def __post_init__(self) -> None:
+        require(self.problems >= 1, "problems", self.problems, "at least 1 problem is needed")
+        require(self.seed >= 0, "seed", self.seed, "choose a whole number from 0 on")
+
+
+@dataclass
 class Pretraining:
     """What `python -m stp.pretrain` runs: a corpus of three styles, so that the base knows more than it shows."""
 
@@ -161,6 +181,7 @@ ROOTS: dict[str, type] = {
     "plan": Plan,
     "pregenerate": Pregeneration,
     "evaluate": Evaluation,
+    "trace": Tracing,
     "pretrain": Pretraining,
 }
 
