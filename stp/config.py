@@ -185,6 +185,9 @@ def check(config: Config) -> None:
         fail(
             "model.dtype", "bfloat16", "needs fp32 master weights, which zero=off does not keep; add zero=stage1 or zero=stage2"
         )
+    if config.model.quantize != "none":
+        require(not full, "model.quantize", config.model.quantize, "4-bit weights cannot be trained; add model.lora.rank=128")
+        require(config.zero.stage < 3, "zero.stage", 3, "4-bit weights are not sharded; use zero=stage2 or model.quantize=none")
     if full and config.model.dtype == "bfloat16" and config.objective.beta > 0:
         require(
             config.zero.stage < 3,
