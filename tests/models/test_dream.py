@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from stp.errors import UserError
 from stp.estimators import Elbo
@@ -214,8 +214,6 @@ def test_refusals(changes, message, tmp_path):
 
 def test_weight_names_are_dreams_own(folder):
     assert set(load_file(folder / "model.safetensors")) == set(load_dream(folder).state_dict())
-    assert set(Qwen2ForCausalLM(Qwen2Config(**{k: DREAM[k] for k in ("vocab_size", "hidden_size", "intermediate_size",
-        "num_hidden_layers", "num_attention_heads", "num_key_value_heads")})).state_dict()) == set(random_weights())  # fmt: skip
 
 
 def test_the_tokenizer_loads_without_remote_code(tmp_path):
