@@ -86,6 +86,33 @@ class Evaluation:
 
 
 @dataclass
+class Export:
+    """What `python -m stp.export` runs."""
+
+    model: Any = MISSING
+    checkpoint: str = field(
+        default=MISSING,
+        metadata={
+            "help": "a run folder (brings its model), an adapter folder (model= says of what), a weights folder, or base"
+        },
+    )
+    to: str = field(
+        default="merged", metadata={"help": "adapter (PEFT) | merged (stock weights) | llada (LLaDA's own names and config)"}
+    )
+    folder: str | None = field(
+        default=None, metadata={"help": "folder to write; null is export-<to> in the run, <name>-<to> beside other folders"}
+    )
+    dtype: str | None = field(
+        default=None, metadata={"help": "float32 | bfloat16: of the merged weights; null is the model's own"}
+    )
+
+    def __post_init__(self) -> None:
+        require_choice("to", self.to, ("adapter", "merged", "llada"))
+        if self.dtype is not None:
+            require_choice("dtype", self.dtype, ("float32", "bfloat16"))
+
+
+@dataclass
 class Pretraining:
     """What `python -m stp.pretrain` runs: a corpus of three styles, so that the base knows more than it shows."""
 
@@ -148,7 +175,7 @@ def register() -> None:
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
             store.store(group=f"schema/{group}", name=name, node=schema)
-    roots = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
+    roots = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "export": Export, "pretrain": Pretraining}
     for name, root in roots.items():
         store.store(name=f"{name}_schema", node=root)
         store.store(group="hydra/help", name=f"stp_{name}", node={"app_name": f"stp.{name}", "template": help_page(name, root)})

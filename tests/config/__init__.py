@@ -7,10 +7,16 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from stp.cli import one_line
-from stp.config import CONF, Config, Evaluation, Pregeneration, Pretraining, build, register
+from stp.config import CONF, Config, Evaluation, Export, Pregeneration, Pretraining, build, register
 from stp.errors import UserError
 
-ROOTS = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
+ROOTS = {
+    "train": Config,
+    "pregenerate": Pregeneration,
+    "evaluate": Evaluation,
+    "export": Export,
+    "pretrain": Pretraining,
+}
 
 
 def raw(entry: str, *overrides: str) -> Any:
