@@ -32,5 +32,9 @@ setup(
         "rich>=14.1,<16",
         "pytest>=8,<10",
     ],
-    extras_require={"sweeps": SWEEPS, "dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4", *SWEEPS]},
+    extras_require={
+        "gpu": ["bitsandbytes>=0.49,<0.52"],
+        "sweeps": SWEEPS,
+        "dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4", *SWEEPS],
+    },
 )

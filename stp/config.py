@@ -119,6 +119,33 @@ class Tracing:
 
 
 @dataclass
+class Export:
+    """What `python -m stp.export` runs."""
+
+    model: Any = MISSING
+    checkpoint: str = field(
+        default=MISSING,
+        metadata={
+            "help": "a run folder (brings its model), an adapter folder (model= says of what), a weights folder, or base"
+        },
+    )
+    to: str = field(
+        default="merged", metadata={"help": "adapter (PEFT) | merged (stock weights) | llada (LLaDA's own names and config)"}
+    )
+    folder: str | None = field(
+        default=None, metadata={"help": "folder to write; null is export-<to> in the run, <name>-<to> beside other folders"}
+    )
+    dtype: str | None = field(
+        default=None, metadata={"help": "float32 | bfloat16: of the merged weights; null is the model's own"}
+    )
+
+    def __post_init__(self) -> None:
+        require_choice("to", self.to, ("adapter", "merged", "llada"))
+        if self.dtype is not None:
+            require_choice("dtype", self.dtype, ("float32", "bfloat16"))
+
+
+@dataclass
 class Pretraining:
     """What `python -m stp.pretrain` runs: a corpus of three styles, so that the base knows more than it shows."""
 
@@ -182,6 +209,7 @@ ROOTS: dict[str, type] = {
     "pregenerate": Pregeneration,
     "evaluate": Evaluation,
     "trace": Tracing,
+    "export": Export,
     "pretrain": Pretraining,
 }
 
@@ -228,6 +256,9 @@ def check(config: Config) -> None:
         fail(
             "model.dtype", "bfloat16", "needs fp32 master weights, which zero=off does not keep; add zero=stage1 or zero=stage2"
         )
+    if config.model.quantize != "none":
+        require(not full, "model.quantize", config.model.quantize, "4-bit weights cannot be trained; add model.lora.rank=128")
+        require(config.zero.stage < 3, "zero.stage", 3, "4-bit weights are not sharded; use zero=stage2 or model.quantize=none")
     if full and config.model.dtype == "bfloat16" and config.objective.beta > 0:
         require(
             config.zero.stage < 3,

@@ -27,12 +27,15 @@ from stp.config import Plan, check, check_ranks
 from stp.diffusion import draw_tokens
 from stp.engine import Zero
 from stp.errors import UserError, fail
-from stp.models.llada import bidirectional, llada_config, read_config
+from stp.models.dream import dream_config, is_dream
+from stp.models.llada import llada_config
+from stp.models.loading import bidirectional, read_config
 from stp.models.policy import Model, Policy, add_lora
 from stp.models.tiny import BASE
 from stp.types import Draws, Prompts, Trajectory
 
 GIB = 2**30
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes of a 4-bit weight: its half, a scale for 64 of them, a scale for 256 scales
 BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size, in elements: one buffer from the first backward on
 LIVE = 1_000_000_000  # its stage3_max_live_parameters: weights gathered at once
 
@@ -100,8 +103,9 @@ def skeleton(options: Model) -> Policy:
         config: Any = llada_config(raw, folder)
     elif raw.get("model_type") == "llama":
         config = LlamaConfig.from_pretrained(folder)
-    elif raw.get("model_type") in ("Dream", "qwen2"):
-        kind, config = Qwen2ForCausalLM, Qwen2Config(**{k: v for k, v in raw.items() if k != "model_type"})
+    elif is_dream(raw):
+        stock = raw.get("model_type") == "qwen2"
+        kind, config = Qwen2ForCausalLM, Qwen2Config.from_pretrained(folder) if stock else dream_config(raw, folder)
     else:
         fail("model.path", folder, f"its model_type is {raw.get('model_type')!r}; a LLaDA, Llama or Dream checkpoint is needed")
     config._attn_implementation = "eager" if options.attention == "eager" else "fused_on_meta"
@@ -121,14 +125,25 @@ class Sizes:
     adapter: int
     trainable: int
     width: int
+    four_bit: int = 0  # of the base's
 
     @classmethod
-    def of(cls, policy: Policy) -> "Sizes":
+    def of(cls, policy: Policy, options: Model) -> "Sizes":
         named = dict(policy.named_parameters())
         adapter = sum(p.numel() for name, p in named.items() if "lora_" in name)
         trainable = sum(p.numel() for p in named.values() if p.requires_grad)
         width = next(iter(named.values())).element_size()
-        return cls(sum(p.numel() for p in named.values()) - adapter, adapter, trainable, width)
+        linears = [
+            m for name, m in policy.llama.named_modules() if type(m) is nn.Linear and name != "lm_head" and "lora_" not in name
+        ]
+        four_bit = sum(m.weight.numel() for m in linears) if options.quantize == "nf4" else 0
+        base = sum(p.numel() for p in named.values()) - adapter
+        return cls(base, adapter, trainable, width, four_bit)
+
+    @property
+    def weights(self) -> float:
+        """Bytes of the base."""
+        return self.width * (self.base - self.four_bit) + NF4 * self.four_bit
 
 
 class Live(TorchDispatchMode):
@@ -273,7 +288,7 @@ def memory(
     held = sizes.base + sizes.adapter
     gathered = stage == 3 and ranks > 1
     kept = {
-        "weights": width * sizes.base / weights,
+        "weights": sizes.weights / weights,
         "adapter": width * sizes.adapter / weights,
         "reference copy": width * sizes.base if frozen_copy else 0,
         "gradients": width * sizes.trainable / gradients,
@@ -294,7 +309,7 @@ class Planner:
 
     def __init__(self, options: Model) -> None:
         self.policy = skeleton(options)
-        self.sizes = Sizes.of(self.policy)
+        self.sizes = Sizes.of(self.policy, options)
         self.done: dict[Any, dict[str, int]] = {}
 
     def memory(self, config: Plan, ranks: int, checkpointing: bool | None = None) -> Memory:

@@ -127,6 +127,8 @@ MISTAKES = [
     ("evaluate", "samples=0", "samples=0", "at least 1"),
     ("evaluate", "rows=0", "rows=0", "at least 1"),
     ("evaluate", "size=0", "size=0", "at least 1"),
+    ("export", "checkpoint=base to=gguf", "to=gguf", "choose one of adapter, merged, llada"),
+    ("export", "checkpoint=base dtype=float16", "dtype=float16", "choose one of float32, bfloat16"),
     ("pretrain", "updates=0", "updates=0", "at least 1"),
     ("pretrain", "lr=2", "lr=2.0", "(0, 1)"),
     ("pretrain", "careful_until=2", "careful_until=2.0", "[0, 1]"),

@@ -20,6 +20,10 @@ from tests.integration.runs import environment
 ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
+def size_of(options):
+    return Sizes.of(skeleton(options), options)
+
+
 @pytest.mark.parametrize("lora", [Lora(), Lora(rank=8), Lora(rank=3, target_modules=ALL_SEVEN)])
 def test_counts_are_those_of_the_real_model(lora):
     real, _ = load_policy(Model(lora=lora))
@@ -28,7 +32,7 @@ def test_counts_are_those_of_the_real_model(lora):
     thin = skeleton(Model(lora=lora))
     assert {name: (p.shape, p.dtype, p.requires_grad) for name, p in thin.named_parameters()} == shapes
     assert all(p.is_meta for p in thin.parameters())
-    sizes = Sizes.of(thin)
+    sizes = Sizes.of(thin, Model(lora=lora))
     assert sizes.base + sizes.adapter == sum(p.numel() for p in named.values())
     if lora.rank:
         trainable, total = real.model.get_nb_trainable_parameters()  # peft's own count
@@ -42,10 +46,14 @@ def test_llada_8b_and_dream_7b_have_their_known_sizes():
     d, layers, mlp, vocabulary = 4096, 32, 12288, 126464
     by_hand = 2 * vocabulary * d + layers * (4 * d * d + 3 * d * mlp + 2 * d) + d
     llada = Model(path="GSAI-ML/LLaDA-8B-Instruct", dtype="bfloat16")
-    assert Sizes.of(skeleton(llada)) == Sizes(by_hand, 0, by_hand, 2)
+    assert size_of(llada) == Sizes(by_hand, 0, by_hand, 2)
     assert by_hand == 8_015_581_184
-    assert Sizes.of(skeleton(replace(llada, path="Dream-org/Dream-v0-Instruct-7B"))).base == 7_615_616_512
-    paper = Sizes.of(skeleton(composed("plan", "scale=paper").model))  # q, k, v: 4096 to 4096; up: 4096 to 12288
+    assert size_of(replace(llada, path="Dream-org/Dream-v0-Instruct-7B")).base == 7_615_616_512
+    linears = 32 * (4 * d * d + 3 * d * mlp)
+    quantised = size_of(replace(llada, quantize="nf4", lora=Lora(rank=128)))
+    assert (quantised.base, quantised.four_bit) == (by_hand, linears)
+    assert quantised.weights / GIB == pytest.approx((2 * (by_hand - linears) + linears * 0.516) / GIB, rel=1e-3)  # 5.3 GiB
+    paper = size_of(composed("plan", "scale=paper").model)  # q, k, v: 4096 to 4096; up: 4096 to 12288
     assert paper.trainable == 32 * 128 * (3 * (d + d) + d + mlp) == 167_772_160
 
 
@@ -53,7 +61,7 @@ def test_a_checkpoint_folder_is_planned_from_its_config(tmp_path):
     from stp.models.tiny import BASE
 
     (tmp_path / "config.json").write_text((BASE / "config.json").read_text())  # and no weights
-    assert Sizes.of(skeleton(Model(path=str(tmp_path)))).base == 481_056
+    assert size_of(Model(path=str(tmp_path))).base == 481_056
 
 
 def test_zero_shards_llada_as_measured():
