@@ -15,7 +15,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["stp", "stp.*"]),
-    package_data={"stp.models": ["tiny_base/*"]},
+    package_data={"stp": ["trace.html"], "stp.models": ["tiny_base/*"]},
     install_requires=[
         "torch>=2.13,<2.15",
         "transformers>=5.23,<5.24",
@@ -33,5 +33,9 @@ setup(
         "rich>=14.1,<16",
         "pytest>=8,<10",
     ],
-    extras_require={"sweeps": SWEEPS, "dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4", *SWEEPS]},
+    extras_require={
+        "gpu": ["bitsandbytes>=0.49,<0.52"],
+        "sweeps": SWEEPS,
+        "dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4", *SWEEPS],
+    },
 )

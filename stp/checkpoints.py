@@ -1,16 +1,19 @@
-"""Checkpoints: written aside, then renamed; resumable to the bit. And exports of what was trained."""
+"""Checkpoints: written aside, then renamed; resumable to the bit. And what was trained: written, and read again."""
 
+import dataclasses
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
 from peft import PeftModel
 
 from stp import engine as ranks
 from stp.engine import Engine
 from stp.errors import fail
+from stp.models.policy import Lora, Model, Policy, load_policy
 from stp.tracking import write_atomically
 
 
@@ -69,3 +72,40 @@ def export(engine: Engine, tokenizer: Any, run: Path) -> Path:
             tokenizer.save_pretrained(folder)
     ranks.barrier()
     return folder
+
+
+def trained(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str, Any]]:
+    """Where a checkpoint's weights or adapter lie (None: the base alone), of what model, and its run's config.
+
+    A run folder brings its own model, and its config; elsewhere the model is the given one and the config empty.
+    """
+    if checkpoint == "base":
+        return None, model, {}
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        fail("checkpoint", checkpoint, "no such folder; give a run folder, an adapter or weights folder, or base")
+    if not (folder / "config.yaml").exists():
+        return folder, model, {}
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    model = Model(**config["model"] | {"lora": Lora(**config["model"]["lora"])})
+    inside = [folder / name for name in ("adapter", "weights") if (folder / name).is_dir()]
+    if not inside:
+        fail("checkpoint", folder, f"this run has not finished; continue it with trainer.resume={folder}")
+    return inside[0], model, config
+
+
+def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
+    """Policy and tokenizer of what `trained` found, nothing of it trainable; an adapter stays an adapter."""
+    bare = dataclasses.replace(model, lora=Lora())
+    adapter = folder is not None and (folder / "adapter_config.json").exists()
+    if folder is not None and not adapter:
+        bare = dataclasses.replace(bare, path=str(folder))
+    policy, tokenizer = load_policy(bare, trainable=False)
+    if not adapter:
+        return policy, tokenizer
+    try:
+        adapted = PeftModel.from_pretrained(policy.llama, str(folder))
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        fail("checkpoint", folder, f"the adapter does not fit the base; choose its own with model= ({reason})")
+    return Policy(adapted, policy.mask_id, policy.eos_id, model.logit_chunk).requires_grad_(False).eval(), tokenizer

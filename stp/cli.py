@@ -127,14 +127,14 @@ def one_line(message: str) -> str:
 def _near(key: str, owner: str | None) -> str | None:
     from dataclasses import fields
 
-    from stp.config import SCHEMAS, Config, Evaluation, Pregeneration
+    from stp.config import ROOTS, SCHEMAS
     from stp.engine import Optimizer
     from stp.loop import Trainer
     from stp.models.policy import Lora
     from stp.tasks.base import Data
 
     classes = [c for group in SCHEMAS.values() for c in group.values()]
-    classes += [Config, Evaluation, Pregeneration, Trainer, Optimizer, Lora, Data]
+    classes += [*ROOTS.values(), Trainer, Optimizer, Lora, Data]
     names = [f.name for c in classes if owner in (None, c.__name__) for f in fields(c)]
     close = difflib.get_close_matches(key, names, n=1)
     return close[0] if close else None

@@ -43,6 +43,19 @@ class Config:
 
 
 @dataclass
+class Plan(Config):
+    """What `python -m stp.plan` looks at: a configuration of stp.train, and the GPUs it should fit on."""
+
+    ranks: int | None = field(default=None, metadata={"help": "GPUs; null compares 1, 2, 4 and 8"})
+    gpu_memory: float = field(default=80.0, metadata={"help": "GiB of each GPU; exit code 2 where they do not suffice"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.ranks is None or self.ranks >= 1, "ranks", self.ranks, "at least 1 GPU is needed; null compares several")
+        require(self.gpu_memory > 0, "gpu_memory", self.gpu_memory, "give the GiB of a GPU, say 80")
+
+
+@dataclass
 class Pregeneration:
     """What `python -m stp.pregenerate` runs."""
 
@@ -89,6 +102,53 @@ class Evaluation:
         require(self.samples >= 1, "samples", self.samples, "at least 1 completion per problem is needed")
         require(self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
         require(self.size is None or self.size >= 1, "size", self.size, "at least 1 problem is needed")
+
+
+@dataclass
+class Tracing:
+    """What `python -m stp.trace` shows: a few problems, each by the standard sampler and by the one given."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    checkpoint: str = field(
+        default="base",
+        metadata={"help": "a run folder (brings its model and its sampler's settings), an adapter or weights folder, or base"},
+    )
+    problems: int = field(default=4, metadata={"help": "held-out problems on the page"})
+    to: str | None = field(default=None, metadata={"help": "file to write; null is trace.html in the run of this command"})
+    seed: int = field(default=0, metadata={"help": "seed of the drawn tokens, the same for both samplers"})
+
+    def __post_init__(self) -> None:
+        require(self.problems >= 1, "problems", self.problems, "at least 1 problem is needed")
+        require(self.seed >= 0, "seed", self.seed, "choose a whole number from 0 on")
+
+
+@dataclass
+class Export:
+    """What `python -m stp.export` runs."""
+
+    model: Any = MISSING
+    checkpoint: str = field(
+        default=MISSING,
+        metadata={
+            "help": "a run folder (brings its model), an adapter folder (model= says of what), a weights folder, or base"
+        },
+    )
+    to: str = field(
+        default="merged", metadata={"help": "adapter (PEFT) | merged (stock weights) | llada (LLaDA's own names and config)"}
+    )
+    folder: str | None = field(
+        default=None, metadata={"help": "folder to write; null is export-<to> in the run, <name>-<to> beside other folders"}
+    )
+    dtype: str | None = field(
+        default=None, metadata={"help": "float32 | bfloat16: of the merged weights; null is the model's own"}
+    )
+
+    def __post_init__(self) -> None:
+        require_choice("to", self.to, ("adapter", "merged", "llada"))
+        if self.dtype is not None:
+            require_choice("dtype", self.dtype, ("float32", "bfloat16"))
 
 
 @dataclass
@@ -148,14 +208,25 @@ SCHEMAS: dict[str, dict[str, type]] = {
 }
 
 
+# entry points and what they run
+ROOTS: dict[str, type] = {
+    "train": Config,
+    "plan": Plan,
+    "pregenerate": Pregeneration,
+    "evaluate": Evaluation,
+    "trace": Tracing,
+    "export": Export,
+    "pretrain": Pretraining,
+}
+
+
 def register() -> None:
     """Give Hydra the schemas (group `schema/…`) and the help page. Idempotent."""
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
             store.store(group=f"schema/{group}", name=name, node=schema)
-    roots = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
-    for name, root in roots.items():
+    for name, root in ROOTS.items():
         store.store(name=f"{name}_schema", node=root)
         store.store(group="hydra/help", name=f"stp_{name}", node={"app_name": f"stp.{name}", "template": help_page(name, root)})
 
@@ -191,6 +262,9 @@ def check(config: Config) -> None:
         fail(
             "model.dtype", "bfloat16", "needs fp32 master weights, which zero=off does not keep; add zero=stage1 or zero=stage2"
         )
+    if config.model.quantize != "none":
+        require(not full, "model.quantize", config.model.quantize, "4-bit weights cannot be trained; add model.lora.rank=128")
+        require(config.zero.stage < 3, "zero.stage", 3, "4-bit weights are not sharded; use zero=stage2 or model.quantize=none")
     if full and config.model.dtype == "bfloat16" and config.objective.beta > 0:
         require(
             config.zero.stage < 3,
@@ -263,7 +337,7 @@ def help_page(name: str, root: type) -> str:
     conf = Path(CONF)
     groups = [g for g in SCHEMAS if g in used]
     groups += ["sampling"] if "sampler" in groups else []
-    groups += ["scale", "experiment", "search"] if name == "train" else []
+    groups += ["scale", "experiment", "search"] if issubclass(root, Config) else []
     if groups:
         lines.append("Groups (choose with group=option)")
     for group in groups:

@@ -8,15 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from stp import checkpoints
 from stp import engine as ranks
 from stp.cli import run
 from stp.config import Evaluation
 from stp.errors import fail
 from stp.evaluation import accuracy, counts, evaluate, pass_at, regrade, standard_sampler
 from stp.models.codec import Codec
-from stp.models.policy import Lora, Model, Policy, load_policy
+from stp.models.policy import Model, Policy
 from stp.statistics import Totals
 from stp.tasks.base import REWARDS, Problem
 from stp.tasks.sources import file_rows
@@ -111,43 +110,13 @@ def _measured(record: dict[str, Any]) -> str:
 
 def load_checkpoint(config: Evaluation) -> tuple[Policy, Any, Model, Any, str | None]:
     """Policy, tokenizer, model options, sampler and the file it was trained on (a run folder brings its own settings)."""
-    options, sampler, trained_on = config.model, config.sampler, None
-    if config.checkpoint == "base":
-        policy, tokenizer = load_policy(dataclasses.replace(options, lora=Lora()), trainable=False)
-        return policy, tokenizer, options, sampler, trained_on
-    folder = Path(config.checkpoint)
-    if not folder.is_dir():
-        fail("checkpoint", config.checkpoint, "no such folder; give a run folder, an adapter or weights folder, or base")
-    if (folder / "config.yaml").exists():
-        saved: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        lora = Lora(**saved["model"].pop("lora"))
-        options = Model(**saved["model"], lora=lora)
+    folder, options, run_config = checkpoints.trained(config.checkpoint, config.model)
+    sampler, trained_on = config.sampler, None
+    if run_config:
         known = {f.name for f in dataclasses.fields(sampler)}
-        sampler = dataclasses.replace(sampler, **{k: v for k, v in saved["sampler"].items() if k in known})
-        trained_on = saved["task"]["data"]["path"]
-        inside = [folder / name for name in ("adapter", "weights") if (folder / name).is_dir()]
-        if not inside:
-            fail("checkpoint", folder, "this run has not finished; continue it with trainer.resume=" + str(folder))
-        folder = inside[0]
-    if (folder / "adapter_config.json").exists():
-        return *_with_adapter(folder, options), options, sampler, trained_on
-    policy, tokenizer = load_policy(dataclasses.replace(options, path=str(folder), lora=Lora()), trainable=False)
-    return policy, tokenizer, options, sampler, trained_on
-
-
-def _with_adapter(folder: Path, options: Model) -> tuple[Policy, Any]:
-    from peft import PeftModel
-
-    base, tokenizer = load_policy(dataclasses.replace(options, lora=Lora()), trainable=False)
-    try:
-        model = PeftModel.from_pretrained(base.llama, str(folder))
-    except (RuntimeError, ValueError, OSError) as error:
-        fail(
-            "checkpoint",
-            folder,
-            f"the adapter does not fit the base; choose its own with model= ({str(error).splitlines()[0]})",
-        )
-    return Policy(model, base.mask_id, base.eos_id, options.logit_chunk).requires_grad_(False).eval(), tokenizer
+        sampler = dataclasses.replace(sampler, **{k: v for k, v in run_config["sampler"].items() if k in known})
+        trained_on = run_config["task"]["data"]["path"]
+    return *checkpoints.load(folder, options), options, sampler, trained_on
 
 
 if __name__ == "__main__":

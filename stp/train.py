@@ -17,6 +17,7 @@ from stp.engine import Engine, bootstrap
 from stp.errors import fail
 from stp.evaluation import accuracy, counts, evaluate, standard_sampler
 from stp.loop import train
+from stp.models import nf4
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy
 from stp.pregenerate import static_dataset
@@ -74,6 +75,8 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     bootstrap()
     reset_peak_memory()
     check_ranks(config, ranks.world_size())
+    if config.model.quantize == "nf4":
+        nf4.require_available()
     folder, state = resume_point(config, fresh)
     if not state and (folder / "checkpoints" / "latest").exists():
         fail("hydra.run.dir", folder, f"it holds another run's checkpoints; continue that with trainer.resume={folder}")

@@ -1,17 +1,17 @@
 """LLaDA: a stock Llama without a causal mask. Reads and writes LLaDA's own layout by mapping names; no remote code."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from huggingface_hub import save_torch_state_dict
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stp.errors import UserError, fail, require
+from stp.errors import fail, require
+from stp.models.loading import load, read_as, read_config
+
+_CODE = "GSAI-ML/LLaDA-8B-Instruct"
 
 _CONFIG_KEYS = {
     "d_model": "hidden_size",
@@ -36,20 +36,23 @@ _ASSUMED = {
     "scale_logits": False,
 }
 
-_WEIGHTS = {
-    r"transformer\.wte": "embed_tokens",
-    r"transformer\.ln_f": "norm",
-    r"transformer\.blocks\.(\d+)\.(q_proj|k_proj|v_proj)": r"layers.\1.self_attn.\2",
-    r"transformer\.blocks\.(\d+)\.attn_out": r"layers.\1.self_attn.o_proj",
-    r"transformer\.blocks\.(\d+)\.ff_proj": r"layers.\1.mlp.gate_proj",
-    r"transformer\.blocks\.(\d+)\.up_proj": r"layers.\1.mlp.up_proj",
-    r"transformer\.blocks\.(\d+)\.ff_out": r"layers.\1.mlp.down_proj",
-    r"transformer\.blocks\.(\d+)\.attn_norm": r"layers.\1.input_layernorm",
-    r"transformer\.blocks\.(\d+)\.ff_norm": r"layers.\1.post_attention_layernorm",
+_TRUNK = {"wte": "model.embed_tokens", "ln_f": "model.norm", "ff_out": "lm_head"}
+_BLOCK = {
+    "q_proj": "self_attn.q_proj",
+    "k_proj": "self_attn.k_proj",
+    "v_proj": "self_attn.v_proj",
+    "attn_out": "self_attn.o_proj",
+    "ff_proj": "mlp.gate_proj",
+    "up_proj": "mlp.up_proj",
+    "ff_out": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ff_norm": "post_attention_layernorm",
 }
 
 
-def load_llada(path: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> LlamaForCausalLM:
+def load_llada(
+    path: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa", quantize: str = "none"
+) -> LlamaForCausalLM:
     """Load a checkpoint folder, in LLaDA's own layout or in the stock Llama one, as a bidirectional Llama.
 
     Raises UserError when the folder is not such a checkpoint: no config, missing or unexpected weights, or an
@@ -58,38 +61,11 @@ def load_llada(path: str | Path, dtype: torch.dtype = torch.float32, attention: 
     path = Path(path)
     raw = read_config(path)
     if "d_model" in raw:
-        try:
-            config = llada_config(raw, path)
-        except UserError:
-            raise
-        except Exception as error:  # transformers checks values with errors of several kinds
-            fail("model.path", path, f"its config.json describes no model ({' '.join(str(error).split())})")
-        weights = {stock_name(name): t for name, t in read_weights(path).items()}
-        if config.tie_word_embeddings:
-            weights.pop("lm_head.weight", None)
-    else:
-        if raw.get("model_type") != "llama":
-            fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a LLaDA or Llama checkpoint is needed")
-        config = LlamaConfig.from_pretrained(path)
-        weights = read_weights(path)
-    config._attn_implementation = attention
-    try:
-        model = bidirectional(LlamaForCausalLM._from_config(config, dtype=dtype))
-    except ImportError as error:
-        fail("model.attention", attention, f"{str(error).splitlines()[0]}; install it or use model.attention=sdpa")
-    missing, unexpected = _assign(model, weights, dtype)
-    if missing or unexpected:
-        fail("model.path", path, f"weights do not fit the config: missing {missing[:3]}, unexpected {unexpected[:3]}")
-    return model.eval()
-
-
-def bidirectional(model: LlamaForCausalLM) -> LlamaForCausalLM:
-    """Switch the causal mask off, in the config and in each attention module (other backends read that one)."""
-    model.config.is_causal = False
-    for module in model.modules():
-        if hasattr(module, "is_causal"):
-            module.is_causal = False  # type: ignore[assignment]
-    return model
+        config = read_as(llada_config, path, raw, path)
+        return load(LlamaForCausalLM, config, path, dtype, attention, quantize, stock_name)
+    if raw.get("model_type") != "llama":
+        fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a LLaDA or Llama checkpoint is needed")
+    return load(LlamaForCausalLM, read_as(LlamaConfig.from_pretrained, path, path), path, dtype, attention, quantize)
 
 
 def llada_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
@@ -116,56 +92,70 @@ def llada_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
 
 def stock_name(name: str) -> str:
     """LLaDA's weight name as the stock Llama calls it; names that are not LLaDA's are returned unchanged."""
-    stem, dot, leaf = name.removeprefix("model.").rpartition(".")
-    if stem == "transformer.ff_out":
-        return f"lm_head{dot}{leaf}"
-    for pattern, stock in _WEIGHTS.items():
-        if re.fullmatch(pattern, stem):
-            return f"model.{re.sub(pattern, stock, stem)}{dot}{leaf}"
+    match name.removeprefix("model.").split("."):
+        case ["transformer", "blocks", number, part, leaf] if part in _BLOCK:
+            return f"model.layers.{number}.{_BLOCK[part]}.{leaf}"
+        case ["transformer", part, leaf] if part in _TRUNK:
+            return f"{_TRUNK[part]}.{leaf}"
     return name
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """config.json of a checkpoint folder; UserError when there is none."""
-    try:
-        raw = json.loads((path / "config.json").read_text())
-    except FileNotFoundError:
-        fail("model.path", path, "no config.json there; give a checkpoint folder")
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        fail("model.path", path, f"its config.json cannot be read ({error})")
-    require(isinstance(raw, dict), "model.path", path, "its config.json is not a table of settings")
-    return raw
+def save_llada(model: LlamaForCausalLM, folder: Path, mask_id: int) -> None:
+    """Write a stock Llama in LLaDA's own layout: its config keys and weight names, in files of at most 5 GB.
 
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint folder: model.safetensors, or the files its index names. Pickles are never loaded."""
-    index = path / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            fail("model.path", path, f"model.safetensors.index.json is not an index of weights ({error!r})")
-    weights: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            weights |= load_file(path / name)
-        except FileNotFoundError:
-            fail("model.path", path, f"{name} is not there; only safetensors are loaded, convert pickled weights first")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"model.path={path}: {name} is not a readable safetensors file ({error})") from None
-    return weights
-
-
-def _assign(model: LlamaForCausalLM, weights: dict[str, Tensor], dtype: torch.dtype) -> tuple[list[str], list[str]]:
-    """Copy weights in; returns (missing, unexpected or misshapen) names."""
-    own = dict(model.named_parameters())
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    unexpected = [n for n, t in weights.items() if n not in tied and (n not in own or own[n].shape != t.shape)]
-    missing = [n for n in own if n not in weights and n not in tied]
-    if not missing and not unexpected:
-        with torch.no_grad():
-            for name, parameter in own.items():
-                if name in weights:
-                    parameter.copy_(weights[name].to(dtype))
-    return missing, unexpected
+    Raises UserError for a Llama that the layout cannot say: biases, another activation, scaled rotary frequencies, heads
+    of another width.
+    """
+    config = model.config
+    rope: Any = config.rope_parameters
+    plain = {
+        "attention_bias": (config.attention_bias, False),
+        "mlp_bias": (config.mlp_bias, False),
+        "hidden_act": (config.hidden_act, "silu"),
+        "rope_type": (rope["rope_type"], "default"),
+        "head_dim": (config.head_dim, config.hidden_size // config.num_attention_heads),
+    }
+    for key, (value, expected) in plain.items():
+        require(value == expected, "to", "llada", f"the model has {key}={value}, LLaDA's layout only {expected}; use to=merged")
+    record = {
+        "architectures": ["LLaDAModelLM"],
+        "model_type": "llada",
+        # the modelling code itself stays on the hub; transformers fetches it there when told to trust it
+        "auto_map": {
+            "AutoConfig": f"{_CODE}--configuration_llada.LLaDAConfig",
+            "AutoModel": f"{_CODE}--modeling_llada.LLaDAModelLM",
+            "AutoModelForCausalLM": f"{_CODE}--modeling_llada.LLaDAModelLM",
+        },
+        **{llada: getattr(config, stock) for llada, stock in _CONFIG_KEYS.items()},
+        **_ASSUMED,
+        "mlp_ratio": 4,
+        "vocab_size": config.vocab_size,
+        "embedding_size": config.vocab_size,
+        "max_sequence_length": config.max_position_embeddings,
+        "rope_theta": rope["rope_theta"],
+        "rope_full_precision": True,
+        "layer_norm_with_affine": True,
+        "bias_for_layer_norm": False,
+        "weight_tying": config.tie_word_embeddings,
+        "attention_dropout": 0.0,
+        "residual_dropout": 0.0,
+        "embedding_dropout": 0.0,
+        "flash_attention": False,
+        "init_device": "meta",
+        "mask_token_id": mask_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "torch_dtype": str(model.dtype).removeprefix("torch."),
+        "use_cache": False,
+    }
+    (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n")
+    blocks, trunk = ({stock: llada for llada, stock in table.items()} for table in (_BLOCK, _TRUNK))
+    weights = {}
+    for name, tensor in model.named_parameters():  # a tied head is no parameter of its own, and not written
+        stem, _, leaf = name.rpartition(".")
+        if stem in trunk:
+            weights[f"model.transformer.{trunk[stem]}.{leaf}"] = tensor.detach()
+        else:
+            _, _, number, part = stem.split(".", 3)
+            weights[f"model.transformer.blocks.{number}.{blocks[part]}.{leaf}"] = tensor.detach()
+    save_torch_state_dict(weights, folder, max_shard_size="5GB")

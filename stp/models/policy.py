@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from stp.diffusion import token_log_probs
 from stp.errors import UserError, fail, require, require_choice
-from stp.models.llada import load_llada, read_config
+from stp.models import nf4
+from stp.models.dream import is_dream, load_dream
+from stp.models.llada import load_llada
+from stp.models.loading import read_config
 from stp.models.tiny import BASE
 
 
@@ -51,6 +55,9 @@ class Model:
         default=None, metadata={"help": "checkpoint folder or hub id; null takes the tiny base that ships"}
     )
     dtype: str = field(default="float32", metadata={"help": "float32 | bfloat16"})
+    quantize: str = field(
+        default="none", metadata={"help": "none | nf4: 4-bit base weights under LoRA (bitsandbytes, CUDA; the gpu extra)"}
+    )
     attention: str = field(default="sdpa", metadata={"help": "sdpa | eager | flash_attention_2"})
     instructions: bool = field(default=False, metadata={"help": "put the task's instruction before each question"})
     prompt_tokens: int = field(default=200, metadata={"help": "longer prompts are cut on the left to this"})
@@ -60,24 +67,35 @@ class Model:
 
     def __post_init__(self) -> None:
         require_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        require_choice("model.quantize", self.quantize, ("none", "nf4"))
+        require(
+            self.quantize == "none" or self.dtype == "bfloat16",
+            "model.quantize",
+            self.quantize,
+            "4-bit layers compute in bfloat16; add model.dtype=bfloat16",
+        )
         require_choice("model.attention", self.attention, ("sdpa", "eager", "flash_attention_2"))
         require(self.prompt_tokens >= 1, "model.prompt_tokens", self.prompt_tokens, "a prompt needs at least 1 token")
         require(self.logit_chunk >= 1, "model.logit_chunk", self.logit_chunk, "at least 1 position is scored at a time")
 
 
+Stock = LlamaForCausalLM | Qwen2ForCausalLM
+
+
 class Policy(nn.Module):
-    """A denoiser over a causal-mask-free Llama. Everything goes through forward, so that DeepSpeed sees it."""
+    """A denoiser over a Llama or Qwen2 without a causal mask. Everything goes through forward, so that DeepSpeed sees it."""
 
     def __init__(
-        self, model: LlamaForCausalLM | PeftModel, mask_id: int, eos_id: int, logit_chunk: int = 8192, dropout: float = 0.0
+        self, model: Stock | PeftModel, mask_id: int, eos_id: int, logit_chunk: int = 8192, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.model = model
         self.mask_id, self.eos_id, self.logit_chunk, self.dropout = mask_id, eos_id, logit_chunk, dropout
+        self.shifted = isinstance(self.llama, Qwen2ForCausalLM)  # Dream: position i is predicted at i - 1
 
     @property
-    def llama(self) -> LlamaForCausalLM:
-        """The Llama itself, with any adapter layers inside."""
+    def llama(self) -> Stock:
+        """The Llama (or Qwen2) itself, with any adapter layers inside."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model  # type: ignore[return-value]
 
     @property
@@ -93,8 +111,10 @@ class Policy(nn.Module):
             attend_BS = attend_BS.to(device, non_blocking=True)
             positions_BS = (attend_BS.long().cumsum(dim=1) - 1).clamp(min=0)
         llama = self.llama
+        if self.shifted:
+            index_M = one_to_the_left(index_M, attend_BS, ids_BS.shape[1])
         hidden_BSD = llama.model(
-            input_ids=ids_BS, attention_mask=attend_BS, position_ids=positions_BS, use_cache=False
+            input_ids=ids_BS, attention_mask=self._mask(attend_BS), position_ids=positions_BS, use_cache=False
         ).last_hidden_state
         hidden_MD = hidden_BSD.flatten(0, 1)[index_M]
         if target_M is None:
@@ -108,6 +128,18 @@ class Policy(nn.Module):
                 for hidden, target in zip(hidden_MD.split(self.logit_chunk), target_M.split(self.logit_chunk), strict=True)
             ]
         )
+
+    def _mask(self, attend_BS: Tensor | None) -> Tensor | None:
+        """The padding as the attention takes it, [B, 1, 1, S]: left to transformers, every forward would look at its values
+        to see whether there is any, and a GPU would wait for that. FlashAttention takes attend_BS itself."""
+        attention = self.llama.config._attn_implementation
+        if attend_BS is None or attention not in ("sdpa", "eager"):
+            return attend_BS
+        attend_B11S = attend_BS[:, None, None]
+        if attention == "sdpa":
+            return attend_B11S
+        dtype = self.llama.dtype
+        return torch.zeros_like(attend_B11S, dtype=dtype).masked_fill_(~attend_B11S, torch.finfo(dtype).min)
 
     def _chunk(self, hidden_MD: Tensor, target_M: Tensor) -> Tensor:
         return token_log_probs(self.llama.lm_head(hidden_MD), target_M)
@@ -125,6 +157,15 @@ class Policy(nn.Module):
             sample = flat[:: max(1, flat.numel() // 256)].float().cpu()
             digest.update(f"{name}{tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def one_to_the_left(index_M: Tensor, attend_BS: Tensor | None, width: int) -> Tensor:
+    """Where a model with shifted logits predicts flat positions: one to the left, a row's first real token at itself."""
+    before_M = (index_M - 1).clamp(min=0)
+    inside_M = index_M % width > 0
+    if attend_BS is not None:
+        inside_M &= attend_BS.flatten()[before_M]
+    return torch.where(inside_M, before_M, index_M)
 
 
 class AdapterOff:
@@ -160,17 +201,29 @@ def checkpoint_folder(options: Model) -> Path:
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer beside the weights; UserError when there is none."""
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        settings = folder / "tokenizer_config.json"
+        named = json.loads(settings.read_text()).get("tokenizer_class") if settings.exists() else None
+        # Dream's class is remote code around Qwen2's vocabulary, merges and special tokens
+        kind = Qwen2Tokenizer if named == "DreamTokenizer" else AutoTokenizer
+        return kind.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model.path={folder}: no tokenizer can be loaded there ({reason})") from None
 
 
+def load_model(folder: Path, options: Model) -> Stock:
+    """The model of a checkpoint folder, whose config.json says which architecture it is."""
+    load = load_dream if is_dream(read_config(folder)) else load_llada
+    return load(folder, getattr(torch, options.dtype), options.attention, options.quantize)
+
+
 def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrainedTokenizerBase]:
     """Base weights, tokenizer and, when training with LoRA, fresh adapters."""
+    if options.quantize == "nf4":
+        nf4.require_available()
     folder = checkpoint_folder(options)
     tokenizer = load_tokenizer(folder)
-    model: Any = load_llada(folder, getattr(torch, options.dtype), options.attention)
+    model: Any = load_model(folder, options)
     mask_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else read_config(folder).get("mask_token_id")
     if mask_id is None:
         fail("model.path", folder, "neither its tokenizer nor its config.json names a mask token (mask_token_id)")
@@ -182,7 +235,7 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
     return policy.requires_grad_(False).eval() if not trainable else policy.eval(), tokenizer
 
 
-def add_lora(model: LlamaForCausalLM, lora: Lora) -> PeftModel:
+def add_lora(model: Stock, lora: Lora) -> PeftModel:
     """Fresh adapters on the target modules, drawn from a fixed seed without touching the global generator."""
     config = LoraConfig(
         r=lora.rank,

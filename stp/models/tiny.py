@@ -7,7 +7,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stp.models.llada import bidirectional
+from stp.models.loading import bidirectional
 
 BASE = Path(__file__).parent / "tiny_base"  # the weights that ship with the package
 

@@ -7,10 +7,10 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from stp.cli import one_line
-from stp.config import CONF, Config, Evaluation, Pregeneration, Pretraining, build, register
+from stp.config import CONF, ROOTS, build, register
 from stp.errors import UserError
 
-ROOTS = {"train": Config, "pregenerate": Pregeneration, "evaluate": Evaluation, "pretrain": Pretraining}
+__all__ = ["ROOTS", "composed", "raw", "told"]
 
 
 def raw(entry: str, *overrides: str) -> Any:

@@ -14,7 +14,7 @@ SOURCES = {
 # from the bottom up; what is not here (tasks, models, engine, tracking, config, entry points) lies above
 LAYERS = [{"errors"}, {"types"}, {"diffusion"}, {"samplers", "estimators", "objectives", "anchors"}, {"statistics"}, {"loop"}]
 CORE = {"types", "diffusion", "samplers", "estimators", "objectives", "statistics", "loop"}
-ENTRY_POINTS = {"train", "evaluate", "pregenerate", "pretrain", "report"}
+ENTRY_POINTS = {"train", "plan", "evaluate", "trace", "export", "pregenerate", "pretrain", "report"}
 
 
 def imports(path):

@@ -23,6 +23,7 @@ def groups(entry):
 CASES = [
     (entry, scale, group, option)
     for entry in ROOTS
+    if entry != "plan"  # whose groups are train's
     for scale in (FILES["scale"] if entry == "train" else [None])
     for group in groups(entry)
     for option in FILES[group]
@@ -33,6 +34,14 @@ def test_every_option_is_reachable():
     assert {group for entry in ROOTS for group in groups(entry)} == set(FILES)
     assert {"model", "task", "sampler", "estimator", "objective", "zero", "logging", "scale"} <= set(groups("train"))
     assert set(SCHEMAS) <= set(FILES)
+
+
+def test_a_plan_takes_what_training_takes():
+    def listed(entry):
+        defaults = OmegaConf.to_container(OmegaConf.load(Path(CONF) / f"{entry}.yaml").defaults, resolve=False)
+        return [item for item in defaults if not isinstance(item, str) and not next(iter(item)).startswith("override ")]
+
+    assert listed("plan") == listed("train")
 
 
 @pytest.mark.parametrize("entry", ROOTS)

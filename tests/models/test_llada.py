@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stp.errors import UserError
-from stp.models.llada import bidirectional, load_llada
+from stp.models.llada import load_llada
+from stp.models.loading import bidirectional
 from tests.models import random_ids, small_model
 from tests.tasks import shared
 

@@ -1,0 +1,69 @@
+"""Dream: a stock Qwen2 without a causal mask, weight names unchanged; no remote code.
+
+Dream was made from an autoregressive Qwen2.5 and kept its shift: the token at position i is predicted at i - 1, the one at
+position 0 at 0 (https://hkunlp.github.io/blog/2025/dream). `Policy` aligns it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from stp.errors import fail
+from stp.models.loading import load, read_as, read_config
+
+_CONFIG_KEYS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "eos_token_id",
+    "pad_token_id",
+)
+
+# what a Qwen2 assumes; a checkpoint that says otherwise is another architecture
+_ASSUMED = {"hidden_act": "silu", "use_sliding_window": False, "use_mrope": False, "rope_scaling": None}
+
+
+def load_dream(
+    path: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa", quantize: str = "none"
+) -> Qwen2ForCausalLM:
+    """Load a checkpoint folder, in Dream's own layout or in the stock Qwen2 one, as a bidirectional Qwen2.
+
+    Its logits are one position to the left; `stp.models.policy.Policy` gives aligned ones. Raises UserError as
+    `stp.models.llada.load_llada` does.
+    """
+    path = Path(path)
+    raw = read_config(path)
+    if not is_dream(raw):
+        fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a Dream or Qwen2 checkpoint is needed")
+    if raw.get("model_type") == "qwen2":
+        config = read_as(Qwen2Config.from_pretrained, path, path)
+    else:
+        config = read_as(dream_config, path, raw, path)
+    return load(Qwen2ForCausalLM, config, path, dtype, attention, quantize)
+
+
+def is_dream(raw: dict[str, Any]) -> bool:
+    """Whether a config.json describes a Dream (`DreamModel`) or a Dream saved as a stock Qwen2."""
+    return raw.get("model_type") in ("Dream", "qwen2") or "DreamModel" in (raw.get("architectures") or [])
+
+
+def dream_config(raw: dict[str, Any], path: Path) -> Qwen2Config:
+    """Translate Dream's config: Qwen2's keys, and the mask token."""
+    for key, expected in _ASSUMED.items():
+        if raw.get(key, expected) != expected:
+            fail("model.path", path, f"its config has {key}={raw[key]}; only {key}={expected} is a Dream Qwen2")
+    config = Qwen2Config(
+        **{key: raw[key] for key in _CONFIG_KEYS if raw.get(key) is not None},
+        rope_parameters={"rope_type": "default", "rope_theta": float(raw.get("rope_theta", 10_000.0))},
+        use_cache=False,
+    )
+    config.mask_token_id = raw.get("mask_token_id")
+    return config

@@ -1,0 +1,119 @@
+"""Checkpoint folders into bidirectional models: built on the meta device, filled file by file, one copy in host memory."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from stp.errors import UserError, fail, require
+from stp.models import nf4
+
+Stock = TypeVar("Stock", bound=PreTrainedModel)
+
+
+def load(
+    stock: type[Stock],
+    config: PretrainedConfig,
+    path: Path,
+    dtype: torch.dtype,
+    attention: str,
+    quantize: str,
+    stock_name: Callable[[str], str] = str,
+) -> Stock:
+    """A stock model without a causal mask, with the weights of a checkpoint folder.
+
+    Weights already in `dtype` are the file's own pages, mapped and copied only when written to. stock_name: the stock
+    model's name of a weight. quantize=nf4 puts 4-bit layers in; they quantise when the model moves to its GPU.
+    Raises UserError when weights are missing, unexpected or misshapen.
+    """
+    config._attn_implementation = attention
+    try:
+        with torch.device("meta"):
+            model = bidirectional(stock._from_config(config, dtype=dtype))
+    except ImportError as error:
+        fail("model.attention", attention, f"{str(error).splitlines()[0]}; install it or use model.attention=sdpa")
+    if quantize == "nf4":
+        nf4.replace_linears(model)
+    own = dict(model.named_parameters())
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    found, unexpected = set(tied), []
+    for weights in files(path):
+        for name, tensor in weights.items():
+            name = stock_name(name)
+            found.add(name)
+            if name in tied:
+                continue
+            if name not in own or own[name].shape != tensor.shape:
+                unexpected.append(name)
+                continue
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, _filled(own[name], tensor.to(dtype)))
+    missing = [name for name in own if name not in found]
+    if missing or unexpected:
+        fail("model.path", path, f"weights do not fit the config: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    model.tie_weights()
+    trunk: Any = model.base_model
+    trunk.rotary_emb = type(trunk.rotary_emb)(config=config)  # its frequencies are computed, not stored
+    return model.eval()
+
+
+def _filled(meta: nn.Parameter, tensor: Tensor) -> nn.Parameter:
+    """The parameter that a meta one stands for; 4-bit ones keep their own class and settings."""
+    if type(meta) is nn.Parameter:
+        return nn.Parameter(tensor)
+    return type(meta)(tensor, requires_grad=False, **meta.__dict__)
+
+
+def bidirectional(model: Stock) -> Stock:
+    """Switch the causal mask off, in the config and in each attention module (FlashAttention reads that one)."""
+    model.config.is_causal = False
+    for module in model.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = False  # type: ignore[assignment]
+    return model
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of a checkpoint folder; UserError when there is none."""
+    try:
+        raw = json.loads((path / "config.json").read_text())
+    except FileNotFoundError:
+        fail("model.path", path, "no config.json there; give a checkpoint folder")
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        fail("model.path", path, f"its config.json cannot be read ({error})")
+    require(isinstance(raw, dict), "model.path", path, "its config.json is not a table of settings")
+    return raw
+
+
+def read_as(config: Callable[..., PretrainedConfig], path: Path, *args: Any, **kwargs: Any) -> Any:
+    """`config(...)`, where values that describe no model are refused in one line."""
+    try:
+        return config(*args, **kwargs)
+    except UserError:
+        raise
+    except Exception as error:  # transformers checks values with errors of several kinds
+        fail("model.path", path, f"its config.json describes no model ({' '.join(str(error).split())})")
+
+
+def files(path: Path) -> Iterator[dict[str, Tensor]]:
+    """The tensors of each file: model.safetensors, or those that its index names. Pickles are never loaded."""
+    index = path / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.exists():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            fail("model.path", path, f"model.safetensors.index.json is not an index of weights ({error!r})")
+    for name in names:
+        try:
+            yield load_file(path / name)
+        except FileNotFoundError:
+            fail("model.path", path, f"{name} is not there; only safetensors are loaded, convert pickled weights first")
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"model.path={path}: {name} is not a readable safetensors file ({error})") from None

@@ -1,0 +1,220 @@
+"""`python -m stp.trace checkpoint=… task=…`: one HTML page that shows rollouts denoising, the standard sampler beside STP.
+
+The samplers run unchanged, on a denoiser that compares the tokens of each call with those of the call before.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stp import engine as ranks
+from stp.anchors import StaticDataset
+from stp.cli import run
+from stp.config import Tracing
+from stp.diffusion import Denoiser
+from stp.errors import fail
+from stp.evaluate import load_checkpoint
+from stp.evaluation import standard_sampler
+from stp.models.codec import Codec
+from stp.pregenerate import make, provenance
+from stp.samplers import Standard, Stp
+from stp.samplers.standard import Start
+from stp.statistics import Totals
+from stp.tracking import Logging, Tracker, write_atomically
+from stp.types import Draws, Prompts
+
+TEMPLATE = Path(__file__).with_name("trace.html")
+
+
+class Watch:
+    """A denoiser over one row that notes which position each forward revealed, and how sure it was of the token.
+
+    revealed: position in the sequence -> (forward, counted from 1; untempered probability of the token).
+    """
+
+    def __init__(self, inner: Denoiser) -> None:
+        self.inner, self.mask_id, self.eos_id = inner, inner.mask_id, inner.eos_id
+        self.forwards = 0
+        self.revealed: dict[int, tuple[int, float]] = {}
+        self.asked_M = torch.zeros(0, dtype=torch.long)
+        self.logits_MV = torch.zeros(0, 0)
+
+    def __call__(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
+        assert len(ids_BS) == 1 and target_M is None, "one row at a time, so that a flat position is its place in the row"
+        self.settle(ids_BS[0])
+        logits_MV = self.inner(ids_BS, attend_BS, index_M)
+        self.forwards += 1
+        # copies: a sampler writes into what it is given
+        self.asked_M, self.logits_MV = index_M.cpu().clone(), logits_MV.detach().float().cpu().clone()
+        return logits_MV
+
+    def settle(self, ids_S: Tensor) -> None:
+        """What the last forward was asked about and is no longer masked, it revealed."""
+        token_M = ids_S.cpu()[self.asked_M]
+        new_M = token_M != self.mask_id
+        self.logits_MV[:, self.mask_id : self.mask_id + 1] = -torch.inf  # never drawn
+        p_MV = self.logits_MV[new_M].softmax(dim=1)
+        for place, token, p_V in zip(self.asked_M[new_M].tolist(), token_M[new_M].tolist(), p_MV, strict=True):
+            self.revealed[place] = (self.forwards, float(p_V[token]))
+        self.asked_M = self.asked_M[:0]
+        self.logits_MV = self.logits_MV[:0]
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """One completion and how it came about, position by position.
+
+    forward_L: which forward revealed it, counted from 1; 0 where it was fixed, None where none did, as the row had ended.
+    confidence_L: the untempered probability of the token there, None where no forward revealed it.
+    fill: the forward that filled all that was left by argmax, if one did. windows: (begin, end, forwards) of the schedule.
+    """
+
+    ids_L: list[int]
+    forward_L: list[int | None]
+    confidence_L: list[float | None]
+    until_eos: int
+    nfe: int
+    nfe_run: int
+    fill: int | None
+    windows: list[tuple[int, int, int]]
+
+
+def denoise_row(denoise: Denoiser, sampler: Standard, prompts: Prompts, start: Start, draws: Draws, row: int) -> Denoised:
+    """Roll out one row of a batch, watched. It gets the tokens that it gets among the others."""
+    one, watch = torch.tensor([row]), Watch(denoise)
+    trajectory = sampler.run(watch, prompts.rows(one), start.rows(one), draws.select(one)).to("cpu")
+    width = prompts.ids_BP.shape[1]
+    watch.settle(torch.cat([prompts.ids_BP[row].cpu(), trajectory.response_BL[0]]))
+    fixed_L = trajectory.fixed_BL[0].tolist()
+    shown = [watch.revealed.get(width + place, (None, None)) for place in range(sampler.length)]
+    return Denoised(
+        trajectory.response_BL[0].tolist(),
+        [0 if fixed else forward for fixed, (forward, _) in zip(fixed_L, shown, strict=True)],
+        [confidence for _, confidence in shown],
+        int(trajectory.until_eos_BL[0].sum()),
+        trajectory.nfe,
+        trajectory.nfe_run,
+        # a row that ends before the schedule does leaves nothing to fill
+        trajectory.nfe if start.fill and watch.forwards == trajectory.nfe else None,
+        [(window.begin, window.end, window.forwards) for window in start.windows],
+    )
+
+
+def visible(text: str) -> str:
+    """Text whose every character can be seen: line breaks as ⏎, other controls and invisible marks by their code."""
+    return "".join(_visible(character) for character in text)
+
+
+def _shown(value: Any) -> Any:
+    """Data whose texts are all visible, where lines stay lines."""
+    if isinstance(value, str):
+        return "\n".join(map(visible, value.split("\n")))
+    if isinstance(value, dict):
+        return {_shown(name): _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _visible(character: str) -> str:
+    if character == "\n":
+        return "⏎"
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if unicodedata.category(character) in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"):
+        return f"⟨U+{code:04X}⟩"  # among them the marks that turn the direction of text
+    return character
+
+
+def record(
+    name: str, done: Denoised, text_of: Callable[[int], str], completion: str, rewards: dict[str, float], correct: bool
+) -> dict[str, Any]:
+    """What the page shows of one rollout."""
+    kept = asdict(done)
+    tokens = [visible(text_of(token)) for token in kept.pop("ids_L")]
+    return kept | {
+        "name": name,
+        "tokens": tokens,
+        "completion": completion,
+        "rewards": rewards,
+        "correct": correct,
+    }
+
+
+def page(title: str, facts: list[str], problems: list[dict[str, Any]]) -> str:
+    """The whole page: no other file, no address, all text as data."""
+    shown = _shown({"title": title, "facts": facts, "problems": problems})
+    data = json.dumps(shown, ensure_ascii=True, allow_nan=False)
+    for character in "<>&":  # nothing in the data can end the script element, or open another
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    filled = {"{{title}}": escape(visible(title)), "{{data}}": data}
+    # in one pass, so that what is filled in is never read as a place to fill
+    return re.sub(r"\{\{(title|data)\}\}", lambda place: filled[place.group()], TEMPLATE.read_text(encoding="utf-8"))
+
+
+def main(config: Tracing) -> None:
+    """Denoise the problems with both samplers and write the page."""
+    from hydra.core.hydra_config import HydraConfig
+
+    file = Path(config.to) if config.to is not None else Path(HydraConfig.get().runtime.output_dir) / "trace.html"
+    policy, tokenizer, options, sampler, trained_on = load_checkpoint(config)  # type: ignore[arg-type]
+    device, task, path = ranks.device(), config.task, config.task.data.path
+    policy.to(device)
+    whole_file = path is not None and not Path(path).is_dir() and path != trained_on
+    problems = task.problems("all" if whole_file else "test")[: config.problems]
+    codec = Codec(tokenizer, task.instruction if options.instructions else "", options.prompt_tokens)
+    tracker = Tracker(file.parent, Logging(wandb="disabled"), {}, True)
+
+    anchors, draws = None, Draws(f"{config.seed}/trace", len(problems))
+    if sampler.needs_anchors:
+        made_for = replace(config, model=options, sampler=sampler)
+        wanted = provenance(made_for, sampler.anchors, policy, codec, problems)
+        if sampler.static is not None:
+            static = StaticDataset.load(Path(sampler.static), wanted)
+        else:
+            static = make(
+                made_for, policy, codec, problems, wanted, len(problems), tracker, Totals(lambda value: [value], 1), 0
+            )
+        anchors = static.anchors([problem.id for problem in problems], sampler.choose, draws)
+
+    prompts = codec.prompts(problems)
+    shown: list[dict[str, Any]] = [{"id": problem.id, "question": problem.question, "runs": []} for problem in problems]
+    pair = {"Standard": standard_sampler(sampler, sampler.temperature)}
+    if isinstance(sampler, Stp):
+        pair["STP"] = sampler
+    for name, one in pair.items():
+        start = one.start(anchors, draws)
+        for row, problem in enumerate(problems):
+            done = denoise_row(policy, one, prompts.to(device), start, draws, row)
+            text = tokenizer.decode(done.ids_L[: done.until_eos], skip_special_tokens=True)
+            rewards = {part: float(value) for part, value in task.reward_parts(problem, text).items()}
+
+            def text_of(token: int) -> str:
+                return "EOS" if token == policy.eos_id else tokenizer.decode([token])
+
+            shown[row]["runs"].append(record(name, done, text_of, text, rewards, bool(task.correct(problem, text))))
+    facts = [f"{options.name}, {config.checkpoint}", f"temperature {sampler.temperature:g}", f"{sampler.length} tokens"]
+    facts += [f"{sampler.steps} steps", f"blocks of {sampler.block_length}"]
+    if isinstance(sampler, Stp):
+        facts += [f"gamma {sampler.gamma:g}", f"t_cutoff {sampler.t_cutoff:g}", f"anchors: {sampler.anchors}"]
+    try:
+        write_atomically(file, page(f"{type(task).__name__}: rollouts step by step", facts, shown))
+    except OSError as error:
+        fail("to", file, f"the page cannot be written there ({error.strerror})")
+    for one_problem in shown:
+        numbers = [
+            f"{run['name']} {run['nfe_run']} forwards, reward {sum(run['rewards'].values()):g}" for run in one_problem["runs"]
+        ]
+        tracker.say(f"{one_problem['id']}: {'; '.join(numbers)}")
+    tracker.say(f"page in {file}")
+
+
+if __name__ == "__main__":
+    run(main, "trace")

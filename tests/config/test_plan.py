@@ -1,0 +1,240 @@
+"""`python -m stp.plan`: its counts against real models, and its memory against what the CPU allocator says."""
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stp import plan
+from stp.diffusion import draw_tokens
+from stp.engine import Zero
+from stp.errors import UserError
+from stp.models.policy import Lora, Model, load_policy
+from stp.plan import GIB, Planner, Sizes, forwards, memory, rollout_peak, skeleton, update_peak
+from tests.config import composed
+from tests.integration.runs import environment
+
+ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def size_of(options):
+    return Sizes.of(skeleton(options), options)
+
+
+@pytest.mark.parametrize("lora", [Lora(), Lora(rank=8), Lora(rank=3, target_modules=ALL_SEVEN)])
+def test_counts_are_those_of_the_real_model(lora):
+    real, _ = load_policy(Model(lora=lora))
+    named = dict(real.named_parameters())
+    shapes = {name: (p.shape, p.dtype, p.requires_grad) for name, p in named.items()}
+    thin = skeleton(Model(lora=lora))
+    assert {name: (p.shape, p.dtype, p.requires_grad) for name, p in thin.named_parameters()} == shapes
+    assert all(p.is_meta for p in thin.parameters())
+    sizes = Sizes.of(thin, Model(lora=lora))
+    assert sizes.base + sizes.adapter == sum(p.numel() for p in named.values())
+    if lora.rank:
+        trainable, total = real.model.get_nb_trainable_parameters()  # peft's own count
+        assert (sizes.trainable, sizes.base + sizes.adapter) == (trainable, total) and sizes.adapter == trainable
+    else:
+        assert sizes.trainable == sizes.base == sum(p.numel() for p in named.values())
+
+
+def test_llada_8b_and_dream_7b_have_their_known_sizes():
+    """LLaDA's by hand from its config, Dream's as Qwen2.5-7B is published; no network, no storage."""
+    d, layers, mlp, vocabulary = 4096, 32, 12288, 126464
+    by_hand = 2 * vocabulary * d + layers * (4 * d * d + 3 * d * mlp + 2 * d) + d
+    llada = Model(path="GSAI-ML/LLaDA-8B-Instruct", dtype="bfloat16")
+    assert size_of(llada) == Sizes(by_hand, 0, by_hand, 2)
+    assert by_hand == 8_015_581_184
+    assert size_of(replace(llada, path="Dream-org/Dream-v0-Instruct-7B")).base == 7_615_616_512
+    linears = 32 * (4 * d * d + 3 * d * mlp)
+    quantised = size_of(replace(llada, quantize="nf4", lora=Lora(rank=128)))
+    assert (quantised.base, quantised.four_bit) == (by_hand, linears)
+    assert quantised.weights / GIB == pytest.approx((2 * (by_hand - linears) + linears * 0.516) / GIB, rel=1e-3)  # 5.3 GiB
+    paper = size_of(composed("plan", "scale=paper").model)  # q, k, v: 4096 to 4096; up: 4096 to 12288
+    assert paper.trainable == 32 * 128 * (3 * (d + d) + d + mlp) == 167_772_160
+
+
+def test_a_checkpoint_folder_is_planned_from_its_config(tmp_path):
+    from stp.models.tiny import BASE
+
+    (tmp_path / "config.json").write_text((BASE / "config.json").read_text())  # and no weights
+    assert size_of(Model(path=str(tmp_path))).base == 481_056
+
+
+def test_zero_shards_llada_as_measured():
+    """GiB per GPU without activations: LLaDA-8B, rank 128 on all seven linears, bf16 with fp32 master weights and Adam."""
+    sizes = Sizes(8_015_581_184, 335_544_320, 335_544_320, 2)
+    states = ("weights", "adapter", "gradients", "optimizer")
+    for stage, expected in ((2, [19.9, 17.7, 16.6, 16.1]), (3, [19.9, 10.0, 5.0, 2.5])):
+        found = [memory(sizes, Zero(stage), n, False, {}, {}) for n in (1, 2, 4, 8)]
+        assert [sum(m.kept[s] for s in states) / GIB for m in found] == pytest.approx(expected, abs=0.05)
+        moved = memory(sizes, Zero(stage, "cpu"), 4, False, {}, {})
+        assert "optimizer" not in moved.kept and moved.host == found[2].kept["optimizer"]
+    assert memory(sizes, Zero(1), 4, False, {}, {}).kept["gradients"] == 2 * 335_544_320
+    # rollouts run on whole weights, whatever the stage
+    gathered = memory(sizes, Zero(3), 8, False, {}, {})
+    assert gathered.rollout["gathered weights"] == 2 * (8_015_581_184 + 335_544_320)
+    assert memory(sizes, Zero(2), 8, True, {}, {}).kept["reference copy"] == 2 * 8_015_581_184
+
+
+def allocated(call):
+    """Peak of the CPU allocator during a call, as the profiler saw every allocation."""
+    call()  # what is made once and kept
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+@pytest.mark.parametrize(
+    ("lora", "chunk", "checkpointing", "rows", "positions"),
+    [
+        (Lora(), 8192, False, 12, 500),
+        (Lora(), 8192, True, 12, 500),
+        (Lora(rank=8, dropout=0.05), 8192, True, 12, 500),
+        (Lora(rank=8), 8192, True, 2, 6000),  # the logits decide
+        (Lora(rank=8), 1000, True, 2, 6000),  # a chunk of them
+    ],
+)
+def test_activations_and_logits_are_what_the_cpu_allocates(lora, chunk, checkpointing, rows, positions):
+    """The meta device's peak lies within 3% of the allocator's."""
+    options, length = Model(lora=lora, logit_chunk=chunk), 96
+    predicted = update_peak(skeleton(options), rows, length, positions, checkpointing)
+    policy, _ = load_policy(options)
+    if checkpointing:
+        policy.llama.gradient_checkpointing_enable({"use_reentrant": False})
+    for parameter in (p for p in policy.parameters() if p.requires_grad):
+        parameter.register_post_accumulate_grad_hook(plan._drop)
+    policy.train()
+    ids_BS, index_M = torch.zeros(rows, length, dtype=torch.long), torch.zeros(positions, dtype=torch.long)
+
+    def micro_batch():
+        policy(ids_BS.clone(), None, index_M.clone(), index_M.clone()).sum().backward()
+
+    assert predicted.total() == pytest.approx(allocated(micro_batch), rel=0.03)
+    assert (predicted["logits"] > predicted["activations"]) == (positions == 6000 and chunk == 8192)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9, 1.0])
+def test_a_rollouts_forward_is_what_the_cpu_allocates(temperature):
+    rows, length, positions = 16, 72, 16 * 24
+    predicted = rollout_peak(skeleton(Model()), rows, length, positions, temperature)
+    policy, _ = load_policy(Model(), trainable=False)
+    ids_BS, index_M = torch.zeros(rows, length, dtype=torch.long), torch.zeros(positions, dtype=torch.long)
+
+    def forward():
+        with torch.no_grad():
+            draw_tokens(policy(ids_BS.clone(), None, index_M.clone()), temperature, torch.rand(positions), 0)
+
+    assert predicted.total() == pytest.approx(allocated(forward), rel=0.03)
+
+
+def test_saved_tensors_are_what_autograd_saves():
+    """Without checkpointing, what the trunk leaves for the backward pass is what autograd's own hooks are given."""
+    policy, _ = load_policy(Model())
+    known = {p.untyped_storage()._cdata for p in policy.parameters()}
+    saved = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in known:
+            saved[storage._cdata] = (storage, storage.nbytes())  # kept, so that no address is used twice
+        return tensor
+
+    ids_BS, index_M = torch.zeros(4, 60, dtype=torch.long), torch.zeros(50, dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        policy.train()(ids_BS, None, index_M, index_M.clone()).sum()
+    whole = update_peak(skeleton(Model()), 4, 60, 50, False).total()
+    assert 0.8 * whole < sum(size for _, size in saved.values()) < whole
+
+
+def test_forwards_of_an_update():
+    """Table 8: 2 prompts of 6, K = 3, mu = 4 with fresh masks; gamma = t_cutoff = 0.05 of 128 steps leave 116 forwards."""
+    config = composed("plan", "scale=paper")
+    found = {one.phase: (one.count, one.rows, one.tokens, one.positions) for one in forwards(config, 1)}
+    assert found == {
+        "rollout": (116, 12, 200 + 256, 12 * 32),
+        "old policy": (4 * 2, 6 * 3, 456, 4608),
+        "reference": (4 * 2, 6 * 3, 456, 4608),
+        "update": (4 * 2, 6 * 3, 456, 4608),
+    }
+    found = {one.phase: (one.count, one.rows) for one in forwards(config, 2)}
+    assert found == {"rollout": (116, 6), "old policy": (4, 18), "reference": (4, 18), "update": (4, 18)}
+    halves = composed("plan", "scale=paper", "trainer.rollout_rows=5", "sampler=standard", "trainer.fresh_masks=false")
+    found = {one.phase: (one.count, one.rows) for one in forwards(halves, 1)}
+    assert found == {"rollout": (3 * 128, 5), "old policy": (2, 18), "reference": (2, 18), "update": (8, 18)}
+
+
+@pytest.mark.parametrize(
+    ("override", "phases", "copies"),
+    [
+        ("estimator=coupled", ["rollout", "old policy", "reference", "update"], 6),
+        ("estimator=one_step", ["rollout", "old policy", "reference", "update"], 1),
+        ("estimator=spg", ["rollout", "update"], 3),
+        ("objective.beta=0", ["rollout", "old policy", "update"], 3),
+    ],
+)
+def test_forwards_follow_estimator_and_objective(override, phases, copies):
+    runs = forwards(composed("plan", "scale=paper", override), 1)
+    assert [one.phase for one in runs] == phases
+    assert [one.backward for one in runs] == [phase == "update" for phase in phases]
+    assert runs[-1].rows == 6 * copies
+
+
+def test_checkpointing_trades_activations_and_the_chunk_bounds_logits():
+    planner = Planner(composed("plan", "experiment=lora").model)
+    config = composed("plan", "experiment=lora")
+    plain, kept = planner.memory(config, 1, False), planner.memory(config, 1, True)
+    assert kept.update_total < 0.5 * plain.update_total and kept.kept == plain.kept
+    small = replace(config, model=replace(config.model, logit_chunk=64))
+    assert planner.memory(small, 1, True).update_total <= kept.update_total
+
+
+def test_what_cannot_fit_is_refused_and_the_change_named_makes_it_fit(capsys):
+    with pytest.raises(UserError) as refused:
+        plan.main(composed("plan", "scale=paper", "ranks=1", "gpu_memory=24"))
+    rule = "gpu_memory=24: 29.2 GiB are needed on each of 1 GPU(s) (weights 14.9, adapter 0.3, gradients 0.3, optimizer 1.9, "
+    assert str(refused.value).startswith(rule)
+    fix = str(refused.value).split("it fits with ")[1].split()
+    assert fix == ["trainer.micro_batch=2"]
+    shown = capsys.readouterr().out
+    assert "8,183,353,344 parameters, 167,772,160 trainable (2.05%)" in shown and "fits on" not in shown
+    config = composed("plan", "scale=paper", *fix)
+    assert 20 < Planner(config.model).memory(config, 1).peak / GIB < 24
+
+
+def test_the_smallest_change_is_named_or_none(monkeypatch):
+    monkeypatch.setattr(plan, "update_peak", lambda *_: Counter(activations=0))
+    monkeypatch.setattr(plan, "rollout_peak", lambda *_: Counter(logits=0))
+    monkeypatch.setattr(plan, "LIVE", 0)
+    overrides = ["scale=paper", "model.lora.rank=0", "objective.beta=0", "trainer.rollout_rows=1", "trainer.micro_batch=1"]
+    config = composed("plan", *overrides, "gpu_memory=40")
+    planner = Planner(config.model)
+    # stage 2 on 8 GPUs: 15 + 1.9 + 11.2 + 0.9; stage 3 gathers whole weights for rollouts: 15 + 1.9 + 1.9 + 11.2 + 0.9
+    assert plan.remedy(planner, config, 1) == "it fits with ranks=8 trainer.prompts_per_update=8"
+    assert "a larger GPU" in plan.remedy(planner, replace(config, gpu_memory=10.0), 1)
+
+
+def test_a_plan_compares_ranks_and_says_which_divide(capsys):
+    plan.main(composed("plan", "experiment=lora"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "tiny: 597,792 parameters, 116,736 trainable (19.53%)"
+    assert lines[-2] == "trainer.prompts_per_update=12 does not divide among 8 GPUs: give a multiple"
+    assert lines[-1] == "fits on 1, 2, 4, 8 GPU(s) of 80 GiB"
+    with pytest.raises(UserError, match=r"^trainer\.prompts_per_update=12: 5 ranks share"):
+        plan.main(composed("plan", "ranks=5"))
+
+
+def test_the_command_ends_with_code_2_where_nothing_fits(tmp_path):
+    command = [sys.executable, "-m", "stp.plan", "gpu_memory=0.001", "ranks=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), timeout=300)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith("error: gpu_memory=0.001: ")
+    assert "481,056 parameters" in done.stdout and not list(tmp_path.iterdir())

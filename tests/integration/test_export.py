@@ -1,0 +1,198 @@
+"""Exports: what is written loads again, to the bit, by this project's loaders and by the public ones."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from stp import checkpoints
+from stp.config import Export
+from stp.errors import UserError
+from stp.export import main
+from stp.models.dream import load_dream
+from stp.models.llada import load_llada
+from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
+from stp.models.tiny import BASE
+from tests.config import composed
+from tests.integration.runs import environment, run
+from tests.models import TOKENIZER, random_ids
+from tests.models.test_dream import MASK, write_dream
+from tests.models.test_llada import random_llama, write_llada
+from tests.tasks import shared
+
+LORA = ["model.lora.rank=4", "optimizer.lr=1e-2", "optimizer.warmup=0", "trainer.updates=1", "trainer.eval_size=0"]
+
+
+def export(checkpoint, to, model=None, **options):
+    main(Export(model=model or Model(), checkpoint=str(checkpoint), to=to, **options))
+
+
+@torch.no_grad()
+def logits(model, vocabulary=None):
+    return model(input_ids=random_ids(2, 9, vocabulary=vocabulary)).logits
+
+
+@pytest.fixture(scope="module")
+def lora_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lora") / "run"
+    run(folder, *LORA)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(lora_run):
+    """The trained policy's own logits."""
+    model = PeftModel.from_pretrained(load_llada(BASE), str(lora_run / "adapter"))
+    assert not torch.allclose(logits(model), logits(load_llada(BASE)), atol=1e-3)
+    return logits(model)
+
+
+def test_an_adapter_reloads_exactly(lora_run, adapted):
+    export(lora_run, "adapter")
+    folder = lora_run / "export-adapter"
+    assert torch.equal(logits(PeftModel.from_pretrained(load_llada(BASE), str(folder))), adapted)
+    before, after = (load_file(f / "adapter_model.safetensors") for f in (lora_run / "adapter", folder))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert AutoTokenizer.from_pretrained(folder).get_vocab() == TOKENIZER.get_vocab()
+
+
+@pytest.mark.parametrize("to", ["merged", "llada"])
+def test_merged_weights_are_base_plus_adapter(lora_run, adapted, to, tmp_path):
+    export(lora_run, to, folder=str(tmp_path / "out"))
+    loaded = load_llada(tmp_path / "out")
+    assert_close(logits(loaded), adapted, atol=2e-5, rtol=1e-5)
+    base, adapter = load_llada(BASE), load_file(lora_run / "adapter" / "adapter_model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    delta = adapter[f"base_model.model.{name}.lora_B.weight"] @ adapter[f"base_model.model.{name}.lora_A.weight"] * 64 / 4
+    assert_close(loaded.get_parameter(f"{name}.weight"), base.get_parameter(f"{name}.weight") + delta)
+    assert torch.equal(loaded.lm_head.weight, base.lm_head.weight)  # what has no adapter is untouched
+    policy, _ = load_policy(Model(path=str(tmp_path / "out")), trainable=False)
+    assert (policy.mask_id, policy.eos_id) == (TOKENIZER.mask_token_id, TOKENIZER.eos_token_id)
+
+
+def test_exports_of_exports_stay_exact(lora_run, tmp_path):
+    """Stock to LLaDA's layout and back: every weight to the bit."""
+    export(lora_run, "merged", folder=str(tmp_path / "a"))
+    export(tmp_path / "a", "llada", folder=str(tmp_path / "b"))
+    export(tmp_path / "b", "merged", folder=str(tmp_path / "c"))
+    assert torch.equal(logits(load_llada(tmp_path / "b")), logits(load_llada(tmp_path / "a")))
+    a, c = (load_file(tmp_path / name / "model.safetensors") for name in "ac")
+    assert a.keys() == c.keys() and all(torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_lladas_own_names_and_config(tied, tmp_path):
+    """Against the table of names that the tests keep: what LLaDA's tools look for."""
+    original = write_llada(random_llama(tied=tied), tmp_path / "original")
+    TOKENIZER.save_pretrained(original)
+    export(original, "llada")
+    written = tmp_path / "original-llada"
+    before, after = (load_file(f / "model.safetensors") for f in (original, written))
+    assert set(after) == set(before) - ({"model.transformer.ff_out.weight"} if tied else set())
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    asked, said = (json.loads((f / "config.json").read_text()) for f in (original, written))
+    mask = {"mask_token_id": TOKENIZER.mask_token_id}  # the tokenizer's, which counts
+    assert {key: said[key] for key in asked} == asked | mask
+    assert (said["model_type"], said["architectures"]) == ("llada", ["LLaDAModelLM"])
+
+
+def test_the_reference_checkpoint_comes_back(tmp_path):
+    """LLaDA's modelling code wrote the fixture: config keys, names, weights and logits survive the round trip."""
+    fixture = shared("fixtures/llada_tiny")
+    (tmp_path / "original").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "original" / name).write_bytes((fixture / name).read_bytes())
+    TOKENIZER.save_pretrained(tmp_path / "original")
+    export(tmp_path / "original", "llada", folder=str(tmp_path / "again"))
+    before, after = (load_file(f / "model.safetensors") for f in (fixture, tmp_path / "again"))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    asked, said = (json.loads((f / "config.json").read_text()) for f in (fixture, tmp_path / "again"))
+    assert {key: said[key] for key in asked} == asked | {"mask_token_id": TOKENIZER.mask_token_id}
+    expected = load_file(fixture / "expected.safetensors")
+    with torch.no_grad():
+        assert_close(
+            load_llada(tmp_path / "again")(input_ids=expected["input_ids"]).logits, expected["logits"], atol=1e-4, rtol=0
+        )
+
+
+def test_a_dream_merges_to_a_stock_qwen2(tmp_path):
+    dream = write_dream(tmp_path / "dream")
+    TOKENIZER.save_pretrained(dream)
+    model = add_lora(load_dream(dream), Lora(rank=2))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.01)
+    model.save_pretrained(tmp_path / "adapter")
+    export(tmp_path / "adapter", "merged", Model(path=str(dream)))
+    merged = tmp_path / "adapter-merged"
+    assert json.loads((merged / "config.json").read_text())["model_type"] == "qwen2"
+    assert_close(logits(load_dream(merged), 47), logits(model, 47), atol=2e-5, rtol=1e-5)
+    ids_BS, index_M = random_ids(2, 9, vocabulary=47), torch.arange(18)
+    aligned, _ = load_policy(Model(path=str(merged)), trainable=False)
+    with torch.no_grad():
+        assert_close(aligned(ids_BS, None, index_M), Policy(model, MASK, 1)(ids_BS, None, index_M), atol=2e-5, rtol=1e-5)
+    with pytest.raises(UserError, match=r"^to=llada: the model is a Qwen2ForCausalLM, not a LLaDA; use to=merged$"):
+        export(tmp_path / "adapter", "llada", Model(path=str(dream)))
+    assert not (tmp_path / "adapter-llada").exists() and not list(tmp_path.glob("*.writing"))
+
+
+def test_a_full_fine_tuned_run(tmp_path):
+    run(tmp_path / "run", "trainer.updates=1", "trainer.eval_size=0")
+    with pytest.raises(UserError, match=r"^to=adapter: every weight .* no adapter; use to=merged$"):
+        export(tmp_path / "run", "adapter")
+    export(tmp_path / "run", "llada", dtype="float32")
+    trained = logits(load_llada(tmp_path / "run" / "weights"))
+    assert torch.equal(logits(load_llada(tmp_path / "run" / "export-llada")), trained)
+    assert not torch.equal(trained, logits(load_llada(BASE)))
+
+
+def test_the_stock_class_reads_merged_weights(tmp_path):
+    """Without this project: transformers' own loader, told not to mask causally."""
+    export("base", "merged", folder=str(tmp_path / "out"))
+    stock = LlamaForCausalLM.from_pretrained(tmp_path / "out")
+    assert stock.config.is_causal is False
+    assert torch.equal(logits(stock), logits(load_llada(BASE)))
+    export("base", "llada", folder=str(tmp_path / "half"), dtype="bfloat16")
+    assert {t.dtype for t in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_an_adapter_trained_on_4_bit_weights_merges_into_whole_ones(lora_run, adapted, tmp_path):
+    model = Model(quantize="nf4", dtype="bfloat16", lora=Lora(rank=4))  # what such a run's config.yaml says
+    export(lora_run / "adapter", "merged", model, folder=str(tmp_path / "out"), dtype="float32")
+    assert_close(logits(load_llada(tmp_path / "out")), adapted, atol=2e-5, rtol=1e-5)
+
+
+def test_what_is_there_is_not_overwritten(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "load", lambda *args: pytest.fail("it loaded before it looked"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"^folder=.*out: something is there already; remove it or give another folder="):
+        export("base", "merged", folder=str(tmp_path / "out"))
+    with pytest.raises(UserError, match=r"^folder=None: the base has no folder .* give folder=<folder>, or checkpoint="):
+        export("base", "merged")
+    with pytest.raises(UserError, match=r"^checkpoint=nowhere: no such folder; give a run folder"):
+        export("nowhere", "merged")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_the_command(tmp_path):
+    (tmp_path / "out").mkdir()  # an empty folder is taken
+    command = [sys.executable, "-m", "stp.export", "checkpoint=base", "to=llada", f"folder={tmp_path / 'out'}"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'out'}\n", "")
+    assert torch.equal(logits(load_llada(tmp_path / "out")), logits(load_llada(BASE)))
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]  # and nothing else is left behind
+
+
+def test_the_options_build():
+    config = composed("export", "checkpoint=a", "to=llada", "model=dream_7b")
+    assert (config.to, config.folder, config.model.path) == ("llada", None, "Dream-org/Dream-v0-Instruct-7B")
+    assert dataclasses.replace(config, to="adapter").dtype is None
