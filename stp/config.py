@@ -130,7 +130,7 @@ class Export:
 
     model: Any = MISSING
     checkpoint: str = field(
-        default=MISSING,
+        default="base",
         metadata={
             "help": "a run folder (brings its model), an adapter folder (model= says of what), a weights folder, or base"
         },
