@@ -15,7 +15,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["stp", "stp.*"]),
-    package_data={"stp": ["trace.html"], "stp.models": ["tiny_base/*"]},
+    package_data={"stp": ["trace.html"], "stp.models": ["tiny_base/*/*"]},
     install_requires=[
         "torch>=2.13,<2.15",
         "transformers>=5.23,<5.24",

@@ -155,6 +155,7 @@ class Export:
 class Pretraining:
     """What `python -m stp.pretrain` runs: a corpus of three styles, so that the base knows more than it shows."""
 
+    task: Any = MISSING
     seed: int = field(default=0, metadata={"help": "seed of the weights, the corpus and the masks"})
     updates: int = field(default=6000, metadata={"help": "optimizer updates"})
     batch: int = field(default=32, metadata={"help": "sequences per update"})
@@ -162,8 +163,8 @@ class Pretraining:
     length: int = field(default=48, metadata={"help": "response length in tokens, padded with EOS"})
     problems: int = field(default=1600, metadata={"help": "training-split problems the corpus is about"})
     careful_until: float = field(default=0.8, metadata={"help": "fraction of training with careful responses alone"})
-    careful: float = field(default=0.34, metadata={"help": "afterwards: share that tries until one try hits the target"})
-    guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest tries carelessly"})
+    careful: float = field(default=0.34, metadata={"help": "afterwards: share that works the answer out rightly"})
+    guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest works carelessly"})
     width: int = field(default=96, metadata={"help": "hidden size"})
     layers: int = field(default=4, metadata={"help": "transformer layers"})
     to: str | None = field(default=None, metadata={"help": "folder to write; null replaces the base in the package"})
@@ -235,6 +236,9 @@ def build(config: DictConfig) -> Any:
     """The composed config as an object of its dataclasses, each checked by its own rules."""
     refuse_unknown(config)
     built = OmegaConf.to_object(config)
+    model, task = getattr(built, "model", None), getattr(built, "task", None)
+    if isinstance(model, Model) and model.path is None and model.base is None and task is not None:
+        model.base = task.name
     if isinstance(built, Config):
         check(built)
     return built

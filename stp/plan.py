@@ -31,7 +31,7 @@ from stp.models.dream import dream_config, is_dream
 from stp.models.llada import llada_config
 from stp.models.loading import bidirectional, read_config
 from stp.models.policy import Model, Policy, add_lora
-from stp.models.tiny import BASE
+from stp.models.tiny import shipped
 from stp.types import Draws, Prompts, Trajectory
 
 GIB = 2**30
@@ -94,7 +94,7 @@ AttentionInterface.register("fused_on_meta", _attention)
 
 def skeleton(options: Model) -> Policy:
     """The policy of `options` on the meta device, from its config alone: shapes without storage, adapters included."""
-    folder = BASE if options.path is None else Path(options.path).expanduser()
+    folder = shipped(options.base or "countdown") if options.path is None else Path(options.path).expanduser()
     if not folder.is_dir() and options.path not in KNOWN:
         fail("model.path", options.path, f"no such folder; a plan needs its config.json, or one of {', '.join(KNOWN)}")
     raw = read_config(folder) if folder.is_dir() else KNOWN[str(options.path)]

@@ -19,7 +19,7 @@ from stp.models import nf4
 from stp.models.dream import is_dream, load_dream
 from stp.models.llada import load_llada
 from stp.models.loading import read_config
-from stp.models.tiny import BASE
+from stp.models.tiny import shipped
 
 
 @dataclass
@@ -53,6 +53,9 @@ class Model:
     name: str = field(default="tiny", metadata={"help": "name in file names and tables"})
     path: str | None = field(
         default=None, metadata={"help": "checkpoint folder or hub id; null takes the tiny base that ships"}
+    )
+    base: str | None = field(
+        default=None, metadata={"help": "the task whose tiny base is taken where path is null; null is the task at hand"}
     )
     dtype: str = field(default="float32", metadata={"help": "float32 | bfloat16"})
     quantize: str = field(
@@ -182,7 +185,7 @@ class AdapterOff:
 def checkpoint_folder(options: Model) -> Path:
     """The folder of the weights: the shipped base, a local folder, or a hub snapshot."""
     if options.path is None:
-        return BASE
+        return shipped(options.base or "countdown")
     path = Path(options.path).expanduser()
     if path.is_dir():
         return path

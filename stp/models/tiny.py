@@ -1,31 +1,43 @@
 """The tiny LLaDA: the same class at CPU size, with a small tokenizer of its own."""
 
+import re
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from stp.errors import fail
 from stp.models.loading import bidirectional
 
-BASE = Path(__file__).parent / "tiny_base"  # the weights that ship with the package
+BASES = Path(__file__).parent / "tiny_base"  # the weights that ship with the package, a folder per task
 
 EOS, MASK, UNKNOWN = "<|endoftext|>", "<|mdm_mask|>", "<|unknown|>"
-_PHRASES = ["Numbers: [", ", ", "]\nTarget: ", "<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n"]
+_TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n"]
+_SPECIAL = re.compile(r"[][.*+?(){}|^$\\]")
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per whole number up to 100, per phrase of the tasks, and per other ASCII character.
+def shipped(task: str) -> Path:
+    """The folder of a task's tiny base; UserError when none ships."""
+    if not (BASES / task / "config.json").exists():
+        known = ", ".join(sorted(folder.name for folder in BASES.iterdir()))
+        fail("model.base", task, f"bases ship for {known}; choose one, or make your own: python -m stp.pretrain task={task}")
+    return BASES / task
+
+
+def tiny_tokenizer(phrases: Sequence[str]) -> PreTrainedTokenizerFast:
+    """One token per whole number up to 100, per phrase of a task, per tag, and per other ASCII character.
 
     Longer numbers split greedily from the left into the longest known numbers, so any printable ASCII text has tokens.
     """
-    characters = [c for c in string.printable[:95] if c not in _PHRASES]
-    words = [EOS, MASK, UNKNOWN, *_PHRASES, *characters, *(str(n) for n in range(10, 101))]
+    known = [*phrases, *_TAGS]
+    words = [EOS, MASK, UNKNOWN, *known, *string.printable[:95], *(str(n) for n in range(10, 101))]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, continuing_subword_prefix=""))
-    phrases = "|".join(p.replace("[", r"\[").replace("]", r"\]") for p in sorted(_PHRASES, key=len, reverse=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{phrases}|[0-9]+|."), behavior="isolated")
+    spelt = "|".join(_SPECIAL.sub(r"\\\g<0>", p) for p in sorted(known, key=len, reverse=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{spelt}|[0-9]+|."), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

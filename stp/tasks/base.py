@@ -5,7 +5,7 @@ import random
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stp.errors import fail, require, require_choice
 
@@ -107,6 +107,7 @@ class Task:
 
     instruction = FORMAT_INSTRUCTION
     hub = Hub("", 0)
+    phrases: ClassVar[tuple[str, ...]] = ()  # of generated problems: each is one token of the tiny model
 
     def __post_init__(self) -> None:
         require_choice("task.rewards", self.rewards, REWARDS)
@@ -165,6 +166,13 @@ class Task:
     def keeps(self, row: dict[str, Any]) -> bool:
         """Whether a row of the hub fits the task's options."""
         return True
+
+    def example(self, problem: Problem, style: str, rng: random.Random) -> str:
+        """A response for the tiny base to learn from.
+
+        careful: worked out rightly. guess: an answer at once. careless: worked out wrongly, then answered so.
+        """
+        raise NotImplementedError
 
     def more(self) -> str:
         """What to do when the generator runs out of problems."""

@@ -1,5 +1,6 @@
 """Countdown: combine the given numbers, each used once, into an expression that equals the target."""
 
+import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from stp.errors import fail, require
 from stp.tasks import published
-from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer
+from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, format_response, last_answer
 from stp.tasks.grading import final_answer, unboxed
 
 MAX_EXPRESSION_CHARS = 256
@@ -34,6 +35,7 @@ class Countdown(Task):
         "the target. " + FORMAT_INSTRUCTION
     )
     hub = Hub("Jiayi-Pan/Countdown-Tasks-3to4", held_out=500)  # the published split leaves the last 500 shuffled rows out
+    phrases = ("Numbers: [", ", ", "]\nTarget: ")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +88,20 @@ class Countdown(Task):
         numbers = [rng.randint(1, self.max_number) for _ in range(self.numbers)]
         expression, working, value = _random_expression(numbers, self.operators, rng)
         return None if value is None or not 1 <= value <= 100 else make_problem(numbers, int(value), (working, expression))
+
+    def example(self, problem: Problem, style: str, rng: random.Random) -> str:
+        """careful: tries, stopping at the one that hits. guess: any. careless: tries that all miss, the last one answered."""
+        target = problem.gold["target"]
+        tries = attempts(problem.gold["numbers"], rng)
+        if style == "guess":
+            return format_response("", tries[0][0], False).lstrip()
+        if style == "careful":
+            hit = next(i for i, (_, _, value) in enumerate(tries) if value == target)
+            shown = tries[: hit + 1]
+        else:
+            misses = [t for t in tries if t[2] != target] or tries
+            shown = misses[: rng.randint(1, 3)]
+        return format_response("\n".join(working for _, working, _ in shown), shown[-1][0], False)
 
     def keeps(self, row: dict[str, Any]) -> bool:
         return "nums" not in row or len(row["nums"]) == self.numbers
@@ -257,3 +273,23 @@ def _random_expression(numbers: Sequence[int], operators: str, rng: random.Rando
         text, value = _apply(op, (text, value), (str(number), Fraction(number)))
         working += f"{op}{number}={value}"
     return text, working, value if value.denominator == 1 else None
+
+
+def attempts(numbers: Sequence[int], rng: random.Random) -> list[tuple[str, str, int]]:
+    """Each sum or difference of all the numbers that is not negative, once, in random order: (expression, working, value).
+
+    Added numbers stand before subtracted ones. The working shows the value after every number: `13+7=20-4=16`.
+    """
+    found = {}
+    for signs in itertools.product((1, -1), repeat=len(numbers)):
+        terms = sorted(zip(signs, numbers, strict=True), key=lambda term: -term[0])
+        value = sum(sign * number for sign, number in terms)
+        if value < 0 or value in found:
+            continue
+        texts = [f"{'+' if sign == 1 else '-'}{number}" for sign, number in terms]
+        sums = itertools.accumulate(sign * number for sign, number in terms)
+        steps = "".join(f"{text}={total}" for text, total in list(zip(texts, sums, strict=True))[1:])
+        found[value] = ("".join(texts)[1:], f"{texts[0][1:]}{steps}", value)
+    shuffled = list(found.values())
+    rng.shuffle(shuffled)
+    return shuffled

@@ -1,8 +1,11 @@
 """What the generators of word problems and algebra share: kinds of problems as texts and short programs of whole numbers."""
 
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from stp.tasks.base import Problem, format_response
 
 MAX_RESULT = 99  # of every step, so that one token per number suffices
 
@@ -49,6 +52,31 @@ def work(steps: tuple[str, ...], numbers: Mapping[str, int]) -> list[str] | None
     return lines
 
 
-def result(lines: list[str]) -> str:
+def result(lines: Sequence[str]) -> str:
     """What the last step gives."""
     return lines[-1].rpartition("=")[2]
+
+
+def slip(lines: Sequence[str], rng: random.Random) -> list[str]:
+    """The steps with another operation in the last one."""
+    left, op, right = re.split(r"([-+*/])", lines[-1].partition("=")[0])
+    x, y = int(left), int(right)
+    others = {"+": x + y, "-": x - y, "*": x * y}
+    others.pop(op, None)
+    op, value = rng.choice([(op, value) for op, value in others.items() if 0 <= value <= MAX_RESULT] or [("-", abs(x - y))])
+    return [*lines[:-1], f"{x}{op}{y}={value}"]
+
+
+def fragments(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
+    """What the texts say between their numbers and names."""
+    return tuple(dict.fromkeys(part for kind in kinds.values() for part in re.split(r"\{\w+\}", kind.text) if part))
+
+
+def example(problem: Problem, style: str, rng: random.Random, answer: str) -> str:
+    """A response for the tiny base to learn from, in a style of `Task.example`; answer: how a result is written."""
+    reasoning, _ = problem.solution or ("", "")
+    lines = reasoning.split("\n")
+    if style != "careful":
+        lines = slip(lines, rng)
+    shown = "" if style == "guess" else "\n".join(lines)
+    return format_response(shown, answer.format(result(lines)), False).lstrip()

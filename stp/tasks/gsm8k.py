@@ -8,7 +8,7 @@ from typing import Any
 from stp.errors import fail
 from stp.tasks import published
 from stp.tasks.base import Hub, Problem, Task, last_answer, text_key
-from stp.tasks.generator import Kind, draw, result
+from stp.tasks.generator import Kind, draw, example, fragments, result
 from stp.tasks.grading import final_answer, format_score, number, same_number, tag_score
 
 NAMES = ("Anna", "Ben", "Lily", "Tom")
@@ -59,6 +59,7 @@ class Gsm8k(Task):
     """GSM8K: word problems in two to eight steps, answered by a number."""
 
     hub = Hub("openai/gsm8k:main", held_out=1319, test="openai/gsm8k:main")
+    phrases = (*NAMES, *OBJECTS, *fragments(KINDS))
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
         """2.0 right, 0.5 the answer is one number, 0.5 the whole text in the format, 0.5 its beginning, four tags of 0.125."""
@@ -107,3 +108,7 @@ class Gsm8k(Task):
         key, kind, numbers, lines = drawn
         question = kind.text.format(one=one, two=two, thing=thing, **numbers)
         return Problem(f"gsm8k-{key}", question, result(lines), ("\n".join(lines), result(lines)))
+
+    def example(self, problem: Problem, style: str, rng: random.Random) -> str:
+        """careful: the steps. guess: some answer. careless: another operation in the last step."""
+        return example(problem, style, rng, "{}")

@@ -7,7 +7,7 @@ from typing import Any
 from stp.errors import fail
 from stp.tasks import published
 from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
-from stp.tasks.generator import Kind, draw, result
+from stp.tasks.generator import Kind, draw, example, fragments, result
 from stp.tasks.grading import final_answer, last_boxed, same_answer
 
 KINDS = {
@@ -29,6 +29,7 @@ class Math(Task):
 
     instruction = FORMAT_INSTRUCTION + " Write the final result as \\boxed{...}."
     hub = Hub("ankner/math-500", held_out=500, test="HuggingFaceH4/MATH-500")
+    phrases = (*fragments(KINDS), "\\boxed{")
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
         """2.0 equivalent; for the format 0.5 an `<answer>` and 0.25 a `\\boxed{}` in it (or, without one, anywhere)."""
@@ -74,6 +75,10 @@ class Math(Task):
         key, kind, numbers, lines = drawn
         answer = f"\\boxed{{{result(lines)}}}"
         return Problem(f"math-{key}", kind.text.format(**numbers), result(lines), ("\n".join(lines), answer))
+
+    def example(self, problem: Problem, style: str, rng: random.Random) -> str:
+        """careful: the steps. guess: some answer. careless: another operation in the last step."""
+        return example(problem, style, rng, "\\boxed{{{}}}")
 
 
 def _text(value: Any) -> str | None:

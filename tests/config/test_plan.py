@@ -58,9 +58,9 @@ def test_llada_8b_and_dream_7b_have_their_known_sizes():
 
 
 def test_a_checkpoint_folder_is_planned_from_its_config(tmp_path):
-    from stp.models.tiny import BASE
+    from stp.models.tiny import shipped
 
-    (tmp_path / "config.json").write_text((BASE / "config.json").read_text())  # and no weights
+    (tmp_path / "config.json").write_text((shipped("countdown") / "config.json").read_text())  # and no weights
     assert size_of(Model(path=str(tmp_path))).base == 481_056
 
 

@@ -14,11 +14,12 @@ from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo, Objective, PolicyGradient
 from stp.statistics import Totals
+from stp.tasks import Countdown
 from stp.types import Draws, Prompts, Trajectory
 
 ROWS, LENGTH, GROUP = 6, 8, 3
 CLOCK = SimpleNamespace(phase=lambda name: nullcontext())
-TOKENIZER = tiny_tokenizer()
+TOKENIZER = tiny_tokenizer(Countdown.phrases)
 
 
 class Engine:

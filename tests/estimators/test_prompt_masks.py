@@ -12,6 +12,7 @@ from stp.errors import UserError
 from stp.estimators import Coupled, Elbo, OneStep, Spg
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
+from stp.tasks import Countdown
 from stp.types import Draws, Prompts, Trajectory
 from tests.toys import EOS, MASK, Recording, in_context, log_probs, trajectory
 
@@ -80,7 +81,7 @@ def test_the_estimate_is_that_of_the_drawn_masks(kind, p_mask):
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_padding_is_not_seen_whether_masked_or_not(kind):
     """On the real architecture: a padded row is worth what it is worth alone, under the same masks."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(Countdown.phrases)
     policy = Policy(new_tiny(tokenizer, 0, width=32, layers=2), tokenizer.mask_token_id, tokenizer.eos_token_id).eval()
     generator = torch.Generator().manual_seed(0)
     ids_BP = torch.randint(3, len(tokenizer), (2, 9), generator=generator)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from stp.config import CONF, SCHEMAS
 from stp.models.policy import load_tokenizer
-from stp.models.tiny import BASE
+from stp.models.tiny import shipped
 from stp.tasks.base import Data
 from stp.train import execute
 from tests.integration.runs import composed, metrics, weights
@@ -45,7 +45,7 @@ def files(group: str) -> list[str]:
 @cache
 def speaks(task: str) -> bool:
     """Whether the shipped base has words for a task: no word of its problems is spelt in single letters."""
-    tokenizer = load_tokenizer(Path(BASE))
+    tokenizer = load_tokenizer(shipped("countdown"))
     questions = [problem.question for problem in SCHEMAS["task"][task](data=Data(train_size=64)).problems("train")]
     tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(questions)["input_ids"]]
     return not any(a.isalpha() and b.isalpha() and len(a) == len(b) == 1 for row in tokens for a, b in pairwise(row))
@@ -64,7 +64,7 @@ def train(folder: Path, task: str, sampler: str, estimator: str, *more: str):
 
 def changed(folder: Path) -> bool:
     """Whether the exported weights are finite, and not those that the run began with."""
-    base, trained = load_file(Path(BASE) / "model.safetensors"), weights(folder)
+    base, trained = load_file(shipped("countdown") / "model.safetensors"), weights(folder)
     assert all(weight.isfinite().all() for weight in trained.values())
     return any(not torch.equal(trained[name], base[name]) for name in base)
 

@@ -19,7 +19,7 @@ from stp.export import main
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada
 from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
-from stp.models.tiny import BASE
+from stp.models.tiny import shipped
 from tests.config import composed
 from tests.integration.runs import environment, run
 from tests.models import TOKENIZER, random_ids
@@ -49,15 +49,15 @@ def lora_run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adapted(lora_run):
     """The trained policy's own logits."""
-    model = PeftModel.from_pretrained(load_llada(BASE), str(lora_run / "adapter"))
-    assert not torch.allclose(logits(model), logits(load_llada(BASE)), atol=1e-3)
+    model = PeftModel.from_pretrained(load_llada(shipped("countdown")), str(lora_run / "adapter"))
+    assert not torch.allclose(logits(model), logits(load_llada(shipped("countdown"))), atol=1e-3)
     return logits(model)
 
 
 def test_an_adapter_reloads_exactly(lora_run, adapted):
     export(lora_run, "adapter")
     folder = lora_run / "export-adapter"
-    assert torch.equal(logits(PeftModel.from_pretrained(load_llada(BASE), str(folder))), adapted)
+    assert torch.equal(logits(PeftModel.from_pretrained(load_llada(shipped("countdown")), str(folder))), adapted)
     before, after = (load_file(f / "adapter_model.safetensors") for f in (lora_run / "adapter", folder))
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == TOKENIZER.get_vocab()
@@ -68,7 +68,7 @@ def test_merged_weights_are_base_plus_adapter(lora_run, adapted, to, tmp_path):
     export(lora_run, to, folder=str(tmp_path / "out"))
     loaded = load_llada(tmp_path / "out")
     assert_close(logits(loaded), adapted, atol=2e-5, rtol=1e-5)
-    base, adapter = load_llada(BASE), load_file(lora_run / "adapter" / "adapter_model.safetensors")
+    base, adapter = load_llada(shipped("countdown")), load_file(lora_run / "adapter" / "adapter_model.safetensors")
     name = "model.layers.0.self_attn.q_proj"
     delta = adapter[f"base_model.model.{name}.lora_B.weight"] @ adapter[f"base_model.model.{name}.lora_A.weight"] * 64 / 4
     assert_close(loaded.get_parameter(f"{name}.weight"), base.get_parameter(f"{name}.weight") + delta)
@@ -151,7 +151,7 @@ def test_a_full_fine_tuned_run(tmp_path):
     export(tmp_path / "run", "llada", dtype="float32")
     trained = logits(load_llada(tmp_path / "run" / "weights"))
     assert torch.equal(logits(load_llada(tmp_path / "run" / "export-llada")), trained)
-    assert not torch.equal(trained, logits(load_llada(BASE)))
+    assert not torch.equal(trained, logits(load_llada(shipped("countdown"))))
 
 
 def test_the_stock_class_reads_merged_weights(tmp_path):
@@ -159,7 +159,7 @@ def test_the_stock_class_reads_merged_weights(tmp_path):
     export("base", "merged", folder=str(tmp_path / "out"))
     stock = LlamaForCausalLM.from_pretrained(tmp_path / "out")
     assert stock.config.is_causal is False
-    assert torch.equal(logits(stock), logits(load_llada(BASE)))
+    assert torch.equal(logits(stock), logits(load_llada(shipped("countdown"))))
     export("base", "llada", folder=str(tmp_path / "half"), dtype="bfloat16")
     assert {t.dtype for t in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
 
@@ -188,7 +188,7 @@ def test_the_command(tmp_path):
     command = [sys.executable, "-m", "stp.export", "checkpoint=base", "to=llada", f"folder={tmp_path / 'out'}"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'out'}\n", "")
-    assert torch.equal(logits(load_llada(tmp_path / "out")), logits(load_llada(BASE)))
+    assert torch.equal(logits(load_llada(tmp_path / "out")), logits(load_llada(shipped("countdown"))))
     assert [p.name for p in tmp_path.iterdir()] == ["out"]  # and nothing else is left behind
 
 

@@ -92,12 +92,12 @@ def test_lora_trains_adapters_alone_and_exports_them(tmp_path):
     from peft import PeftModel
 
     from stp.models.llada import load_llada
-    from stp.models.tiny import BASE
+    from stp.models.tiny import shipped
 
     lora = ["model.lora.rank=4", "model.lora.dropout=0.1", "objective.beta=0.04", "optimizer.lr=1e-2", "optimizer.warmup=0"]
     run(tmp_path / "run", *lora)
     assert metrics(tmp_path / "run")[1]["kl"] > 0
-    base = load_llada(BASE)
+    base = load_llada(shipped("countdown"))
     ids = torch.arange(3, 15)[None]
     before = base(ids).logits.detach()
     adapted = PeftModel.from_pretrained(base, str(tmp_path / "run" / "adapter"))

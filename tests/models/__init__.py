@@ -4,8 +4,9 @@ import torch
 
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
+from stp.tasks import Countdown
 
-TOKENIZER = tiny_tokenizer()
+TOKENIZER = tiny_tokenizer(Countdown.phrases)
 
 
 def small_model(seed=0):

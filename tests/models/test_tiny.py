@@ -7,7 +7,7 @@ import torch
 
 from stp.models.llada import load_llada
 from stp.models.policy import load_tokenizer
-from stp.models.tiny import BASE, EOS, MASK, new_tiny, tiny_tokenizer
+from stp.models.tiny import EOS, MASK, new_tiny, shipped, tiny_tokenizer
 from stp.tasks import Countdown, format_response
 from stp.tasks.base import Data
 from tests.models import TOKENIZER, small_model
@@ -88,12 +88,12 @@ def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():
 
 
 def test_the_shipped_base_belongs_to_the_tokenizer():
-    shipped = load_tokenizer(BASE)
-    assert shipped.get_vocab() == tiny_tokenizer().get_vocab()
-    model = load_llada(BASE)
+    base = load_tokenizer(shipped("countdown"))
+    assert base.get_vocab() == tiny_tokenizer(Countdown.phrases).get_vocab()
+    model = load_llada(shipped("countdown"))
     assert model.config.vocab_size == len(TOKENIZER)
     assert model.config.mask_token_id == TOKENIZER.mask_token_id
-    size = sum(file.stat().st_size for file in BASE.iterdir())
+    size = sum(file.stat().st_size for file in shipped("countdown").iterdir())
     assert size < 8 * 2**20
 
 

@@ -10,9 +10,10 @@ from stp.errors import UserError
 from stp.models.codec import Codec, answer_spans
 from stp.models.tiny import tiny_tokenizer
 from stp.samplers import Stp
+from stp.tasks import Countdown
 from stp.types import Draws
 
-TOKENIZER = tiny_tokenizer()
+TOKENIZER = tiny_tokenizer(Countdown.phrases)
 EOS = TOKENIZER.eos_token_id
 CODEC = Codec(TOKENIZER, "", 50)
 

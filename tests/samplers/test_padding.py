@@ -9,9 +9,10 @@ from stp.estimators import Elbo
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.samplers import Standard, Stp
+from stp.tasks import Countdown
 from stp.types import Anchors, Draws, Prompts, Trajectory
 
-TOKENIZER = tiny_tokenizer()
+TOKENIZER = tiny_tokenizer(Countdown.phrases)
 LENGTH = 12
 WIDTHS = [3, 9, 5, 9]  # prompt lengths: two rows are padded
 
