@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stp.tasks.base import Problem, format_response
 
-MAX_RESULT = 99  # of every step, so that one token per number suffices
+MAX_RESULT = 30  # of every step: few enough sums and products for the tiny model to learn
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Kind:
 
     text: str
     steps: tuple[str, ...]
-    largest: tuple[int, int, int, int] = (20, 20, 20, 20)
+    largest: tuple[int, int, int, int] = (12, 12, 12, 12)
 
 
 def draw(kinds: Mapping[str, Kind], rng: random.Random) -> tuple[str, Kind, dict[str, int], list[str]] | None:
-    """(id, kind, numbers, worked steps) of a random problem; None where a step is not whole or leaves 1 to 99.
+    """(id, kind, numbers, worked steps) of a random problem; None where a step is not whole or leaves 1 to 30.
 
     The id names the kind and the numbers that its text shows.
     """
@@ -36,7 +36,7 @@ def draw(kinds: Mapping[str, Kind], rng: random.Random) -> tuple[str, Kind, dict
 
 
 def work(steps: tuple[str, ...], numbers: Mapping[str, int]) -> list[str] | None:
-    """`12+5=17` for each step; None where a result is not whole or leaves 1 to 99."""
+    """`12+5=17` for each step; None where a result is not whole or leaves 1 to 30."""
     values = dict(numbers)
     lines = []
     for name, step in zip("ABC", steps, strict=False):
@@ -58,12 +58,13 @@ def result(lines: Sequence[str]) -> str:
 
 
 def slip(lines: Sequence[str], rng: random.Random) -> list[str]:
-    """The steps with another operation in the last one."""
+    """The steps with another operation in the last one, or where no other gives 0 to 30, with a result that is 1 too low."""
     left, op, right = re.split(r"([-+*/])", lines[-1].partition("=")[0])
-    x, y = int(left), int(right)
-    others = {"+": x + y, "-": x - y, "*": x * y}
-    others.pop(op, None)
-    op, value = rng.choice([(op, value) for op, value in others.items() if 0 <= value <= MAX_RESULT] or [("-", abs(x - y))])
+    x, y, value = int(left), int(right), int(result(lines))
+    others = [
+        (other, got) for other, got in (("+", x + y), ("-", x - y), ("*", x * y)) if got != value and 0 <= got <= MAX_RESULT
+    ]
+    op, value = rng.choice(others or [(op, value - 1)])
     return [*lines[:-1], f"{x}{op}{y}={value}"]
 
 

@@ -22,28 +22,28 @@ KINDS = {
     "times": Kind(
         "{one} has {a} {thing}. {two} has {b} times as many. How many {thing} do they have in all?",
         ("a*b", "a+A"),
-        (20, 9, 2, 2),
+        (12, 6, 2, 2),
     ),
     "boxes": Kind(
         "{one} buys {a} boxes of {b} {thing} and has {c} more. How many {thing} does {one} have in all?",
         ("a*b", "A+c"),
-        (12, 12, 20, 2),
+        (9, 9, 12, 2),
     ),
     "loses": Kind(
         "{one} buys {a} boxes of {b} {thing} and loses {c}. How many {thing} does {one} have now?",
         ("a*b", "A-c"),
-        (12, 12, 20, 2),
+        (9, 9, 12, 2),
     ),
     "shares": Kind(
         "{one} has {a} {thing}, loses {b} and puts the rest in {c} boxes. How many {thing} are in each box?",
         ("a-b", "A/c"),
-        (60, 20, 9, 2),
+        (30, 20, 9, 2),
     ),
     "days": Kind(
         "{one} has {a} {thing} and buys {b} each day for {c} days. {one} gives {d} to {two}. "
         "How many {thing} does {one} have now?",
         ("b*c", "a+A", "B-d"),
-        (20, 9, 9, 20),
+        (12, 9, 9, 12),
     ),
     "three": Kind(
         "{one} has {a} {thing}, buys {b} more, loses {c} and gives {d} to {two}. How many {thing} does {one} have now?",

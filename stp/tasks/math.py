@@ -11,15 +11,15 @@ from stp.tasks.generator import Kind, draw, example, fragments, result
 from stp.tasks.grading import final_answer, last_boxed, same_answer
 
 KINDS = {
-    "sum": Kind("Solve x + {a} = {d} for x.", ("d-a",), (50, 2, 2, 99)),
-    "less": Kind("Solve x - {a} = {d} for x.", ("d+a",), (50, 2, 2, 50)),
-    "line": Kind("Solve {a} x + {b} = {d} for x.", ("d-b", "A/a"), (12, 40, 2, 99)),
-    "lineless": Kind("Solve {a} x - {b} = {d} for x.", ("d+b", "A/a"), (12, 40, 2, 60)),
-    "outside": Kind("Solve {a} ( x + {b} ) = {d} for x.", ("d/a", "A-b"), (12, 20, 2, 99)),
-    "half": Kind("Solve x / {a} + {b} = {d} for x.", ("d-b", "A*a"), (9, 30, 2, 40)),
-    "value": Kind("Let x = {a}. What is {b} x + {c}?", ("b*a", "A+c"), (12, 12, 30, 2)),
-    "product": Kind("Let x = {a} and y = {b}. What is {c} x + y?", ("c*a", "A+b"), (12, 30, 9, 2)),
-    "pair": Kind("Let x + y = {a} and x - y = {b}. What is x?", ("a+b", "A/2"), (60, 30, 2, 2)),
+    "sum": Kind("Solve x + {a} = {d} for x.", ("d-a",), (20, 2, 2, 30)),
+    "less": Kind("Solve x - {a} = {d} for x.", ("d+a",), (20, 2, 2, 20)),
+    "line": Kind("Solve {a} x + {b} = {d} for x.", ("d-b", "A/a"), (9, 20, 2, 30)),
+    "lineless": Kind("Solve {a} x - {b} = {d} for x.", ("d+b", "A/a"), (9, 20, 2, 20)),
+    "outside": Kind("Solve {a} ( x + {b} ) = {d} for x.", ("d/a", "A-b"), (9, 20, 2, 30)),
+    "half": Kind("Solve x / {a} + {b} = {d} for x.", ("d-b", "A*a"), (9, 20, 2, 30)),
+    "value": Kind("Let x = {a}. What is {b} x + {c}?", ("b*a", "A+c"), (9, 9, 20, 2)),
+    "product": Kind("Let x = {a} and y = {b}. What is {c} x + y?", ("c*a", "A+b"), (9, 20, 9, 2)),
+    "pair": Kind("Let x + y = {a} and x - y = {b}. What is x?", ("a+b", "A/2"), (20, 20, 2, 2)),
 }
 
 

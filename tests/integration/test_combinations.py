@@ -1,8 +1,7 @@
 """Every sampler with every estimator on every task, and every objective that fits: two updates of a real run each."""
 
 import math
-from functools import cache
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from stp.config import CONF, SCHEMAS
-from stp.models.policy import load_tokenizer
 from stp.models.tiny import shipped
-from stp.tasks.base import Data
 from stp.train import execute
 from tests.integration.runs import composed, metrics, weights
 
@@ -42,15 +39,6 @@ def files(group: str) -> list[str]:
     return sorted(path.stem for path in (Path(CONF) / group).glob("*.yaml"))
 
 
-@cache
-def speaks(task: str) -> bool:
-    """Whether the shipped base has words for a task: no word of its problems is spelt in single letters."""
-    tokenizer = load_tokenizer(shipped("countdown"))
-    questions = [problem.question for problem in SCHEMAS["task"][task](data=Data(train_size=64)).problems("train")]
-    tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(questions)["input_ids"]]
-    return not any(a.isalpha() and b.isalpha() and len(a) == len(b) == 1 for row in tokens for a, b in pairwise(row))
-
-
 def train(folder: Path, task: str, sampler: str, estimator: str, *more: str):
     """Config, summary and metrics of a run; its losses finite."""
     choices = {"task": task, "model": "tiny", "sampler": sampler, "estimator": estimator}
@@ -62,9 +50,9 @@ def train(folder: Path, task: str, sampler: str, estimator: str, *more: str):
     return config, summary, lines
 
 
-def changed(folder: Path) -> bool:
+def changed(folder: Path, task: str = "countdown") -> bool:
     """Whether the exported weights are finite, and not those that the run began with."""
-    base, trained = load_file(shipped("countdown") / "model.safetensors"), weights(folder)
+    base, trained = load_file(shipped(task) / "model.safetensors"), weights(folder)
     assert all(weight.isfinite().all() for weight in trained.values())
     return any(not torch.equal(trained[name], base[name]) for name in base)
 
@@ -73,24 +61,10 @@ def test_the_files_are_the_classes():
     assert all(files(group) == sorted(SCHEMAS[group]) for group in ("task", "sampler", "estimator", "objective"))
 
 
-SPOKEN = [task for task in files("task") if speaks(task)]
-
-
-def test_the_shipped_base_speaks_countdown():
-    assert "countdown" in SPOKEN
-
-
-@pytest.mark.parametrize("task", [task for task in files("task") if task not in SPOKEN])
-def test_a_task_that_the_base_has_no_words_for_trains_all_the_same(tmp_path, task):
-    """At a temperature at which it writes anything at all."""
-    train(tmp_path / "run", task, "stp", "elbo", "sampler.temperature=4")
-    assert changed(tmp_path / "run")
-
-
-@pytest.mark.parametrize(("task", "sampler", "estimator"), product(SPOKEN, files("sampler"), files("estimator")))
+@pytest.mark.parametrize(("task", "sampler", "estimator"), product(files("task"), files("sampler"), files("estimator")))
 def test_every_combination_trains(tmp_path, task, sampler, estimator):
     config, summary, lines = train(tmp_path / "run", task, sampler, estimator)
-    assert changed(tmp_path / "run")
+    assert changed(tmp_path / "run", task)
     assert type(config.estimator) is SCHEMAS["estimator"][estimator] and type(config.sampler) is SCHEMAS["sampler"][sampler]
     assert (summary["task"], summary["sampler"], summary["estimator"]) == (task, sampler, estimator)
     measured = config.estimator.independent and config.estimator.samples > 1

@@ -35,6 +35,18 @@ def test_two_ranks_equal_one(tmp_path, zero):
     assert json.loads((tmp_path / "two" / "summary.json").read_text())["ranks"] == 2
 
 
+@pytest.mark.parametrize("task", ["gsm8k", "math"])
+def test_the_other_tasks_train_on_two_ranks_as_on_one(tmp_path, task):
+    """Prompts of different widths: what a rank pads does not change a row."""
+    run(tmp_path / "one", f"task={task}")
+    launch(tmp_path / "two", 2, f"task={task}", "zero=stage2")
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert [line["update"] for line in two] == [1, 2] and two[0]["grad_norm"] > 0
+    assert two[0]["reward/mean"] == one[0]["reward/mean"]
+    for name in ("loss", "elbo/elbo"):
+        assert two[0][name] == pytest.approx(one[0][name], abs=1e-4)
+
+
 @pytest.mark.parametrize("zero", ["stage1", "stage2", "stage3"])
 def test_zero_stages_equal_plain_training(tmp_path, zero):
     run(tmp_path / "off")

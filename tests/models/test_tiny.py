@@ -1,17 +1,20 @@
 """The tiny model: its tokenizer loses no text, its weights come from a seed."""
 
 import random
+import re
 
 import pytest
 import torch
 
+from stp.errors import UserError
 from stp.models.llada import load_llada
 from stp.models.policy import load_tokenizer
-from stp.models.tiny import EOS, MASK, new_tiny, shipped, tiny_tokenizer
-from stp.tasks import Countdown, format_response
+from stp.models.tiny import BASES, EOS, MASK, new_tiny, shipped, tiny_tokenizer
+from stp.tasks import Countdown, Gsm8k, Math, format_response
 from stp.tasks.base import Data
 from tests.models import TOKENIZER, small_model
 
+TASKS = {"countdown": Countdown, "gsm8k": Gsm8k, "math": Math}
 PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
 
 
@@ -87,14 +90,46 @@ def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():
     assert small_model().config.is_causal is False
 
 
-def test_the_shipped_base_belongs_to_the_tokenizer():
-    base = load_tokenizer(shipped("countdown"))
-    assert base.get_vocab() == tiny_tokenizer(Countdown.phrases).get_vocab()
-    model = load_llada(shipped("countdown"))
-    assert model.config.vocab_size == len(TOKENIZER)
-    assert model.config.mask_token_id == TOKENIZER.mask_token_id
-    size = sum(file.stat().st_size for file in shipped("countdown").iterdir())
-    assert size < 8 * 2**20
+@pytest.mark.parametrize("task", TASKS)
+def test_the_shipped_base_belongs_to_the_tokenizer(task):
+    tokenizer = tiny_tokenizer(TASKS[task].phrases)
+    assert load_tokenizer(shipped(task)).backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    model = load_llada(shipped(task))
+    assert model.config.vocab_size == len(tokenizer)
+    assert model.config.mask_token_id == tokenizer.mask_token_id
+
+
+def test_the_shipped_bases_are_those_of_the_tasks_and_small():
+    assert {folder.name for folder in BASES.iterdir()} == set(TASKS)
+    assert sum(file.stat().st_size for file in BASES.rglob("*")) < 8 * 2**20
+
+
+def test_a_task_without_a_base_is_told_how_to_get_one():
+    with pytest.raises(UserError, match=r"model.base=chess: .*countdown, gsm8k, math.*python -m stp.pretrain task=chess"):
+        shipped("chess")
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math"])
+def test_a_word_problem_is_told_in_a_few_tokens_and_a_name_or_number_is_one(task):
+    tokenizer = tiny_tokenizer(TASKS[task].phrases)
+    for problem in TASKS[task](data=Data(train_size=200)).problems("train"):
+        tokens = tokenizer.convert_ids_to_tokens(tokenizer(problem.question)["input_ids"])
+        assert "".join(tokens) == problem.question and len(tokens) <= 24
+        assert re.findall("[0-9]+", problem.question) == [token for token in tokens if token.isdigit()]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_example_is_right_if_and_only_if_it_is_careful(task):
+    """Countdown's guesses may hit; what is careless or guessed elsewhere is always wrong, and well formed."""
+    rng = random.Random(0)
+    options, tokenizer = TASKS[task](), tiny_tokenizer(TASKS[task].phrases)
+    for problem in TASKS[task](data=Data(train_size=100)).problems("train"):
+        for style in ("careful", "careless", "guess"):
+            text = options.example(problem, style, rng)
+            assert text.count("<answer>") == 1 and len(tokenizer(text)["input_ids"]) <= 48
+            assert text.startswith("<answer>") == (style == "guess")
+            if (task, style) != ("countdown", "guess"):
+                assert options.correct(problem, text) == (style == "careful")
 
 
 @pytest.mark.parametrize("tagged", [True, False])
