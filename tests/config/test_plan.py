@@ -238,3 +238,10 @@ def test_the_command_ends_with_code_2_where_nothing_fits(tmp_path):
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith("error: gpu_memory=0.001: ")
     assert "481,056 parameters" in done.stdout and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math"])
+def test_the_other_tasks_are_planned_at_paper_scale(task, capsys):
+    plan.main(composed("plan", "scale=paper", f"task={task}", "ranks=2", "gpu_memory=80"))
+    printed = capsys.readouterr().out
+    assert "12 completions, 3,072 generated tokens" in printed and "fits on 2 GPU(s) of 80 GiB" in printed
