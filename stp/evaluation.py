@@ -69,7 +69,7 @@ def regrade(task: Any, rows: list[tuple[str, dict[str, Any]]], known: dict[str, 
         text, graded = row["completion"], problem.gold is not None
         grades = {grading: graded and task.grade(problem, text, grading) for grading in REWARDS}
         reward = sum(task.reward_parts(problem, text).values()) if graded else 0.0
-        kept = {name: row[name] for name in ("update", "temperature") if name in row}
+        kept = {name: row[name] for name in ("update", "temperature") if isinstance(row.get(name), int | float)}
         asked = {"problem": problem.id, "question": row["question"], "ground_truth": problem.gold}
         result = {"completion": text, "reward": reward, "correct": grades[task.grading], "grades": grades, "graded": graded}
         records.append(kept | asked | result)

@@ -12,7 +12,7 @@ from stp.errors import fail, require, require_choice
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 GENERATED = 512  # problems of a generated split, unless its size is set
 HELD_OUT = {0: "validation", 1: "test"}  # fifths of all generated problems that are kept from training
-MAX_CHARS, MAX_TAGS, MAX_BRACKETS = 50_000, 16, 100
+MAX_CHARS, MAX_TAGS, MAX_BRACKETS = 50_000, 1_000, 1_000
 REWARDS = ("corrected", "published")
 
 FORMAT_INSTRUCTION = (
@@ -216,9 +216,9 @@ def format_response(reasoning: str, answer: str, tagged_reasoning: bool) -> str:
 
 
 def flooded(text: str) -> bool:
-    """Whether a completion is one that no model writes: 50,000 characters, NULs, 16 `<answer>`s, 100 open brackets, or more.
+    """Whether a completion is one that no model writes: over 50,000 characters, NULs, over 1,000 `<answer>`s or open brackets.
 
-    Neither reward set nor grading counts one as correct.
+    Neither reward set nor grading counts one as correct. The bounds are beyond what 512 tokens that repeat themselves can hold.
     """
     if len(text) > MAX_CHARS or "\0" in text or text.count(ANSWER_OPEN) > MAX_TAGS:
         return True

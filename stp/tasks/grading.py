@@ -15,7 +15,11 @@ _NUMBER = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|[-+]?\.[0-9]+"
 _ONE_NUMBER = re.compile(rf"(?:{_NUMBER})\Z")
 _NUMBERS = re.compile(rf"(?<![0-9.,])(?:{_NUMBER})")
 _SEVERAL = re.compile(r"\b(?:or|and)\b|[;\n]")
-_ARITHMETIC = re.compile(r"[0-9/^*+!_]|\\frac|\\sqrt|\\times|\\cdot|\\div")  # around a number: it is not alone
+_ARITHMETIC = re.compile(  # around a number: it is not alone
+    r"[0-9/^*+!_]|\\(?:frac|sqrt|times|cdot|div|pm|pi|neq?)(?![a-z])"
+    r"|\b(?:minus|negative|not|dozen|hundred|thousand|million|billion|half)\b",
+    re.IGNORECASE,
+)
 _FORMAT = re.compile(
     r"<reasoning>(?:(?!</?reasoning>|</?answer>).)*</reasoning>\s*<answer>(?:(?!</?answer>).)*</answer>", re.DOTALL
 )
@@ -39,7 +43,7 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 def final_answer(completion: str) -> str | None:
     """What a completion answers: the last complete `<answer>…</answer>`, or without one the last complete `\\boxed{…}`.
 
-    Where the answer holds a box, the text inside it. A tag or a box that is opened and never closed answers nothing.
+    Where the answer holds a box, the text inside it. What is never closed is passed over; what is complete beside it counts.
     """
     if flooded(completion):
         return None
@@ -52,7 +56,8 @@ def unboxed(answer: str) -> str:
     inside = last_boxed(answer)
     if inside is None or not inside.strip():
         inside = answer.replace("\\boxed{}", "", 1) if inside is not None else answer.replace("\\boxed{", "", 1)
-    return inside.strip()
+    inside = inside.strip()
+    return inside[2:-2].strip() if re.fullmatch(r"\*\*[^*]+\*\*", inside) else inside  # Markdown's bold
 
 
 def last_boxed(text: str) -> str | None:
@@ -128,6 +133,7 @@ def same_answer(answer: str, gold: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _same_answer(answer: str, gold: str) -> bool:
+    answer, gold = _SPACES.sub(" ", answer), _SPACES.sub(" ", gold)
     powers = {match[1] for match in map(_UNIT.search, (answer, gold)) if match is not None and match[1]}
     if len(powers) > 1:  # cm^2 and cm^3
         return False
@@ -144,21 +150,24 @@ def _same_answer(answer: str, gold: str) -> bool:
         return _words(a) == _words(b)
     if a.count(",") != b.count(","):  # math-verify takes lists that repeat an element for equal sets
         return False
+    if "," in b and (a.rstrip("$.")[-1:] in (")", "]")) != (b[-1] in ")]"):  # and `2,4` or `{2,4}` for (2,4)
+        return False
     return tame(a) and tame(b) and verifier.equal(a, b)
 
 
 def tidy(answer: str) -> str:
     """A LaTeX answer in the form in which answers are compared as strings."""
-    text = answer.strip().strip("$").strip().rstrip(".").strip()
+    text = _SPACES.sub(" ", answer).strip().strip("$").strip().rstrip(".").strip()
     text = text.replace("{,}", ",").replace("\\displaystyle", "").replace("\\dots", "\\ldots")
     for left, right in (("\\(", "\\)"), ("\\[", "\\]")):
         text = text.removeprefix(left).removesuffix(right) if text.startswith(left) and text.endswith(right) else text
+    text = re.sub(r"\\?%|°", "", text)
     text = _UNIT.sub("", text)
     text = _WRAPPED.sub(r"\1", text)
     try:
-        text = normalised(_SPACES.sub(" ", text))
+        text = normalised(text)
     except (ValueError, IndexError):
-        text = _SPACES.sub("", text)
+        text = text.replace(" ", "")
     return re.sub(r"([_^])\{([A-Za-z0-9])\}", r"\1\2", text)
 
 

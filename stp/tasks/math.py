@@ -1,11 +1,12 @@
 """MATH: competition problems whose answer is a LaTeX expression (Hendrycks et al., 2021), and a small generator of algebra."""
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from stp.errors import fail
-from stp.tasks import published
+from stp.tasks import published, verifier
 from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
 from stp.tasks.generator import Kind, draw, example, fragments, result
 from stp.tasks.grading import final_answer, last_boxed, same_answer
@@ -22,6 +23,8 @@ KINDS = {
     "pair": Kind("Let x + y = {a} and x - y = {b}. What is x?", ("a+b", "A/2"), (20, 20, 2, 2)),
 }
 
+_BARE_BOX = re.compile(r"\\boxed +([0-9A-Za-z]+)\$")  # two solutions of MATH's training set end in `$\boxed 2$`, `\boxed 9$`
+
 
 @dataclass
 class Math(Task):
@@ -30,6 +33,10 @@ class Math(Task):
     instruction = FORMAT_INSTRUCTION + " Write the final result as \\boxed{...}."
     hub = Hub("ankner/math-500", held_out=500, test="HuggingFaceH4/MATH-500")
     phrases = (*fragments(KINDS), "\\boxed{")
+
+    def problems(self, split: str) -> list[Problem]:
+        verifier.start()  # ready by the time it is asked
+        return super().problems(split)
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
         """2.0 equivalent; for the format 0.5 an `<answer>` and 0.25 a `\\boxed{}` in it (or, without one, anywhere)."""
@@ -53,7 +60,8 @@ class Math(Task):
         """Columns problem, solution and answer; an answer left out is the solution's last `\\boxed{}`, a solution may be."""
         question, solution, answer = row.get("problem"), row.get("solution"), _text(row.get("answer"))
         if not answer and isinstance(solution, str):
-            answer = last_boxed(solution)
+            bare = _BARE_BOX.search(solution)
+            answer = last_boxed(solution) if bare is None else bare[1]
         if not isinstance(question, str) or not question.strip() or not answer or not answer.strip():
             fail(
                 where, repr(row)[:200], "expected columns problem, solution and answer (or a solution with a \\boxed{} answer)"

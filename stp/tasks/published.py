@@ -199,7 +199,7 @@ def _last_boxed(text: str) -> str | None:
     depth = 0
     for brace in re.finditer("[{}]", text[start:]):
         depth += 1 if brace.group() == "{" else -1
-        if depth == 0:
+        if depth == 0 and brace.group() == "}":
             whole = text[start : start + brace.end()]
             return whole[len("\\boxed{") : -1] if whole.startswith("\\boxed{") else whole
     return None

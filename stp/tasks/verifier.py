@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import Any
 
-SOFT, HARD = 0.3, 0.6  # seconds of CPU time per question
+SOFT, HARD = 0.2, 0.4  # seconds of CPU time per question
 START = 120  # seconds until a process that does not say it is ready counts as broken
 MEMORY = 4 << 30  # bytes of address space
 
@@ -25,10 +25,14 @@ class Judge:
     """A process that compares LaTeX answers, started when first asked. Questions from several threads take turns."""
 
     def __init__(self) -> None:
+        self.ready = False
+        self.forget()
+        os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """After a fork the process is the parent's, and the lock may be held by a thread that only the parent has."""
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
-        self.owner = 0
-        self.ready = False
 
     def equal(self, answer: str, gold: str) -> bool:
         """Whether math-verify finds the answer equal to the gold one within the bound."""
@@ -41,15 +45,24 @@ class Judge:
                 reply = self._line(START)
             except OSError:
                 reply = b""
+            except BaseException:  # Ctrl-C, or a caller's alarm: the reply still to come is not the next question's
+                self.close()
+                raise
             if not reply:
                 self.close()
                 self._launch()  # ready by the time it is asked
             return reply == b"true\n"
 
+    def start(self) -> None:
+        """Start the process without waiting for it: it takes a second or two to import its library."""
+        with self.lock:
+            if self.process is None:
+                self._launch()
+
     def close(self) -> None:
-        """End the process, if it is this program's own."""
+        """End the process."""
         process, self.process = self.process, None
-        if process is None or self.owner != os.getpid():
+        if process is None:
             return
         process.kill()
         process.wait()
@@ -61,11 +74,10 @@ class Judge:
         # -P: this file's folder holds math.py, which must not hide the standard library's
         command = [sys.executable, "-P", os.path.abspath(__file__)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.owner, self.ready = os.getpid(), False
+        self.ready = False
 
     def _start(self) -> None:
-        if self.process is None or self.owner != os.getpid():  # after a fork the pipes are the parent's
-            self.process = None
+        if self.process is None:
             self._launch()
         if not self.ready:
             if self._line(START) != b"ready\n":
@@ -83,7 +95,7 @@ class Judge:
 
 _JUDGE = Judge()
 atexit.register(_JUDGE.close)
-equal = _JUDGE.equal
+equal, start = _JUDGE.equal, _JUDGE.start
 
 
 # The process
@@ -112,14 +124,16 @@ def serve() -> None:
     import logging
     import resource
 
-    import math_verify  # noqa: F401
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no reply
+    compare("x+1", "1+x")  # imports, and builds what the first comparison would build
 
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
     signal.signal(signal.SIGVTALRM, _expire)
-    print("ready", flush=True)
+    print("ready", file=replies, flush=True)
     for line in sys.stdin:
         gold, answer = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, HARD)  # ends the process
@@ -136,7 +150,7 @@ def serve() -> None:
             except Expired:
                 pass
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(result), flush=True)
+        print(json.dumps(result), file=replies, flush=True)
 
 
 if __name__ == "__main__":

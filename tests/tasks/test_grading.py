@@ -24,6 +24,7 @@ from stp.tasks.grading import final_answer, last_boxed, number, same_answer, sam
         ("<answer>\n\\boxed{18}", "18"),  # the box is complete
         ("<answer>\\boxed{18</answer>", "18"),  # the answer is
         ("<answer>\\boxed{}18</answer>", "18"),
+        ("<answer>**18**</answer>", "18"),
         ("<answer>18", None),
         ("18</answer>", None),
         ("\\boxed{18", None),
@@ -65,6 +66,9 @@ def test_boxes_balance_and_skip_escaped_braces():
         ("1,2500", None),
         ("3 + 15", None),
         ("17 or 18", None),
+        ("\\pm 18", None),
+        ("18\\pi", None),
+        ("minus 18", None),
         ("x = 17 or x = 18", None),
         ("36/2", None),
         ("\\frac{36}{2}", None),
@@ -105,6 +109,10 @@ SAME = [
     ("36.00", "\\$36"),
     ("15", "15\\mbox{ cm}^2"),
     ("12 cm", "12"),
+    ("15\\,\\mathrm{cm}^2", "15\\mbox{ cm}^2"),
+    ("50%", "50"),
+    ("90°", "90^\\circ"),
+    ("x \\in (2, 4)", "(2,4)"),
     ("4210_5", "4210_{5}"),
     ("$x = 5$", "5"),
     ("\\(5\\)", "5"),
@@ -125,7 +133,10 @@ DIFFERENT = [
     ("-(\\text{east})", "\\text{east}"),
     ("B", "\\text{(C)}"),
     ("15\\mbox{ cm}^3", "15\\mbox{ cm}^2"),
+    ("15\\,\\mathrm{cm}^3", "15\\mbox{ cm}^2"),
     ("(0, 1]", "(0,1)"),
+    ("0, 1", "(0,1)"),
+    ("\\{0, 1\\}", "(0,1)"),
     ("-\\sqrt{2}", "\\sqrt{2}"),
     ("x+2", "x+1"),
     ("", "5"),
@@ -175,6 +186,49 @@ def test_the_process_bounds_its_own_cpu_time(answer):
         judge.close()
     after = os.times()  # of this process's children that ended: start-up and question
     assert after.children_user - before.children_user < 3
+
+
+def test_a_question_cut_short_does_not_answer_the_next():
+    judge = verifier.Judge()
+    try:
+        judge.equal("x", "y")
+        read = judge._line
+
+        def alarm(seconds):
+            judge._line = read
+            raise KeyboardInterrupt
+
+        judge._line = alarm
+        with pytest.raises(KeyboardInterrupt):
+            judge.equal("\\sqrt{8}", "2\\sqrt{2}")
+        assert not judge.equal("\\sqrt{8}", "3\\sqrt{2}")
+        assert judge.equal("\\sqrt{18}", "3\\sqrt{2}")
+    finally:
+        judge.close()
+
+
+def test_a_forked_process_starts_its_own():
+    """Also while a thread of the parent asks: the lock that it holds is not inherited."""
+    verifier.equal("x", "y")
+    with verifier._JUDGE.lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if verifier._JUDGE.lock.acquire(timeout=5) and verifier._JUDGE.process is None else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert verifier.equal("\\sqrt{8}", "2\\sqrt{2}")
+
+
+def test_what_a_library_prints_is_no_reply(tmp_path, monkeypatch):
+    """antlr4 prints on standard output where versions disagree."""
+    code = "import math_verify, functools\nprint = functools.partial(print, 'noise', flush=True)\n"
+    code += "old = math_verify.parse\nmath_verify.parse = lambda *a, **k: print() or old(*a, **k)\n"
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nif 'verifier.py' in sys.orig_argv[-1]:\n    exec({code!r})\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    judge = verifier.Judge()
+    try:
+        assert [judge.equal("\\sqrt{8}", f"{n}\\sqrt{{2}}") for n in (2, 3, 2)] == [True, False, True]
+    finally:
+        judge.close()
 
 
 def test_a_process_that_cannot_start_is_an_error(monkeypatch):

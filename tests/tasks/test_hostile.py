@@ -95,8 +95,15 @@ def test_a_flood_around_a_right_answer_is_wrong(option):
     for grading in ("published", "corrected"):
         task, problem = option(rewards=grading, grading=grading), Problem("p", "?", "5")
         assert task.correct(problem, right)
-        for flood in (right + "\0", "<answer>" * 20 + right, "{" * 200 + right, " " * 60_000 + right):
+        for flood in (right + "\0", "<answer>" * 2_000 + right, "{" * 2_000 + right, " " * 60_000 + right):
             assert not task.correct(problem, flood) and task.reward_parts(problem, flood)["correct"] == 0.0
+
+
+@pytest.mark.parametrize("option", [Gsm8k, Math])
+def test_512_tokens_that_repeat_themselves_are_no_flood(option):
+    """The published grader counts them, so a stored set's known count does."""
+    for tail in ("<answer>" * 170, "((" * 250, "\n</reasoning>\n<answer>" * 100):
+        assert option(grading="published").correct(Problem("p", "?", "5"), "<answer>\\boxed{5}</answer>" + tail)
 
 
 @pytest.mark.parametrize(

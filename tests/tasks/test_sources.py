@@ -72,7 +72,8 @@ def test_every_format_gives_the_same_rows_without_network_or_leftovers(name, tmp
     leftovers.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(leftovers))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-    assert load_rows(Data(path=path), Hub("", 500), "all") == [(f"{name} row {i}", row) for i, row in enumerate(ROWS, 1)]
+    rows = ROWS if not path.lower().endswith(".csv") else [row | {"output": str(row["output"])} for row in ROWS]
+    assert load_rows(Data(path=path), Hub("", 500), "all") == [(f"{name} row {i}", row) for i, row in enumerate(rows, 1)]
     assert not cache.exists() and not list(leftovers.iterdir())
 
 
@@ -171,8 +172,9 @@ def test_a_folder_without_its_files(names, split, message, tmp_path):
         ("rows.json", '[{"a": 1}, {"a": }]', "not readable as JSON (Expecting value: line 1 column 18"),
         ("rows.json", '[{"a": 1}, 2]', "row 2 is not a JSON object"),
         ("rows.jsonl", b'{"a": "\xff"}', "not readable as JSON ('utf-8' codec can't decode"),
-        ("rows.csv", "input,output\n1,2,3,6\n", "not readable as .csv (Length of header"),  # quotes forgotten
+        ("rows.csv", "input,output\n1,2,3,6\n", "row 1 has more cells than the header; quote cells"),
         ("rows.csv", b"input,output\n\xff\xfe,6\n", "not readable as .csv ("),
+        ("rows.csv", 'input,output\n"1,2,3",6\n"4,5,6\n"7,8,9",6\n', "not readable as .csv (',' expected after"),
         ("rows.parquet", "not parquet", "not readable as .parquet ("),
     ],
 )
@@ -188,6 +190,24 @@ def test_a_file_that_cannot_be_read(name, content, message, tmp_path):
     finally:
         logging.getLogger("datasets").removeHandler(handler)
     assert logged == []  # the library adds no line of its own
+
+
+def test_a_parquet_file_without_rows_is_empty(tmp_path):
+    from datasets import Dataset
+
+    path = tmp_path / "rows.parquet"
+    Dataset.from_dict({"input": [], "output": []}).to_parquet(str(path))
+    assert refusal(path) == f"task.data.path={path}: the file is empty; it needs at least one row"
+
+
+def test_csv_cells_stay_as_they_are_written(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n007,NA\n0.10,\n12345678901234567,1e5\n")
+    assert [row for _, row in load_rows(Data(path=str(path)), Hub("", 1), "all")] == [
+        {"a": "007", "b": "NA"},
+        {"a": "0.10", "b": None},
+        {"a": "12345678901234567", "b": "1e5"},
+    ]
 
 
 def test_one_row_cannot_be_split(tmp_path):

@@ -116,14 +116,16 @@ def test_a_gsm8k_solution_loses_its_marks(tmp_path):
 def test_math_takes_an_answer_or_a_boxed_solution(tmp_path):
     rows = [
         {"problem": "a", "solution": "so $\\boxed{\\frac{1}{2}}$"},
+        {"problem": "e", "solution": "so our answer is $\\boxed 2$."},
         {"problem": "b", "answer": "7"},
         {"problem": "c", "answer": 7, "solution": None},
         {"problem": "d", "answer": 0.5, "solution": "half"},
     ]
     problems = Math(data=Data(path=write(tmp_path / "rows.jsonl", rows))).problems("all")
-    assert [p.gold for p in problems] == ["\\frac{1}{2}", "7", "7", "0.5"]
+    assert [p.gold for p in problems] == ["\\frac{1}{2}", "2", "7", "7", "0.5"]
     assert [p.solution for p in problems] == [
         ("so $\\boxed{\\frac{1}{2}}$", "\\boxed{\\frac{1}{2}}"),
+        ("so our answer is $\\boxed 2$.", "\\boxed{2}"),
         None,
         None,
         ("half", "\\boxed{0.5}"),
