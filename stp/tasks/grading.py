@@ -17,7 +17,7 @@ _NUMBERS = re.compile(rf"(?<![0-9.,])(?:{_NUMBER})")
 _SEVERAL = re.compile(r"\b(?:or|and)\b|[;\n]")
 _ARITHMETIC = re.compile(  # around a number: it is not alone
     r"[0-9/^*+!_]|\\(?:frac|sqrt|times|cdot|div|pm|pi|neq?)(?![a-z])"
-    r"|\b(?:minus|negative|not|dozen|hundred|thousand|million|billion|half)\b",
+    r"|\b(?:minus|negative|not)\b",
     re.IGNORECASE,
 )
 _FORMAT = re.compile(
