@@ -141,6 +141,7 @@ def test_many_methods_stay_readable(run, drawn, tmp_path):
     names = [f"stp + elbo sampler.gamma=0.{i:02d} trainer.group_size=8 trainer.prompts_per_update=12 seed" for i in range(20)]
     figures.methods([run(method=name) for name in names], tmp_path)
     for figure in drawn:
+        figure.set_dpi(110)  # as it was saved, and so laid out
         figure.canvas.draw()
         width, height = figure.canvas.get_width_height()
         texts = [axes.title for axes in figure.axes if axes.get_title()] or figure.axes[0].get_yticklabels()
