@@ -1,18 +1,27 @@
 #!/usr/bin/env bash
 # Every row of the paper's tables and figures as one Hydra multirun over the presets of conf/experiment.
 # usage: scripts/ablations.sh [overrides of stp.train ...]
-#   SEEDS=0,1,2   ONLY=table5 (what the presets' names start with, several by commas)   TO=outputs/ablations
+#   SEEDS=0,1,2   ONLY=table5 (what the presets' names start with, several by commas)
+#   TO=<folder>, PYTHON=<command>: paths from where you are; by default outputs/ablations and .venv/bin/python of the project
 # Finished jobs are skipped, interrupted ones continue, presets with the same settings run once; a failed job does not stop the
 # rest and is listed at the end.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")/.."
+from_here() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
+to=outputs/ablations python=.venv/bin/python
+[ -z "${TO:-}" ] || to=$(from_here "$TO")
+case ${PYTHON:-} in '') ;; */*) python=$(from_here "$PYTHON") ;; *) python=$PYTHON ;; esac
 presets=()
-for prefix in $(tr ',' ' ' <<< "${ONLY:-table,figure,heatmap,extra}"); do
+IFS=, read -ra prefixes <<< "${ONLY:-table,figure,heatmap,extra}"
+for prefix in "${prefixes[@]}"; do
+  [ -n "$prefix" ] || continue
   for file in conf/experiment/"$prefix"*.yaml; do
     [ -e "$file" ] || { echo "error: ONLY=$prefix: no preset has such a name; conf/experiment lists them" >&2; exit 2; }
     presets+=("$(basename "$file" .yaml)")
   done
 done
-exec "${PYTHON:-.venv/bin/python}" -m stp.train --multirun \
+[ ${#presets[@]} -gt 0 ] || { echo "error: ONLY=$ONLY: it names no preset; conf/experiment lists them" >&2; exit 2; }
+exec "$python" -m stp.train --multirun \
   "experiment=$(IFS=,; echo "${presets[*]}")" "seed=${SEEDS:-0,1,2}" trainer.resume=auto 'trainer.eval_temperatures=[0.0]' \
-  "hydra.sweep.dir=${TO:-outputs/ablations}" 'hydra.sweep.subdir=${hydra:runtime.choices.experiment}/seed${seed}' "$@"
+  "hydra.sweep.dir=$to" 'hydra.sweep.subdir=${hydra:runtime.choices.experiment}/seed${seed}' "$@"

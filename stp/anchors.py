@@ -1,5 +1,8 @@
 """The static dataset: earlier responses to start from, what of them may be fixed, and where they came from."""
 
+import contextlib
+import errno
+import itertools
 import json
 import os
 import tempfile
@@ -43,7 +46,10 @@ class StaticDataset:
         return {problem: row for row, problem in enumerate(self.problems)}
 
     def save(self, folder: Path) -> None:
-        """Write anchors.safetensors and anchors.json; the folder appears whole or not at all."""
+        """Write anchors.safetensors and anchors.json; the folder appears whole or not at all.
+
+        Jobs that run side by side may make the same dataset: the first to finish leaves it, the others find it there.
+        """
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
             aside = Path(temporary) / "new"
@@ -53,9 +59,25 @@ class StaticDataset:
             (aside / "anchors.json").write_text(
                 json.dumps({"provenance": self.provenance, "problems": self.problems}, indent=1)
             )
-            if folder.exists():
-                os.rename(folder, Path(temporary) / "old")
-            os.rename(aside, folder)
+            for attempt in itertools.count():
+                try:
+                    os.rename(aside, folder)  # refused where a folder with files is in the way
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                if self._is_in(folder):
+                    return
+                with contextlib.suppress(FileNotFoundError):  # another job has just taken it away
+                    os.rename(folder, Path(temporary) / f"old-{attempt}")
+
+    def _is_in(self, folder: Path) -> bool:
+        """Whether a folder holds this dataset, of the same making and problems."""
+        try:
+            found = StaticDataset.load(folder)
+        except UserError:
+            return False
+        return (found.provenance, found.problems) == (self.provenance, self.problems)
 
     @classmethod
     def load(cls, folder: Path, expected: dict[str, Any] | None = None) -> "StaticDataset":

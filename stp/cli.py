@@ -61,6 +61,7 @@ def run(job: Callable[[Any], Any], name: str) -> None:
 
     try:
         hydra.main(config_path=CONF, config_name=name, version_base="1.3")(checked)()
+        Sweep.stop_if_failed()  # a search goes on to its end all the same
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise

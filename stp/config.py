@@ -5,13 +5,16 @@ import hashlib
 import importlib
 import json
 import pkgutil
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from stp import __version__
 from stp.engine import Optimizer, Zero
 from stp.errors import fail, require, require_choice
 from stp.estimators import Spg
@@ -309,7 +312,46 @@ def plain(config: Any) -> dict[str, Any]:
 
 def config_hash(config: Any) -> str:
     """Short hash of everything that decides a run's results (not where it logs, nor how often it looks)."""
-    return hashlib.sha256(json.dumps(decisive(plain(config)), sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return _digest(decisive(plain(config)))
+
+
+def seedless_hash(record: dict[str, Any]) -> str:
+    """`config_hash` without the seed, of a plain config (a run's config.yaml): equal for the seeds of one experiment."""
+    return _digest({k: v for k, v in decisive(record).items() if k != "seed"})
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def preset_config(name: str) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The plain config of `experiment=<name>`, and the option it takes of each group; None if conf has no such preset."""
+    if not (Path(CONF) / "experiment" / f"{name}.yaml").exists():
+        return None
+    register()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = build(compose("train", [f"experiment={name}"]))
+    chosen = {
+        group: option
+        for group, schemas in SCHEMAS.items()
+        for option, schema in schemas.items()
+        if type(getattr(config, group)) is schema
+    }
+    return plain(config), chosen
+
+
+def code_version() -> str:
+    """The commit of the package's checkout, and `dirty` where code or conf differ from it; elsewhere the package's version."""
+    package = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "config.py")  # the checkout may be another project's, around a virtual environment
+        return git("rev-parse", "HEAD") + (" dirty" if git("status", "--porcelain", "--", ".", CONF) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return __version__
 
 
 def decisive(record: dict[str, Any]) -> dict[str, Any]:
@@ -320,6 +362,22 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
         if not k.startswith(("eval_every", "probe_", "checkpoint_", "keep_", "resume", "updates"))
     }
     return {k: v for k, v in record.items() if k != "logging"} | {"trainer": trainer}
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of a plain config by their names on the command line."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def unknown(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Settings that only one of two plain configs has though they are of the same classes: another version wrote one."""
+    if "classes" not in old:
+        return ["classes"]
+    same = [{k: v for k, v in c.items() if old["classes"].get(k) == new["classes"].get(k)} for c in (old, new)]
+    return sorted(leaves(same[0]).keys() ^ leaves(same[1]).keys())
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

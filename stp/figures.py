@@ -1,9 +1,10 @@
 """The report's pictures (matplotlib): Figure 3, heat maps, learning curves, phases."""
 
 import math
+import textwrap
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, median, quantiles
+from statistics import mean, median, quantiles, stdev
 from typing import Any
 
 import matplotlib
@@ -26,7 +27,8 @@ def variance(groups: dict[str, list[Run]], to: Path) -> None:
         by_update: dict[int, list[float]] = defaultdict(list)
         for run in runs:
             for record in read_jsonl(run["folder"] / "variance.jsonl"):
-                by_update[record["update"]].append(record["variance"])
+                if record["variance"] is not None:  # it overflowed
+                    by_update[record["update"]].append(record["variance"])
         everything[f"{name}\n({len(runs)} seeds)"] = [v for values in by_update.values() for v in values]
         updates = sorted(by_update)
         axes.plot(updates, [median(by_update[u]) for u in updates], color=f"C{i}", linewidth=2, label=name)
@@ -114,33 +116,58 @@ def phases(by_preset: dict[str, list[Run]], names: tuple[str, ...], path: Path) 
     _save(figure, path, [axes])
 
 
-def before_and_after(runs: list[Run], path: Path) -> None:
-    """Mean reward over updates, and held-out accuracy before and after, by method."""
-    methods: dict[str, list[Run]] = defaultdict(list)
+def methods(runs: list[Run], to: Path) -> None:
+    """learning_curves.png: a panel per method, the others in grey behind. accuracy.png: held-out, before and after."""
+    by_method: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        methods[run["method"]].append(run)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[3, 2], layout="constrained")
-    for i, (method, members) in enumerate(methods.items()):
-        _curve(left, members, f"C{i}", method)
-        for j, when in enumerate(("base", "final")):
-            scores = [run[when] for run in members]
-            p, n = mean(s["accuracy"] for s in scores), scores[0]["total"]  # the seeds share their test problems
-            error = 100 * math.sqrt(p * (1 - p) / max(n, 1))
-            place = j + (i - (len(methods) - 1) / 2) * 0.8 / len(methods)
-            right.bar(place, 100 * p, 0.7 / len(methods), color=f"C{i}", yerr=error, capsize=2)
-    left.set(xlabel="update", ylabel="mean reward", title="training reward")
-    right.set(xticks=[0, 1], xticklabels=["before", "after"], ylabel="%", title="held-out accuracy")
-    figure.legend(loc="outside lower center", frameon=False, fontsize="small")
-    _save(figure, path, [left, right])
+        by_method[run["method"]].append(run)
+    columns = min(3, len(by_method))
+    lines = -(-len(by_method) // columns)
+    size = (4.2 * columns, 2.6 * lines)
+    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
+    for axes, (name, members) in zip(grid.flat, by_method.items(), strict=False):
+        for others in by_method.values():
+            axes.plot(*_average(others), color="lightgrey", linewidth=1)
+        _curve(axes, members, "C0", "mean")
+        axes.set_title(_wrapped(f"{name} ({len(members)} seeds)", 58), fontsize="x-small")
+        axes.tick_params(labelsize="small", labelbottom=True)
+    for axes in list(grid.flat)[len(by_method) :]:
+        axes.set_axis_off()
+    figure.supxlabel("update", fontsize="small")
+    figure.supylabel("mean reward (thin: seeds, bold: their mean, grey: the other methods)", fontsize="small")
+    _save(figure, to / "learning_curves.png", list(grid.flat))
+
+    labels = [_wrapped(name, 70) for name in by_method]
+    height = 1.2 + sum(0.2 + 0.14 * (1 + label.count("\n")) for label in labels)
+    figure, axes = plt.subplots(figsize=(9, height), layout="constrained")
+    for i, members in enumerate(by_method.values()):
+        for when, colour, what in (("base", "grey", "before"), ("final", "C0", "after")):
+            percents = [100 * run[when]["accuracy"] for run in members]
+            spread = stdev(percents) if len(percents) > 1 and when == "final" else None
+            axes.errorbar(mean(percents), i, xerr=spread, fmt="o", color=colour, capsize=3, label=None if i else what)
+    axes.set_yticks(range(len(labels)), labels, fontsize="x-small")
+    axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel="held-out accuracy (%), ± standard deviation over seeds")
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize="small")
+    _save(figure, to / "accuracy.png", [axes])
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def _average(runs: list[Run]) -> tuple[range, list[float]]:
+    """Updates and the mean reward of each over the runs, as far as all of them went."""
+    curves = [[m["reward/mean"] for m in run["metrics"]] for run in runs]
+    shortest = min(map(len, curves))
+    return range(1, shortest + 1), [mean(curve[j] for curve in curves) for j in range(shortest)]
 
 
 def _curve(axes: Axes, runs: list[Run], colour: str, label: str) -> None:
-    curves = [[m["reward/mean"] for m in run["metrics"]] for run in runs]
-    for curve in curves:
+    for run in runs:
+        curve = [m["reward/mean"] for m in run["metrics"]]
         axes.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.25, linewidth=1)
-    shortest = min(map(len, curves))
-    average = [mean(curve[j] for curve in curves) for j in range(shortest)]
-    axes.plot(range(1, shortest + 1), average, color=colour, linewidth=2, label=f"{label} ({len(curves)} seeds)")
+    axes.plot(*_average(runs), color=colour, linewidth=2, label=f"{label} ({len(runs)} seeds)")
 
 
 def _save(figure: Figure, path: Path, framed: list[Axes]) -> None:

@@ -14,7 +14,7 @@ from stp.errors import require, require_choice
 from stp.estimators.base import Estimator, score
 from stp.objectives import Objective
 from stp.samplers import Standard, Stp
-from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records
+from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records, spent
 from stp.types import Draws, LogProbs, Prompts, Trajectory
 
 
@@ -51,7 +51,7 @@ class Trainer:
     )
     probe_every: int = field(default=0, metadata={"help": "updates between ELBO variance probes; 0 makes none"})
     probe_draws: int = field(default=16, metadata={"help": "Monte Carlo estimates per probed trajectory"})
-    probe_rows: int = field(default=24, metadata={"help": "trajectories per probe and rank"})
+    probe_rows: int = field(default=24, metadata={"help": "trajectories per probe, over all ranks and spread over the prompts"})
 
     def __post_init__(self) -> None:
         for name in (
@@ -296,7 +296,7 @@ def train(
     """
     trainer, sampler, estimator, objective = config.trainer, config.sampler, config.estimator, config.objective
     batch = trainer.prompts_per_update * trainer.group_size
-    before = clock.totals()
+    before = spent(clock, totals)
     with tracker.progress() as progress:
         bar = progress.add_task("training", total=trainer.updates, completed=first_update, note="")
         for number in range(first_update, trainer.updates):
@@ -310,7 +310,7 @@ def train(
                 with clock.phase("probe"):
                     metrics |= probe(engine, estimator, done, trainer, number, tracker, totals)
             metrics |= evaluate(number + 1)
-            after = clock.totals()
+            after = spent(clock, totals)
             metrics |= {f"time/{name}": seconds - before.get(name, 0.0) for name, seconds in after.items()}
             metrics["time/tokens_per_s"] = metrics["completion/length"] * batch / max(metrics["time/sample"], 1e-9)
             metrics["memory/peak_mb"] = peak_memory_mb()

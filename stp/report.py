@@ -4,86 +4,31 @@ import argparse
 import csv
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from stp import figures
 from stp.evaluation import counts
+from stp.runs import CLOCKS, Run, conditions, contrast, load_runs, name_methods, presets
 from stp.tables import BASE, FIGURE_3, TABLES, Cell, Table
 from stp.tracking import read_jsonl
 
-COMPARED = ("model", "task", "sampler", "estimator", "objective", "optimizer")  # settings that make a method of their own
-RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates"]
+RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates", "split", "seedless_hash"]
 PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
 MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token"}
 MISSING = "missing"
+COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems")  # what has to agree for a comparison
+ONE_SEED = "one seed, no interval"
 LEGEND = """\
 - Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
 - Time: training seconds, without evaluation and probes ({clock}).
 - Baseline: GRPO w/ ELBO, the better of two in Table 2, the row above in Table 3 and in the last one.
-- Points: mean difference to it over seeds, with a 95 % interval (Student's t over seeds; with one seed over problems).
+- Points: mean difference to it over seeds, with a 95 % interval (Student's t over the seeds; one seed has none).
 - `missing`: no finished run.
 """
-
-Run = dict[str, Any]
-
-CLOCKS = {
-    "wall": ("train_s", "wall clock"),
-    "cpu": ("cpu_s", "of the processors, which other work on a machine does not stretch"),
-}
-
-
-def load_runs(folders: list[Path], clock: str = "wall") -> list[Run]:
-    """Summaries of finished and evaluated runs with their metrics, by method and seed; others are left out.
-
-    A method is a sampler and an estimator, with the settings in which the given runs of these differ. A folder of a sweep whose
-    settings had run already (`same_as`) brings that run under its own preset's name.
-    """
-    runs: list[Run] = []
-    for folder in folders:
-        if not (folder / "summary.json").exists():
-            continue
-        summary = json.loads((folder / "summary.json").read_text())
-        if not (isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()):
-            continue  # an evaluation's, or another program's
-        data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
-        if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
-            continue
-        settings = OmegaConf.to_container(OmegaConf.load(data / "config.yaml"))
-        compared = dict(_leaves({k: v for k, v in settings.items() if k in COMPARED}))  # type: ignore[union-attr]
-        runs.append({**summary, "folder": data, "metrics": read_jsonl(data / "metrics.jsonl"), "settings": compared})
-        runs[-1]["seconds"] = summary["time"].get(CLOCKS[clock][0])
-    for run in runs:
-        alike = [r for r in runs if (r["sampler"], r["estimator"]) == (run["sampler"], run["estimator"])]
-        varied = sorted(k for k, v in run["settings"].items() if any(r["settings"].get(k) != v for r in alike))
-        run["method"] = " ".join([f"{run['sampler']} + {run['estimator']}", *(f"{k}={run['settings'][k]}" for k in varied)])
-    return sorted(runs, key=lambda r: (r["task"], r["method"], r["seed"]))
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def presets(runs: list[Run]) -> dict[str, list[Run]]:
-    """The runs of each preset by seed; of several with one seed the newest."""
-    newest: dict[tuple[str, int], Run] = {}
-    for run in sorted(runs, key=lambda r: r["finished"]):
-        if run.get("experiment"):
-            newest[run["experiment"], run["seed"]] = run
-    grouped: dict[str, list[Run]] = defaultdict(list)
-    for (experiment, _), run in sorted(newest.items(), key=lambda item: item[0]):
-        grouped[experiment].append(run)
-    return grouped
 
 
 @dataclass(frozen=True)
@@ -95,6 +40,8 @@ class Measured:
     task: str
     preset: str
     seeds: int
+    split: str = ""
+    seedless_hash: str = ""
     correct: str = ""
     total: int = 0
     accuracy: float | None = None
@@ -117,14 +64,14 @@ def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, 
     known |= {"paper_accuracy": cell.accuracy, "paper_seconds": cell.seconds}
     if cell.preset == BASE:  # the model before training is the same in all runs: one score, not one per seed
         members: list[Run] = []
-        results = [run["base"] for group in by_preset.values() for run in group if run["task"] == task][:1]
+        results = base_scores(table, task, by_preset)[:1]
     else:
         members = by_preset.get(cell.preset, [])
         results = [run["final"] for run in members]
     if not results:
         return Measured(**known, seeds=0)
     percents, seconds = [100 * score["accuracy"] for score in results], timed(members)
-    best = [name for name in cell.baselines if by_preset.get(name)]
+    best = [name for name in cell.baselines if by_preset.get(name) and comparable(members[0], by_preset[name][0])]
     if best:
         rival = max(best, key=lambda name: mean(run["final"]["accuracy"] for run in by_preset[name]))
         times = [mean(timed(by_preset[name])) for name in best if timed(by_preset[name])]
@@ -134,6 +81,8 @@ def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, 
     return Measured(
         **known,
         seeds=len(members),
+        split=members[0]["split"] if members else "",
+        seedless_hash=members[0]["seedless_hash"] if members else "",
         correct=" ".join(str(score["correct"]) for score in results),
         total=results[0]["total"],
         accuracy=mean(percents),
@@ -142,6 +91,20 @@ def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, 
         seconds_std=stdev(seconds) if len(seconds) > 1 else None,
         forwards=mean(run["forwards_per_rollout"] for run in members) if members else None,
     )
+
+
+def base_scores(table: Table, task: str, by_preset: dict[str, list[Run]]) -> list[dict[str, Any]]:
+    """What the model scored before training, the most frequent first: in the table's own runs of a task, else in any."""
+    own = {row.cells[table.tasks.index(task)].preset for row in table.rows}
+    runs = [run for group in by_preset.values() for run in group if run["task"] == task]
+    bases = [run["base"] for run in runs if run["experiment"] in own] or [run["base"] for run in runs]
+    frequent = Counter((base["correct"], base["total"], base["accuracy"]) for base in bases)
+    return [dict(zip(("correct", "total", "accuracy"), score, strict=True)) for score, _ in frequent.most_common()]
+
+
+def comparable(ours: Run, theirs: Run) -> bool:
+    """Whether two runs did as many updates and answered as many problems of the same task and split."""
+    return all(ours["settings"].get(n) == theirs["settings"].get(n) for n in COUNTED)
 
 
 def timed(runs: list[Run]) -> list[float]:
@@ -153,29 +116,23 @@ def _relative(value: float, reference: float) -> float | None:
     return 100 * (value / reference - 1) if reference else None
 
 
-def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float]:
-    """Mean difference in accuracy (points) over the seeds both have, with a 95 % interval.
-
-    Student's t over the seeds, each a difference on the same test problems; with one seed, normal over the problems.
-    """
+def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float | None]:
+    """Mean difference in accuracy (points) over the seeds both have, with a 95 % interval over the seeds, None for one seed."""
     by_seed = [{run["seed"]: solved(run) for run in side} for side in (ours, theirs)]
     seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
     pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
     differences = [[100 * (a[p] - b[p]) for p in sorted(a.keys() & b.keys())] for a, b in pairs]
     if not differences or not all(differences):
         return {}
-    found = mean_interval(differences)
-    return {} if found is None else dict(zip(("points", "points_low", "points_high"), found, strict=True))
+    found = mean_interval([mean(values) for values in differences])
+    return dict(zip(("points", "points_low", "points_high"), found, strict=True))
 
 
-def mean_interval(by_seed: list[list[float]]) -> tuple[float, float, float] | None:
-    """(mean, low, high), 95 %: Student's t over the seeds' means; with one seed, normal over its values. None of one value."""
-    several = len(by_seed) > 1
-    values = [mean(found) for found in by_seed] if several else by_seed[0]
+def mean_interval(values: list[float]) -> tuple[float, float | None, float | None]:
+    """(mean, low, high) of one value per seed, 95 %: Student's t. One seed has no interval, whatever it was averaged over."""
     if len(values) < 2:
-        return None
-    quantile = student_quantile(len(values) - 1) if several else 1.96
-    middle, half = mean(values), quantile * stdev(values) / math.sqrt(len(values))
+        return values[0], None, None
+    middle, half = mean(values), student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return middle, middle - half, middle + half
 
 
@@ -261,6 +218,8 @@ def _seconds(cell: Measured) -> str:
 def _points(cell: Measured) -> str:
     if cell.points is None:
         return _number(None, cell, "")
+    if cell.points_low is None:
+        return f"{cell.points:+.1f} ({ONE_SEED})"
     return f"{cell.points:+.1f} [{cell.points_low:+.1f}, {cell.points_high:+.1f}]"
 
 
@@ -270,49 +229,72 @@ def _number(value: float | None, cell: Measured, form: str, unit: str = "") -> s
     return format(value, form) + unit
 
 
-def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> list[tuple[int, int, float, float]]:
-    """(seed, update, median variance of GRPO w/ ELBO, of STP): Fig. 3's probes, paired by seed and update."""
+@dataclass(frozen=True)
+class Pairs:
+    """Fig. 3's probes: `usable` (seed, update, median variance of GRPO w/ ELBO, of STP), paired by seed and update.
+
+    without_ratio: pairs with a median of 0. not_finite: trajectories whose variance overflowed, in no median.
+    """
+
+    usable: list[tuple[int, int, float, float]]
+    without_ratio: int
+    not_finite: int
+
+
+def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> Pairs:
+    """The probes of FIGURE_3's two presets in one of MEASURES."""
     medians: list[dict[tuple[int, int], float]] = []
+    not_finite = 0
     for preset in FIGURE_3.values():
         values: dict[tuple[int, int], list[float]] = defaultdict(list)
         for run in by_preset.get(preset, []):
             for record in read_jsonl(run["folder"] / "variance.jsonl"):
-                values[run["seed"], record["update"]].append(record[key])
+                if record[key] is None or not math.isfinite(record[key]):  # JSON has null for what is not finite
+                    not_finite += 1
+                else:
+                    values[run["seed"], record["update"]].append(record[key])
         medians.append({place: median(found) for place, found in values.items()})
     standard, stp = medians
-    return [(*place, standard[place], stp[place]) for place in sorted(standard.keys() & stp.keys())]
+    pairs = [(*place, standard[place], stp[place]) for place in sorted(standard.keys() & stp.keys())]
+    usable = [pair for pair in pairs if min(pair[2:]) > 0]
+    return Pairs(usable, len(pairs) - len(usable), not_finite)
 
 
-def ratio_interval(pairs: list[tuple[int, int, float, float]]) -> tuple[float, float, float]:
+def ratio_interval(pairs: list[tuple[int, int, float, float]]) -> tuple[float, float | None, float | None]:
     """Geometric mean of the last over the one before, with a 95 % interval: Student's t over the seeds' own means.
 
-    Updates of one run follow one another, so only seeds are independent; with one seed, normal over its updates.
+    Updates of one run follow one another, so only seeds are independent.
     """
     logs: dict[int, list[float]] = defaultdict(list)
     for seed, _, first, second in pairs:
-        if first > 0 and second > 0:
-            logs[seed].append(math.log(second / first))
-    found = mean_interval(list(logs.values())) if logs else None
-    return tuple(map(math.exp, found)) if found else (math.nan, math.nan, math.nan)  # type: ignore[return-value]
+        logs[seed].append(math.log(second / first))
+    middle, low, high = mean_interval([mean(found) for found in logs.values()])
+    return math.exp(middle), low if low is None else math.exp(low), high if high is None else math.exp(high)
 
 
-def variance_markdown(every: dict[str, list[tuple[int, int, float, float]]]) -> str:
+def variance_markdown(every: dict[str, Pairs]) -> str:
     """STP's median ELBO variance against the standard sampler's, paired on the same updates, with its interval."""
-    lines = ["| ELBO variance | pairs | GRPO w/ ELBO, median | STP, median | STP / GRPO w/ ELBO [95 %] | STP lower in |"]
-    lines.append("|---|---|---|---|---|---|")
+    heads = ["ELBO variance", "pairs", "GRPO w/ ELBO, median", "STP, median", "STP / GRPO w/ ELBO [95 %]", "STP lower in"]
+    lines, left_out = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"], []
     for key, name in MEASURES.items():
-        pairs = every[key]
+        pairs = every[key].usable
+        if every[key].without_ratio or every[key].not_finite:
+            left_out.append(
+                f"- {name}: {every[key].without_ratio} pair(s) with a variance of 0, which have no ratio, and "
+                f"{every[key].not_finite} trajectories whose variance is not finite are left out."
+            )
         if len(pairs) < 2:
             lines.append(f"| {name} |" + f" {MISSING} |" * 5)
             continue
         ratio, low, high = ratio_interval(pairs)
         digits = ".1f" if key == "variance" else ".4f"
         first, second = (median([pair[i] for pair in pairs]) for i in (2, 3))
+        interval = f"({ONE_SEED})" if low is None else f"[{low:.3f}, {high:.3f}]"
         lines.append(
-            f"| {name} | {len(pairs)} | {first:{digits}} | {second:{digits}} | {ratio:.3f} [{low:.3f}, {high:.3f}] | "
+            f"| {name} | {len(pairs)} | {first:{digits}} | {second:{digits}} | {ratio:.3f} {interval} | "
             f"{sum(b < a for _, _, a, b in pairs)} of {len(pairs)} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *left_out] if left_out else lines) + "\n"
 
 
 def phases_markdown(by_preset: dict[str, list[Run]]) -> str:
@@ -334,10 +316,9 @@ def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
         usual = all(settings.get(f"sampler.{name}", value) == value for name, value in plain.items())
         if not usual or run["estimator"] != "elbo":
             continue
-        shared = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
-        rest = {k: v for k, v in settings.items() if k in shared or not k.startswith("sampler.")}
-        maps[json.dumps([rest, run["updates"]], sort_keys=True, default=str)][place][run["seed"]] = run
-    fullest = max(maps.values(), key=len, default={})
+        rest = conditions(run) | {k: v for k, v in settings.items() if k.split(".")[0] in ("estimator", "objective")}
+        maps[json.dumps(rest, sort_keys=True, default=str)][place][run["seed"]] = run
+    fullest = max(maps.values(), key=lambda found: (len(found), sum(map(len, found.values()))), default={})
     return {place: list(by_seed.values()) for place, by_seed in fullest.items()}
 
 
@@ -354,6 +335,7 @@ def rows_of(run: Run) -> list[dict[str, Any]]:
             "gain": 100 * (final["accuracy"] - base["accuracy"]),
             "forwards": run["forwards_per_rollout"],
             "variance": (run["elbo_variance"] or {}).get("median"),
+            "variance_of": variance_of(run),
             "train_s": run["time"]["train_s"],
             "total_s": sum(seconds for phase, seconds in run["time"].items() if phase not in ("train_s", "cpu_s")),
         }
@@ -361,18 +343,25 @@ def rows_of(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def variance_of(run: Run) -> str:
+    """Whose variance a run's is: another estimator's, or that of more draws, means something else."""
+    draws = (run["elbo_variance"] or {}).get("draws")
+    return run["estimator"] if draws is None else f"{run['estimator']}, {draws} draw{'s' * (draws > 1)}"
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A line per run and temperature, then the mean gain of each method over its seeds."""
-    names = ["method", "seed", "T", "base", "final", "gain", "forwards", "ELBO variance, median", "training s", "all s"]
+    names = ["method", "seed", "T", "split", "base", "final", "gain", "forwards", "estimate's variance, median (of)"]
+    names += ["training s", "all s"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         gains[row["method"], row["temperature"]].append(row["gain"])
         lines.append(
-            f"| {row['method']} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {counts(row['base'])} | "
-            f"{counts(row['final'])} | {row['gain']:+.1f} | {row['forwards']:.0f} | "
-            f"{MISSING if row['variance'] is None else format(row['variance'], '.1f')} | "
-            f"{row['train_s']:.0f} | {row['total_s']:.0f} |"
+            f"| {row['method']} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {row['split']} | "
+            f"{counts(row['base'])} | {counts(row['final'])} | {row['gain']:+.1f} | {row['forwards']:.0f} | "
+            + (MISSING if row["variance"] is None else f"{row['variance']:.1f} ({row['variance_of']})")
+            + f" | {row['train_s']:.0f} | {row['total_s']:.0f} |"
         )
     lines.append("")
     for (method, temperature), values in gains.items():
@@ -395,14 +384,36 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def write_tables(runs: list[Run], to: Path, clock: str = "wall") -> str:
-    """tables.md with every table and figure, a CSV and a PNG beside it for each. Returns the tables that have a run."""
-    by_preset = presets(runs)
-    cells, pairs = fill(by_preset), {key: variance_pairs(by_preset, key) for key in MEASURES}
+def provenance_markdown(by_preset: dict[str, list[Run]], left_out: list[str]) -> str:
+    """Which code and how many problems the cells are from, in what they differ from their baselines, what was left out."""
     used = [run for members in by_preset.values() for run in members]
-    sizes = sorted({(run["updates"], run["final"]["total"]) for run in used})
+    sizes = sorted({(run["updates"], run["final"]["total"], run["split"]) for run in used})
+    codes = Counter(run.get("code") or "not recorded" for run in used)
+    lines = [f"{updates} updates, {total} {split} problems." for updates, total, split in sizes]
+    lines += [f"Code: {', '.join(f'{code} ({count} runs)' for code, count in codes.most_common())}."] if codes else []
+    for table, row, (task, cell) in ((t, r, x) for t in TABLES for r in t.rows for x in zip(t.tasks, r.cells, strict=True)):
+        scores = base_scores(table, task, by_preset) if cell.preset == BASE else []
+        if len(scores) > 1:
+            lines.append(f"{row.names[0]}, {task}: {'; '.join(map(counts, scores))} in different runs; the first is shown.")
+        for name in cell.baselines:
+            if cell.preset in by_preset and name in by_preset:
+                ours, theirs = by_preset[cell.preset][0], by_preset[name][0]
+                verdict = "compared all the same" if comparable(ours, theirs) else "not compared"
+                if differ := contrast(conditions(ours), conditions(theirs)):
+                    lines.append(f"{cell.preset} is not run as its baseline {name}, {verdict}: {differ}.")
+    lines += [f"Left out: {line}." for line in left_out]
+    return "".join(f"- {line}\n" for line in dict.fromkeys(lines))
+
+
+def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[str] | None = None) -> str:
+    """tables.md with every table and figure, a CSV and a PNG beside it for each. Returns the tables that have a run.
+
+    ignored: runs that were left out before, a line each, to be told with those that fill no cell.
+    """
+    by_preset, left_out = presets(runs)
+    cells, pairs = fill(by_preset), {key: variance_pairs(by_preset, key) for key in MEASURES}
     parts = ["# The paper's tables and figures from runs\n", LEGEND.format(clock=CLOCKS[clock][1])]
-    parts += [f"{updates} updates, {total} test problems.\n" for updates, total in sizes]
+    parts.append(provenance_markdown(by_preset, left_out + (ignored or [])))
     shown = []
     for table in TABLES:
         text = f"## {title(table)}\n\n{table_markdown(table, cells[table.number])}"
@@ -417,7 +428,7 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall") -> str:
         curves[title(table).split(" (")[0]] = {name: members for name, members in lines if members}
     variance = f"## Figure 3. Variance of the ELBO estimate\n\n{variance_markdown(pairs)}"
     parts.append(variance)
-    if pairs["variance"]:
+    if pairs["variance"].usable:
         shown.append(variance)
         figures.variance({name: by_preset[preset] for name, preset in FIGURE_3.items()}, to)
         parts.append("![Variance over updates](figure3a.png)\n\n![Distribution of the variance](figure3b.png)\n")
@@ -426,7 +437,7 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall") -> str:
             [
                 {"measure": key, "seed": seed, "update": update, "grpo_elbo": a, "stp": b}
                 for key in MEASURES
-                for seed, update, a, b in pairs[key]
+                for seed, update, a, b in pairs[key].usable
             ],
         )
     heat = heat_cells(runs)
@@ -448,6 +459,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; all finished runs under outputs/ by default")
     parser.add_argument("--to", type=Path, default=Path("outputs/report"), help="folder to write (default: %(default)s)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="which seconds the tables show (default: %(default)s)")
+    parser.add_argument("--split", choices=("test", "validation"), help="problems of this split only (default: test, if any)")
     parser.add_argument("--model", help="runs of this model only (needed where there are several)")
     options = parser.parse_args()
     folders = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
@@ -460,6 +472,13 @@ def main() -> None:
     runs = [run for run in runs if options.model in (None, run["model"])]
     if not runs:
         parser.error(f"no finished run of --model {options.model}; there are runs of {', '.join(models)}")
+    splits = {run["split"] for run in runs}
+    split = options.split or max(splits & {"test"} or splits)
+    others = [run for run in runs if run["split"] != split]
+    runs = [run for run in runs if run["split"] == split]
+    if not runs:
+        parser.error(f"no finished run was evaluated on --split {split}; there are runs on {', '.join(sorted(splits))}")
+    runs = name_methods(runs)
     options.to.mkdir(parents=True, exist_ok=True)
     single = list({run["folder"].resolve(): run for run in runs}.values())  # presets may share a run
     rows = [row for run in single for row in rows_of(run)]
@@ -467,8 +486,9 @@ def main() -> None:
     write_csv(
         options.to / "runs.csv", [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows]
     )
-    figures.before_and_after(single, options.to / "learning_curves.png")
-    tables = write_tables(runs, options.to, options.clock)
+    figures.methods(single, options.to)
+    ignored = [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
+    tables = write_tables(runs, options.to, options.clock, ignored)
     print(tables or markdown(rows))
     print(f"written to {options.to}")
 

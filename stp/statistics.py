@@ -38,6 +38,12 @@ class Totals:
         return {name: [x for v in every for x in v.get(name, [])] for name in names}
 
 
+def spent(clock: Any, totals: Totals) -> dict[str, float]:
+    """Seconds of each phase on this rank, and `cpu`, the processor seconds of all ranks."""
+    seconds = clock.totals()
+    return seconds | totals({"cpu": seconds["cpu"]})
+
+
 def elbo_stats(
     estimator: Estimator,
     old: LogProbs | None,
@@ -88,15 +94,30 @@ def probe_variance(
     return estimates_BR.var(dim=1), estimates_BR
 
 
+def probed_rows(draws: Draws, count: int) -> Tensor:
+    """Which of these rows are probed: `count` of the global batch, evenly spaced, so that every prompt has its share."""
+    count = min(count, draws.batch)
+    chosen = torch.arange(count) * draws.batch // count
+    rows = torch.arange(draws.batch) if draws.rows is None else draws.rows
+    return torch.isin(rows, chosen).nonzero().squeeze(1)
+
+
 def probe(
     engine: Any, estimator: Estimator, done: Any, trainer: Any, number: int, tracker: Any, totals: Totals
 ) -> dict[str, float]:
     """Fig. 3: the ELBO's variance from many draws, on some of this update's trajectories, one line each in variance.jsonl."""
-    some = torch.arange(min(trainer.probe_rows, len(done.reward_B)))
-    trajectory = done.trajectory.rows(some)
+    some = probed_rows(done.draws, trainer.probe_rows)
+    # at ZeRO-3 a forward gathers weights from all ranks, so each runs as many: a rank with fewer rows repeats its first
+    padded = torch.cat([some, some.new_zeros(int(totals.largest(len(some))) - len(some))])
     variance_B, estimates_BR = probe_variance(
-        engine.policy, estimator, trajectory, done.draws.select(some), trainer.probe_draws, trainer.micro_batch
+        engine.policy,
+        estimator,
+        done.trajectory.rows(padded),
+        done.draws.select(padded),
+        trainer.probe_draws,
+        trainer.micro_batch,
     )
+    variance_B, estimates_BR, trajectory = variance_B[: len(some)], estimates_BR[: len(some)], done.trajectory.rows(some)
     n_B = trajectory.trainable_BL.sum(dim=1)
     rows = totals.lists(
         {

@@ -132,4 +132,12 @@ TABLES = (
     ),
 )
 
+TASKS = {  # of each preset in a table
+    cell.preset: task
+    for table in TABLES
+    for row in table.rows
+    for task, cell in zip(table.tasks, row.cells, strict=True)
+    if cell.preset != BASE
+}
+
 FIGURE_3 = {"GRPO w/ ELBO": "figure3_grpo_elbo", "STP": "figure3_stp"}

@@ -5,10 +5,9 @@ import copy
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,18 @@ from torch import Tensor
 
 from stp.anchors import scored
 from stp.diffusion import Denoiser, FromLogits
+from stp.enumeration import (
+    L,
+    along_orders,
+    every_context,
+    exact_draws,
+    finished,
+    sandwich,
+    second_moment,
+    toy,
+    toys,
+    variance_of,
+)
 from stp.estimators import Elbo, Spg
 from stp.estimators.base import count_masked, mask_exactly, masked_log_probs
 from stp.loop import generate
@@ -33,7 +44,6 @@ PAPER: dict[str, Any] = {"length": 256, "steps": 128, "block_length": 32}
 TINY: dict[str, Any] = {"length": 48, "steps": 40, "block_length": 24}  # conf/sampling/tiny.yaml
 GAMMAS = (0.05, 0.1, 0.2)
 CLIP = 0.2
-L, V = 4, 3  # positions and tokens of the toy models; token V is their mask
 
 
 def forwards(draws: Draws) -> Rows:
@@ -50,83 +60,6 @@ def forwards(draws: Draws) -> Rows:
         counts = {"theorem": math.floor(left + Fraction(1, 2)) + (cutoff > 0), "scheduled": done.nfe, "run": done.nfe_run}
         rows.append({"N": N, "gamma": gamma, "t_cutoff": cutoff, **counts, "saved": 1 - done.nfe_run / N})
     return rows
-
-
-def toy(generator: torch.Generator, disagreement: float, sharpness: float = 2.0) -> FromLogits:
-    """The conditionals of one random joint distribution, each logit moved by a normal of size `disagreement`.
-
-    At 0 the conditionals agree: every order of generation gives a sequence the same probability. A network's need not agree.
-    """
-    sequence_XL, state_YL = (torch.cartesian_prod(*[torch.arange(n)] * L) for n in (V, V + 1))
-    joint_X = (sharpness * torch.randn(V**L, generator=generator, dtype=torch.float64)).softmax(dim=0)
-    fits_YX = ((state_YL[:, None] == sequence_XL) | (state_YL[:, None] == V)).all(dim=2).double()
-    hot_XLV = torch.nn.functional.one_hot(sequence_XL, V + 1).double()
-    table_YLV = torch.einsum("yx,x,xlv->ylv", fits_YX, joint_X, hot_XLV).log()
-    table_YLV += disagreement * torch.randn(table_YLV.shape, generator=generator, dtype=torch.float64)
-    return FromLogits(lambda ids_BS: table_YLV[(ids_BS * (V + 1) ** torch.arange(L - 1, -1, -1)).sum(dim=1)], V, -1)
-
-
-def finished(response_BL: Tensor) -> Trajectory:
-    """Responses without prompt, EOS or fixed tokens."""
-    everything_BL = torch.ones_like(response_BL, dtype=torch.bool)
-    return Trajectory(Prompts(response_BL[:, :0]), response_BL, ~everything_BL, everything_BL, nfe=0, nfe_run=0)
-
-
-def every_context(denoise: Denoiser, response_BL: Tensor) -> Tensor:
-    """logp_BCL: log p(x_i | what mask c leaves visible) for all 2^L masks c, read as bits; zero where c does not mask i."""
-    masked_CL = torch.arange(2**L)[:, None] >> torch.arange(L) & 1 == 1
-    noise = Noise(masked_CL.expand(len(response_BL), -1, -1), torch.ones(len(response_BL), 2**L))
-    return masked_log_probs(denoise, finished(response_BL), noise).double()
-
-
-def along_orders(logp_BCL: Tensor, block_length: int) -> Tensor:
-    """logp_BOL: log p of each token when the blocks come from left to right, for every order within them."""
-    parts = []
-    for order in product(*(permutations(range(a, a + block_length)) for a in range(0, L, block_length))):
-        masked, logp_iB = 2**L - 1, {}
-        for i in (i for block in order for i in block):
-            logp_iB[i] = logp_BCL[:, masked, i]
-            masked -= 2**i
-        parts.append(torch.stack([logp_iB[i] for i in range(L)], dim=1))
-    return torch.stack(parts, dim=1)
-
-
-def sandwich(logp_BOL: Tensor, beta: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """(lower, exact, upper), each [B], by enumeration of the orders.
-
-    exact: log mean_o prod_i p_io, the any-order likelihood. lower: the ELBO, mean_o sum_i log p_io (Eq. 3's law of contexts is
-    that of a uniform order). upper: SPG's value for infinitely many draws, sum_i 1/beta log mean_o p_io^beta.
-    """
-    orders = math.log(logp_BOL.shape[1])
-    sum_BO = logp_BOL.sum(dim=2)
-    return sum_BO.mean(dim=1), sum_BO.logsumexp(dim=1) - orders, ((beta * logp_BOL).logsumexp(dim=1) - orders).sum(dim=1) / beta
-
-
-def exact_draws(logp_CL: Tensor, free: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """(value, chance) of each single draw n/m sum log p, m ~ U{1..n}, with the `free` positions trainable, the others fixed."""
-    masks = [[i for i, bit in zip(free, bits, strict=True) if bit] for bits in product((0, 1), repeat=len(free)) if any(bits)]
-    n = len(free)
-    values = [n / len(mask) * float(logp_CL[sum(2**i for i in mask)].sum()) for mask in masks]
-    return torch.tensor(values).double(), torch.tensor([1 / n / math.comb(n, len(mask)) for mask in masks]).double()
-
-
-def variance_of(draws: tuple[Tensor, Tensor]) -> float:
-    """Variance of a discrete distribution (value, chance)."""
-    value, chance = draws
-    return float(chance @ value**2 - (chance @ value) ** 2)
-
-
-def toys(models: int, draws: Draws) -> Iterator[tuple[float, FromLogits, Tensor, Tensor]]:
-    """(disagreement, model, a sequence drawn from its any-order law, logp_CL of that sequence)."""
-    sequence_XL = torch.cartesian_prod(*[torch.arange(V)] * L)
-    for disagreement in (0.0, 0.5, 2.0):
-        generator = draws.generator("toy models", int(10 * disagreement))
-        for _ in track(range(models), f"toy models, disagreement {disagreement:g}"):
-            denoise = toy(generator, disagreement)
-            logp_XCL = every_context(denoise, sequence_XL)
-            _, exact_X, _ = sandwich(along_orders(logp_XCL, L))
-            x = int(torch.multinomial(exact_X.exp(), 1, generator=generator))
-            yield disagreement, denoise, sequence_XL[x], logp_XCL[x]
 
 
 def bounds(models: int, draws: Draws) -> Rows:
@@ -175,20 +108,6 @@ def one_token_fixed(models: int, draws: Draws) -> Rows:
         shown = {"median_ratio": float(value.median()), "variance_rises": float((value > 1).float().mean())}
         rows.append({"disagreement": disagreement, "fixed": name, **shown, "largest_ratio": float(value.max())})
     return rows
-
-
-def second_moment(logp_CL: Tensor, t_min: float) -> float:
-    """Eq. 3 as printed, exactly: E[(sum log p / t)^2] for t ~ U(t_min, 1), each position masked with probability t.
-
-    A sum over masks of (sum log p)^2 times the integral of t^(m-2) (1-t)^(L-m). With m = 1 the integrand is 1/t near 0, so it
-    grows like sum_i log p_i^2 * log(1/t_min), without end.
-    """
-    total = 0.0
-    for code, j in product(range(1, 2**L), range(L)):  # j: power of t in the polynomial (1 - t)^(L - m)
-        power = code.bit_count() - 1 + j
-        integral = (1 - t_min**power) / power if power else math.log(1 / t_min)
-        total += math.comb(L - code.bit_count(), j) * (-1) ** j * integral * float(logp_CL[code].sum()) ** 2
-    return total / (1 - t_min)
 
 
 def infinite_variance(draws: Draws, count: int = 1_000_000, runs: int = 5) -> tuple[Rows, dict[str, Tensor]]:

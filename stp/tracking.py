@@ -40,7 +40,7 @@ TRAINING = ("sample", "score", "reward", "update")  # the phases of an update
 class Clock:
     """Wall-clock seconds by phase. Phases do not nest; what lies between them is `other`.
 
-    `cpu`: processor seconds of all threads in the training phases, which a busy machine does not stretch.
+    `cpu`: processor seconds of all threads of this rank in the training phases, which a busy machine does not stretch.
     """
 
     def __init__(self, spent: dict[str, float] | None = None) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from stp import checkpoints
 from stp import engine as ranks
 from stp.cli import discard_if_empty, run
-from stp.config import Config, check_ranks, config_hash, decisive, differences, plain
+from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
 from stp.errors import fail
 from stp.evaluation import accuracy, counts, evaluate, standard_sampler
@@ -22,7 +23,7 @@ from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy
 from stp.pregenerate import static_dataset
 from stp.samplers import Stp
-from stp.statistics import Totals, peak_memory_mb, reset_peak_memory
+from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
 from stp.tracking import TRAINING, Clock, Tracker, advance, read_jsonl, write_atomically
 
 
@@ -45,11 +46,13 @@ def main(config: Config) -> float:
 def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path | None) -> dict[str, Any] | None:
     """The summary of a run with these settings that this folder, or another one of the sweep, already holds; else None.
 
-    Presets may name the same settings: they run once, and the other folders get a summary that says where (`same_as`).
+    Presets may name the same settings: they run once, and the other folders get a summary that says where (`same_as`). Probes
+    are no part of the settings, but a run that is to be probed takes no twin that was not, or otherwise (Figure 3 reads them).
     """
     if ranks.rank() != 0:
         return None
     wanted = {"config_hash": config_hash(config), "updates": config.trainer.updates}
+    probes = {name: value for name, value in vars(config.trainer).items() if name.startswith("probe_")}
     others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
     for file in [folder / "summary.json", *others]:
         found = json.loads(file.read_text()) if file.exists() else {}
@@ -59,12 +62,17 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
         if file.parent == folder:
             print(f"{folder}: finished", flush=True)
             return found
-        if "same_as" not in found:
+        if "same_as" not in found and (not config.trainer.probe_every or probes.items() <= trainer_of(file.parent).items()):
             twin = {"experiment": choices.get("experiment"), "same_as": os.path.relpath(file.parent, folder)}
             write_atomically(folder / "summary.json", json.dumps(found | twin, indent=1) + "\n")
             print(f"{folder}: finished, with the settings of {file.parent}", flush=True)
             return found
     return None
+
+
+def trainer_of(folder: Path) -> dict[str, Any]:
+    """The trainer settings of a run, by its config.yaml."""
+    return yaml.safe_load((folder / "config.yaml").read_text())["trainer"]
 
 
 def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +89,8 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     if not state and (folder / "checkpoints" / "latest").exists():
         fail("hydra.run.dir", folder, f"it holds another run's checkpoints; continue that with trainer.resume={folder}")
     rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
-    clock = Clock(state.get("clock"))
+    clock = Clock(state.get("clock") if rank == 0 else None)  # whose `cpu` is all ranks', so the others start at 0
+    codes = list(dict.fromkeys([*state.get("code", []), code_version()]))
     device = ranks.device()
 
     task = config.task
@@ -144,11 +153,12 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
             if every and update % every == 0:
                 with clock.phase("checkpoint"):
                     kept = {
-                        "clock": clock.totals(),
+                        "clock": spent(clock, totals),
                         "wandb_id": tracker.wandb_id,
                         "base": base,
                         "config": plain(config),
                         "ranks": totals.ranks,
+                        "code": codes,
                     }
                     checkpoints.save(engine, folder, update, kept, config.trainer.keep_checkpoints)
 
@@ -158,7 +168,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
             train(*parts, done, evaluate_now, checkpoint_now)
             final = final or measure(config.trainer.updates)  # a run that stopped after its last update has it still to come
             checkpoints.export(engine, tokenizer, folder)
-            summary = summarise(config, choices, folder, base, final or base, clock.totals())
+            summary = summarise(config, choices, folder, base, final or base, spent(clock, totals), codes, len(held_out))
             tracker.summary(summary)
             report(tracker, summary, base, final or base, folder)
             return summary
@@ -207,6 +217,12 @@ def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any
     if found is None:
         return "no complete checkpoint there; give a run folder that has checkpoints/latest, or auto"
     state = found[1]
+    strange = unknown(decisive(state["config"]), decisive(plain(config)))
+    if strange:
+        return (
+            f"another version of the code wrote it, whose settings are not this one's ({', '.join(strange[:4])}); "
+            "continue it with that version, or start a new run in another folder"
+        )
     changed = differences(decisive(state["config"]), decisive(plain(config)))
     if changed:
         return f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones"
@@ -220,10 +236,23 @@ def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any
 
 
 def summarise(
-    config: Config, choices: dict[str, Any], folder: Path, base: dict[str, Any], final: dict[str, Any], spent: dict[str, float]
+    config: Config,
+    choices: dict[str, Any],
+    folder: Path,
+    base: dict[str, Any],
+    final: dict[str, Any],
+    seconds: dict[str, float],
+    codes: list[str],
+    problems: int,
 ) -> dict[str, Any]:
-    """summary.json."""
-    variance = torch.tensor([r["variance"] for r in read_jsonl(folder / "variance.jsonl")], dtype=torch.float64)
+    """summary.json.
+
+    seconds: by phase. codes: the versions of the code that ran it, several where it was resumed.
+
+    problems: evaluated ones, fewer than trainer.eval_size where the split has no more.
+    """
+    probed = [r["variance"] for r in read_jsonl(folder / "variance.jsonl")]
+    variance = torch.tensor([v for v in probed if v is not None], dtype=torch.float64)  # null: it overflowed
     metrics = read_jsonl(folder / "metrics.jsonl")
     quartiles = variance.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) if len(variance) else None
     phases = ("sample", "score", "reward", "update", "eval", "probe", "pregenerate", "checkpoint", "other")
@@ -238,12 +267,15 @@ def summarise(
         "updates": config.trainer.updates,
         "ranks": ranks.world_size(),
         "config_hash": config_hash(config),
+        "seedless_hash": seedless_hash(plain(config)),
+        "code": ", then ".join(codes),
+        "eval": {"split": config.trainer.eval_split, "size": config.trainer.eval_size, "problems": problems},
         "base": scores(base, config.trainer.eval_temperatures),
         "final": scores(final, config.trainer.eval_temperatures),
         "time": {
-            "train_s": sum(spent.get(name, 0.0) for name in (*TRAINING, "other")),
-            "cpu_s": spent.get("cpu", 0.0),
-            **{f"{name}_s": spent.get(name, 0.0) for name in phases},
+            "train_s": sum(seconds.get(name, 0.0) for name in (*TRAINING, "other")),
+            "cpu_s": seconds.get("cpu", 0.0),
+            **{f"{name}_s": seconds.get(name, 0.0) for name in phases},
         },
         "forwards_per_rollout": metrics[-1]["nfe"] if metrics else None,
         "elbo_variance": None
@@ -253,6 +285,8 @@ def summarise(
             "mean": float(variance.mean()),
             "iqr": float(quartiles[2] - quartiles[0]),
             "trajectories": len(variance),
+            "not_finite": len(probed) - len(variance),
+            "draws": 1 if config.estimator.independent else config.estimator.samples,
         },
         "peak_memory_mb": peak_memory_mb(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),

@@ -226,6 +226,20 @@ def test_a_search_is_on_validation_problems_and_for_accuracy():
     assert set(sweeper.params) == {"sampler.gamma", "sampler.t_cutoff"}
 
 
+def test_a_trial_that_fails_ends_no_search(tmp_path):
+    """The first one's settings are refused; the second runs, is the best, and the failure is told at the end."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install -e '.[sweeps]'")
+    settings = [*SMALL, "trainer.updates=1", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=search"]
+    settings += [
+        'hydra.sweeper.params={sampler.t_cutoff:0.05,sampler.gamma:"choice(0.98,0.05)"}',
+        "hydra.sweeper.sampler.seed=10",
+    ]
+    command = [sys.executable, "-m", "stp.train", "--multirun", "search=optuna", *settings]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1 and "error: 1 job(s) failed, the others are done" in done.stderr, done.stderr
+    assert OmegaConf.load(tmp_path / "search" / "optimization_results.yaml").best_params["sampler.gamma"] == 0.05
+
+
 def test_a_search_runs(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install -e '.[sweeps]'")
     settings = [*SMALL, "trainer.updates=1", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=search"]

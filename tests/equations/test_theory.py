@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from stp import theory
+from stp import enumeration, theory
+from stp.enumeration import L, V
 from stp.estimators import Elbo, Spg
 from stp.objectives import Grpo
 from stp.samplers import Stp
-from stp.theory import CLIP, L, V
+from stp.theory import CLIP
 from stp.types import Anchors, Draws, LogProbs
 from tests import toys
 
@@ -20,7 +21,7 @@ R = 20_000
 
 
 def model(disagreement: float, seed: int = 0):
-    return theory.toy(torch.Generator().manual_seed(seed), disagreement)
+    return enumeration.toy(torch.Generator().manual_seed(seed), disagreement)
 
 
 def test_theorem_4_1_counts():
@@ -56,17 +57,17 @@ def test_temporal_pruning_changes_nothing_in_the_estimator():
 @pytest.mark.parametrize("block", [L, 2])
 @pytest.mark.parametrize("disagreement", [0.0, 2.0])
 def test_any_order_likelihoods_of_all_sequences_add_up_to_1(disagreement, block):
-    logp_BCL = theory.every_context(model(disagreement), SEQUENCES)
-    _, exact, _ = theory.sandwich(theory.along_orders(logp_BCL, block))
+    logp_BCL = enumeration.every_context(model(disagreement), SEQUENCES)
+    _, exact, _ = enumeration.sandwich(enumeration.along_orders(logp_BCL, block))
     assert_close(float(exact.exp().sum()), 1.0, rtol=1e-5, atol=0)
 
 
 def test_conditionals_of_one_joint_leave_no_gap():
-    logp_BCL = theory.every_context(model(0.0), SEQUENCES)
+    logp_BCL = enumeration.every_context(model(0.0), SEQUENCES)
     for block in (L, 2):
-        lower, exact, _ = theory.sandwich(theory.along_orders(logp_BCL, block))
+        lower, exact, _ = enumeration.sandwich(enumeration.along_orders(logp_BCL, block))
         assert_close(lower, exact, rtol=1e-5, atol=1e-5)
-    lower, exact, _ = theory.sandwich(theory.along_orders(theory.every_context(model(2.0), SEQUENCES), L))
+    lower, exact, _ = enumeration.sandwich(enumeration.along_orders(enumeration.every_context(model(2.0), SEQUENCES), L))
     assert float((exact - lower).mean()) > 0.5
 
 
@@ -75,11 +76,11 @@ def test_what_bounds_and_what_does_not(disagreement):
     """ELBO <= log-likelihood and <= upper; upper >= log-likelihood if beta >= the block's tokens (Hölder) or if they agree."""
     failed = 0
     for seed in range(20):
-        logp_BCL = theory.every_context(model(disagreement, seed), SEQUENCES)
+        logp_BCL = enumeration.every_context(model(disagreement, seed), SEQUENCES)
         for block in (L, 2):
-            logp_BOL = theory.along_orders(logp_BCL, block)
+            logp_BOL = enumeration.along_orders(logp_BCL, block)
             for beta in (1.0, 2.0, float(L)):
-                lower, exact, upper = theory.sandwich(logp_BOL, beta)
+                lower, exact, upper = enumeration.sandwich(logp_BOL, beta)
                 assert (lower <= exact + 1e-5).all() and (lower <= upper + 1e-5).all()
                 if beta >= block or disagreement == 0:
                     assert (exact <= upper + 1e-5).all()
@@ -91,9 +92,9 @@ def test_what_bounds_and_what_does_not(disagreement):
 @pytest.mark.parametrize("block", [L, 2])
 def test_the_estimators_have_the_enumerated_values(block):
     denoise, beta = model(1.0), 1.5
-    logp_CL = theory.every_context(denoise, SEQUENCES[5:6])[0]
-    lower, _, upper = (float(x) for x in theory.sandwich(theory.along_orders(logp_CL[None], block), beta))
-    row, draws = theory.finished(SEQUENCES[5:6]), Draws(3, 1)
+    logp_CL = enumeration.every_context(denoise, SEQUENCES[5:6])[0]
+    lower, _, upper = (float(x) for x in enumeration.sandwich(enumeration.along_orders(logp_CL[None], block), beta))
+    row, draws = enumeration.finished(SEQUENCES[5:6]), Draws(3, 1)
     spg = Spg(samples=R, eubo_beta=beta, mixture=1.0, block_length=block)
     estimate = spg(denoise, row, spg.draw(row, draws))
     assert abs(float(estimate.token_BL.sum()) - lower) < 4 * float(estimate.draw_BK.std()) / R**0.5
@@ -101,16 +102,16 @@ def test_the_estimators_have_the_enumerated_values(block):
     assert upper - lower > 0.2
     elbo = Elbo(samples=R)
     draw_K = elbo(denoise, row, elbo.draw(row, draws)).draw_BK[0]
-    whole, _, _ = theory.sandwich(theory.along_orders(logp_CL[None], L))
+    whole, _, _ = enumeration.sandwich(enumeration.along_orders(logp_CL[None], L))
     assert abs(float(draw_K.mean() - whole)) < 4 * float(draw_K.std()) / R**0.5
 
 
 @pytest.mark.parametrize("fixed", [[], [2], [0, 3]])
 def test_exact_variances_are_those_of_the_estimator(fixed):
     denoise = model(1.0)
-    logp_CL = theory.every_context(denoise, SEQUENCES[40:41])[0]
-    exact = theory.variance_of(theory.exact_draws(logp_CL, tuple(i for i in range(L) if i not in fixed)))
-    row = theory.finished(SEQUENCES[40:41])
+    logp_CL = enumeration.every_context(denoise, SEQUENCES[40:41])[0]
+    exact = enumeration.variance_of(enumeration.exact_draws(logp_CL, tuple(i for i in range(L) if i not in fixed)))
+    row = enumeration.finished(SEQUENCES[40:41])
     row.fixed_BL[0, fixed] = True
     elbo = Elbo(samples=R)
     sampled = float(elbo(denoise, row, elbo.draw(row, Draws(0, 1))).draw_BK.var())
@@ -127,13 +128,13 @@ def test_one_fixed_token_can_raise_the_variance():
 
 def test_the_second_moment_of_eq_3_is_the_sampled_one_and_grows_like_log_t_min():
     denoise = model(0.5)
-    logp_CL = theory.every_context(denoise, SEQUENCES[:1])[0]
-    row, printed = theory.finished(SEQUENCES[:1]), Elbo(samples=R, masks="bernoulli", t_min=0.2)
+    logp_CL = enumeration.every_context(denoise, SEQUENCES[:1])[0]
+    row, printed = enumeration.finished(SEQUENCES[:1]), Elbo(samples=R, masks="bernoulli", t_min=0.2)
     draw_K = printed(denoise, row, printed.draw(row, Draws(0, 1))).draw_BK[0].double()
     error = float((draw_K**2).std()) / R**0.5
-    assert abs(float((draw_K**2).mean()) - theory.second_moment(logp_CL, 0.2)) < 4 * error
+    assert abs(float((draw_K**2).mean()) - enumeration.second_moment(logp_CL, 0.2)) < 4 * error
     slope = sum(float(logp_CL[2**i, i]) ** 2 for i in range(L))
-    growth = theory.second_moment(logp_CL, 1e-9) - theory.second_moment(logp_CL, 1e-6)
+    growth = enumeration.second_moment(logp_CL, 1e-9) - enumeration.second_moment(logp_CL, 1e-6)
     assert_close(growth, slope * math.log(1000), rtol=1e-4, atol=0)
 
 
@@ -150,8 +151,8 @@ def test_running_variances_settle_with_exact_masks_only():
 def test_paired_noise_splits_the_variance_as_eq_14():
     """Exact variance, and the mean over sizes of the variance within a size, by enumeration."""
     denoise, B = model(1.0), 400
-    logp_CL = theory.every_context(denoise, SEQUENCES[40:41])[0]
-    row = theory.finished(SEQUENCES[40:41].expand(B, -1))
+    logp_CL = enumeration.every_context(denoise, SEQUENCES[40:41])[0]
+    row = enumeration.finished(SEQUENCES[40:41].expand(B, -1))
     noise = theory.paired_noise(row, 64, Draws(0, B))
     m_BK = noise.masked_BKL.sum(dim=2)
     assert torch.equal(m_BK[:, :32], m_BK[:, 32:]) and not torch.equal(noise.masked_BKL[:, :32], noise.masked_BKL[:, 32:])
@@ -159,7 +160,7 @@ def test_paired_noise_splits_the_variance_as_eq_14():
     total_B, within_B = theory.variances(theory.token_draws(denoise, row, noise).sum(dim=2))
     by_size = {m: [L / m * float(logp_CL[c].sum()) for c in range(2**L) if c.bit_count() == m] for m in range(1, L + 1)}
     within = sum(float(torch.tensor(values).var(correction=0)) for values in by_size.values()) / L
-    exact = theory.variance_of(theory.exact_draws(logp_CL, tuple(range(L))))
+    exact = enumeration.variance_of(enumeration.exact_draws(logp_CL, tuple(range(L))))
     assert_close(float(total_B.mean()), exact, rtol=0.05, atol=0)
     assert_close(float(within_B.mean()), within, rtol=0.05, atol=0)
     assert 0.1 * exact < within < 0.9 * exact

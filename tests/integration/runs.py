@@ -1,6 +1,10 @@
 """Small real runs: the shipped base, the real engine, a few updates of a few short completions."""
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from stp.config import CONF, build, register
+from stp.statistics import Totals
 from stp.tracking import read_jsonl
 from stp.train import execute
 
@@ -42,6 +47,21 @@ def composed(*overrides: str) -> Any:
 def run(folder: Path, *overrides: str) -> dict[str, Any]:
     """Train in this process; returns the summary."""
     return execute(composed(*overrides), folder, {"task": "countdown", "model": "tiny", "sampler": "stp", "estimator": "elbo"})
+
+
+def on_two_ranks(work: Callable[[int, Totals], Any]) -> list[Any]:
+    """work(rank, totals) of two ranks: threads that meet at a barrier, which breaks instead of waiting forever."""
+    barrier, box = threading.Barrier(2, timeout=60), [None, None]
+
+    def gather(rank: int, value: Any) -> list[Any]:
+        box[rank] = value
+        barrier.wait()
+        values = list(box)
+        barrier.wait()
+        return values
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda rank: work(rank, Totals(partial(gather, rank), 2)), range(2)))
 
 
 def environment() -> dict[str, str]:

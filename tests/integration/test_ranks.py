@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from stp.tracking import read_jsonl
 from tests.integration.runs import SMALL, environment, metrics, run, weights
 
 
@@ -22,8 +23,8 @@ def launch(folder: Path, ranks: int, *overrides: str) -> None:
 
 @pytest.mark.parametrize("zero", ["off", "stage1", "stage2", "stage3"])
 def test_two_ranks_equal_one(tmp_path, zero):
-    run(tmp_path / "one", "trainer.updates=1")
-    launch(tmp_path / "two", 2, "trainer.updates=1", f"zero={zero}")
+    run(tmp_path / "one", "trainer.updates=1", "trainer.probe_rows=3")
+    launch(tmp_path / "two", 2, "trainer.updates=1", "trainer.probe_rows=3", f"zero={zero}")
     (a,), (b,) = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     exact = [k for k in a if k.startswith(("reward/", "completion/", "pruning/", "nfe"))]
     assert {k: a[k] for k in exact} == {k: b[k] for k in exact}
@@ -33,6 +34,10 @@ def test_two_ranks_equal_one(tmp_path, zero):
     # Adam divides by the root of its second moment: where a gradient is mere rounding its sign decides, so the rate bounds it
     assert max(float((one[k] - two[k]).abs().max()) for k in one) < 2e-5
     assert json.loads((tmp_path / "two" / "summary.json").read_text())["ranks"] == 2
+    probes = [read_jsonl(tmp_path / name / "variance.jsonl") for name in ("one", "two")]
+    assert len(probes[0]) == len(probes[1]) == 3  # two of one rank, one of the other
+    for ours, theirs in zip(*probes, strict=True):  # the same trajectories, with the same draws
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 @pytest.mark.parametrize("task", ["gsm8k", "math"])

@@ -1,5 +1,6 @@
 """A resumed run continues as the uninterrupted one, bit for bit."""
 
+import json
 import shutil
 
 import pytest
@@ -64,6 +65,31 @@ def test_a_crash_while_writing_leaves_the_last_good_checkpoint(tmp_path, monkeyp
     assert (cut / "checkpoints" / "latest").read_text() == "update-000002"
     run(tmp_path / "unused", *KEEP, "trainer.checkpoint_every=1", f"trainer.resume={cut}")
     assert metrics(cut) == metrics(whole)
+
+
+def test_a_run_of_another_version_is_refused_in_one_line(tmp_path):
+    """It recorded no classes, or has a setting that is no more: what, why, and what to do."""
+    run(tmp_path / "run", "trainer.checkpoint_every=2")
+    file = tmp_path / "run" / "checkpoints" / "update-000002" / "state.json"
+    state = json.loads(file.read_text())
+    assert state["code"] == json.loads((tmp_path / "run" / "summary.json").read_text())["code"].split(", then ")
+    classes = state["config"].pop("classes")
+    file.write_text(json.dumps(state))
+    again = (tmp_path / "new", f"trainer.resume={tmp_path / 'run'}", "trainer.updates=3")
+    with pytest.raises(UserError) as refused:
+        run(*again)
+    assert str(refused.value) == (
+        f"trainer.resume={tmp_path / 'run'}: another version of the code wrote it, whose settings are not "
+        "this one's (classes); continue it with that version, or start a new run in another folder"
+    )
+    state["config"] |= {"classes": classes, "trainer": state["config"]["trainer"] | {"gone": 1}}
+    file.write_text(json.dumps(state))
+    with pytest.raises(UserError, match=r"settings are not this one's \(trainer.gone\)"):
+        run(*again)
+    with pytest.raises(UserError, match=r"sampler\.gamma: 0\.05 -> None"):  # another class, of the same version
+        state["config"]["trainer"].pop("gone")
+        file.write_text(json.dumps(state))
+        run(*again, "sampler=standard")
 
 
 def test_other_settings_or_no_checkpoint_are_refused(tmp_path):

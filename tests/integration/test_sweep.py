@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stp import cli, report, train
-from stp.config import config_hash
+from stp.config import config_hash, plain
 from stp.tracking import read_jsonl
 from tests.config.test_options import FILES
 from tests.integration.runs import ROOT, SMALL, composed, environment, metrics, run
@@ -188,6 +188,25 @@ def test_the_script_says_what_it_runs(project, tmp_path):
     assert arguments[-2:] == ["trainer.updates=3", "task=countdown"]  # last, so that they win
 
 
+def test_the_scripts_paths_are_from_where_it_is_called(project, tmp_path):
+    echo = tmp_path / "elsewhere" / "bin" / "echo.sh"
+    echo.parent.mkdir(parents=True)
+    echo.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
+    echo.chmod(0o755)
+    here = tmp_path / "elsewhere"
+    said = script(project, cwd=here, PYTHON="bin/echo.sh", ONLY="table7", TO="runs/new").stdout.splitlines()
+    assert said[0] == f"{here}/bin/echo.sh" and f"hydra.sweep.dir={here}/runs/new" in said
+    said = script(project, cwd=here, PYTHON="echo", ONLY=",table7,").stdout  # a command is looked up, as a shell does
+    assert "experiment=table7_low_confidence,table7_random seed=0,1,2" in said and "hydra.sweep.dir=outputs/ablations" in said
+
+
+@pytest.mark.parametrize("only", [",", ",,"])
+def test_the_script_refuses_to_run_no_preset(project, only):
+    done = script(project, ONLY=only, PYTHON="/bin/echo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: ONLY={only}: it names no preset; conf/experiment lists them\n"
+
+
 @pytest.mark.parametrize("only", ["nothing", "table5,table9", "table5_stp_"])
 def test_the_script_refuses_unknown_presets(project, only):
     done = script(project, ONLY=only, PYTHON="/bin/echo")
@@ -321,9 +340,10 @@ def test_a_job_of_a_sweep_stays_in_its_own_folder(sweep, tmp_path):
     assert [summary(tmp_path / "sweep" / job)["updates"] for job in ("0", "1")] == [1, 2]
 
 
-def finish(folder, **changes):
+def finish(folder, *overrides, **changes):
     """A folder that says it has run these small settings."""
     folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(composed(*overrides)))))
     (folder / "summary.json").write_text(json.dumps({"config_hash": config_hash(composed()), "updates": 2, **changes}))
 
 
@@ -345,6 +365,21 @@ def test_only_the_same_settings_and_updates_are_finished(tmp_path):
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "c").mkdir()
     assert train.finished(composed(), tmp_path / "c", choices, tmp_path) is None
+
+
+def test_a_run_without_probes_is_no_twin_of_one_that_is_to_be_probed(tmp_path):
+    """Figure 3's presets have settings of others, but need their probes; those that need none take any."""
+    finish(tmp_path / "a", "trainer.probe_every=0")
+    fresh = tmp_path / "figure3_stp"
+    fresh.mkdir()
+    for probes in ("trainer.probe_every=1", "trainer.probe_every=2"):
+        assert train.finished(composed(probes), fresh, {"experiment": "figure3_stp"}, tmp_path) is None
+    assert not (fresh / "summary.json").exists()
+    finish(tmp_path / "b", "trainer.probe_every=2")
+    for other in ("trainer.probe_every=1", "trainer.probe_rows=7", "trainer.probe_draws=9"):
+        assert train.finished(composed("trainer.probe_every=2", other), fresh, {"experiment": "figure3_stp"}, tmp_path) is None
+    assert train.finished(composed("trainer.probe_every=2"), fresh, {"experiment": "figure3_stp"}, tmp_path)
+    assert summary(fresh)["same_as"] == "../b"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -14,7 +13,7 @@ from stp.models.policy import Model, load_policy
 from stp.samplers import Standard
 from stp.statistics import Totals
 from stp.tasks import Countdown
-from tests.integration.runs import ROOT, SMALL, environment, metrics, run
+from tests.integration.runs import ROOT, SMALL, environment, metrics, on_two_ranks, run
 
 
 @pytest.mark.parametrize("rows", range(0, 13))
@@ -27,29 +26,13 @@ def test_shares_cover_the_batch_without_overlap(rows, ranks):
 
 @pytest.mark.parametrize("problems", [1, 2, 3, 5])
 def test_an_evaluation_of_any_size_is_the_same_on_two_ranks(problems):
-    """One problem for two ranks, too. The ranks are threads that meet at a barrier, which breaks instead of waiting forever."""
+    """One problem for two ranks, too."""
     policy, tokenizer = load_policy(Model(), trainable=False)
     task, sampler = Countdown(), Standard(24, 12, 8, 1.0)
     asked = task.problems("test")[:problems]
     arguments = (policy, task, Codec(tokenizer, "", 200), asked, sampler, 3, 2)
     alone = evaluate(*arguments, Totals(lambda value: [value], 1), 0)
-    barrier, box, results = threading.Barrier(2, timeout=60), [None, None], [None, None]
-
-    def rank(number):
-        def gather(value):
-            box[number] = value
-            barrier.wait()
-            values = list(box)
-            barrier.wait()
-            return values
-
-        results[number] = evaluate(*arguments, Totals(gather, 2), number)
-
-    threads = [threading.Thread(target=rank, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = on_two_ranks(lambda rank, totals: evaluate(*arguments, totals, rank))
     assert results == [alone, alone] and len(alone) == problems
 
 

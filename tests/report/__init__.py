@@ -1,6 +1,7 @@
 """Runs with known numbers: the folder of a small real run, copied, and its files given other contents."""
 
 import json
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,8 @@ class Runs:
         folder = self.root / (name or f"{preset}/seed{seed}")
         shutil.copytree(self.template, folder)
         config = preset_config(preset, *overrides) | {"seed": seed}
+        config["trainer"] = config["trainer"] | {"eval_temperatures": [0.0]}
+        names = {group: re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for group, name in config["classes"].items()}
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
         summary = json.loads((folder / "summary.json").read_text())
         score = {"temperature": 0.0, "correct": solved.count("1"), "total": len(solved)}
@@ -52,7 +55,7 @@ class Runs:
         summary |= {
             "experiment": preset,
             "seed": seed,
-            "sampler": "stp" if "gamma" in config["sampler"] else "standard",
+            **{group: names[group] for group in ("task", "sampler", "estimator", "objective")},
             "base": half,
             "final": score,
             "time": phases | {"train_s": seconds, "cpu_s": seconds / 2},

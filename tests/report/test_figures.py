@@ -120,16 +120,40 @@ def test_phases_stack_to_the_whole_time(run, drawn, tmp_path):
     assert is_not_blank(tmp_path / "phases.png")
 
 
-def test_before_and_after_has_a_bar_for_each_method(run, drawn, tmp_path):
+def test_each_method_has_a_panel_and_a_line_of_its_own(run, drawn, tmp_path):
     runs = [run(accuracy=0.4), run(accuracy=0.6), run(accuracy=0.3, method="standard + elbo")]
-    figures.before_and_after(runs, tmp_path / "curves.png")
-    left, right = drawn[0].axes
-    assert [round(bar.get_height(), 6) for bar in right.patches] == [25, 50, 25, 30]
-    centres = [bar.get_x() + bar.get_width() / 2 for bar in right.patches]
-    assert centres[0] < centres[2] < 0.5 < centres[1] < centres[3]
-    labels = [line.get_label() for line in left.get_lines() if not line.get_label().startswith("_")]
-    assert labels == ["stp + elbo (2 seeds)", "standard + elbo (1 seeds)"]
-    assert is_not_blank(tmp_path / "curves.png")
+    figures.methods(runs, tmp_path)
+    curves, accuracy = drawn
+    assert [axes.get_title() for axes in curves.axes] == ["stp + elbo (2 seeds)", "standard + elbo (1 seeds)"]
+    (place,) = accuracy.axes
+    assert [label.get_text() for label in place.get_yticklabels()] == ["stp + elbo", "standard + elbo"]
+    points = [(bar[0].get_xdata()[0], bar[0].get_ydata()[0]) for bar in place.containers]
+    assert [(round(x, 6), y) for x, y in points] == [(25, 0), (50, 0), (25, 1), (30, 1)]
+    spreads = [bar.has_xerr for bar in place.containers]
+    assert spreads == [False, True, False, False]  # over seeds, where there are several
+    low, high = place.containers[1][2][0].get_segments()[0][:, 0]
+    assert (low, high) == pytest.approx((50 - 200**0.5, 50 + 200**0.5))
+    assert is_not_blank(tmp_path / "learning_curves.png") and is_not_blank(tmp_path / "accuracy.png")
+
+
+def test_many_methods_stay_readable(run, drawn, tmp_path):
+    """Twenty long names: no panel shares its axes with another method, and no text runs out of the picture."""
+    names = [f"stp + elbo sampler.gamma=0.{i:02d} trainer.group_size=8 trainer.prompts_per_update=12 seed" for i in range(20)]
+    figures.methods([run(method=name) for name in names], tmp_path)
+    for figure in drawn:
+        figure.set_dpi(110)  # as it was saved, and so laid out
+        figure.canvas.draw()
+        width, height = figure.canvas.get_width_height()
+        texts = [axes.title for axes in figure.axes if axes.get_title()] or figure.axes[0].get_yticklabels()
+        boxes = [text.get_window_extent() for text in texts]
+        assert len(boxes) == 20 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+
+
+def test_probes_that_overflowed_are_left_out(run, drawn, tmp_path):
+    stp = run([(1, 1.0), (1, None), (1, 3.0)])
+    figures.variance({"GRPO w/ ELBO": [stp], "STP": [stp]}, tmp_path)
+    assert [line.get_ydata().tolist() for line in drawn[0].axes[0].get_lines()] == [[2.0], [2.0]]
 
 
 def test_no_figure_stays_open(run, tmp_path):
@@ -139,5 +163,5 @@ def test_no_figure_stays_open(run, tmp_path):
     figures.heat_map({(0.0, 0.0): [stp], (0.1, 0.0): [stp]}, tmp_path / "a.png")
     figures.learning_curves({"Table 5": {"STP": [stp]}}, tmp_path / "b.png")
     figures.phases({"table5_stp": [stp]}, ("sample",), tmp_path / "c.png")
-    figures.before_and_after([stp], tmp_path / "d.png")
-    assert plt.get_fignums() == before and len(list(tmp_path.glob("*.png"))) == 6
+    figures.methods([stp], tmp_path)
+    assert plt.get_fignums() == before and len(list(tmp_path.glob("*.png"))) == 7

@@ -1,6 +1,8 @@
 """Fixed tokens come from outside the anchor's answer span; the static dataset they come from."""
 
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -167,6 +169,41 @@ def test_saving_again_replaces_the_dataset_and_leaves_nothing_else(tmp_path):
     dataclasses.replace(a_dataset(), problems=["q0", "q1"]).save(tmp_path / "static")
     assert StaticDataset.load(tmp_path / "static").problems == ["q0", "q1"]
     assert [p.name for p in tmp_path.iterdir()] == ["static"]
+
+
+def test_jobs_that_save_the_same_dataset_at_once_leave_one(tmp_path, monkeypatch):
+    """Another job's folder appears between the look and the rename, at every step of this one."""
+    rename, others = os.rename, iter([a_dataset(), None])
+
+    def late(source, target):
+        other = next(others, None)
+        if other is not None:
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "rename", rename)
+                other.save(tmp_path / "static")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    a_dataset().save(tmp_path / "static")
+    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
+    others = iter([dataclasses.replace(a_dataset(), problems=["q0", "q1"])])  # not the same: the later one replaces it
+    a_dataset().save(tmp_path / "static")
+    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
+    assert [p.name for p in tmp_path.iterdir()] == ["static"]
+
+
+def test_many_threads_save_one_dataset(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: a_dataset().save(tmp_path / "static"), range(40)))
+    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
+    assert [p.name for p in tmp_path.iterdir()] == ["static"]
+
+
+def test_a_broken_dataset_is_replaced(tmp_path):
+    a_dataset().save(tmp_path / "static")
+    (tmp_path / "static" / "anchors.json").write_text("{")
+    a_dataset().save(tmp_path / "static")
+    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
 
 
 def test_a_dataset_of_another_run_is_refused_and_the_difference_named(tmp_path):

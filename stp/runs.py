@@ -1,0 +1,139 @@
+"""Finished runs as the report reads them: what tells two apart, and which of them fill a preset's cell."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stp.config import decisive, leaves, preset_config, seedless_hash
+from stp.tables import TASKS
+from stp.tracking import read_jsonl
+
+Run = dict[str, Any]
+
+GROUPS = ("task", "model", "sampler", "estimator", "objective")
+METHOD = ("sampler", "estimator", "objective")  # what rows of a table differ in; but for SHARED, which they have in common
+SHARED = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
+DEFINING = ("sampler", "estimator", "objective", *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")))
+
+CLOCKS = {
+    "wall": ("train_s", "wall clock"),
+    "cpu": ("cpu_s", "of the processors, which other work on a machine does not stretch"),
+}
+
+
+def load_runs(folders: list[Path], clock: str = "wall") -> list[Run]:
+    """Summaries of finished and evaluated runs with their metrics and `settings`; others are left out.
+
+    A folder of a sweep whose settings had run already (`same_as`) brings that run under its own preset's name.
+    """
+    runs: list[Run] = []
+    for folder in folders:
+        if not (folder / "summary.json").exists():
+            continue
+        summary = json.loads((folder / "summary.json").read_text())
+        if not (isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()):
+            continue  # an evaluation's, or another program's
+        data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
+        if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
+            continue
+        config = yaml.safe_load((data / "config.yaml").read_text())
+        runs.append(
+            {
+                **summary,
+                "folder": data,
+                "metrics": read_jsonl(data / "metrics.jsonl"),
+                "settings": settings(config, summary),
+                "seedless_hash": seedless_hash(config),
+                "split": config["trainer"].get("eval_split", "test"),
+                "seconds": summary["time"].get(CLOCKS[clock][0]),
+            }
+        )
+    return runs
+
+
+def settings(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """All that decides a run's results but its seed, by the names of the command line, with the number of test problems."""
+    record = {k: v for k, v in decisive(config).items() if k not in ("seed", "classes")}
+    chosen = {group: summary.get(group) for group in GROUPS}
+    return {**chosen, **leaves(record), "trainer.updates": summary["updates"], "problems": summary["final"]["total"]}
+
+
+def name_methods(runs: list[Run]) -> list[Run]:
+    """The runs by method and seed. `method`: sampler and estimator, with every setting in which the runs of these differ.
+
+    The task stands before it where there are several.
+    """
+    several = len({run["task"] for run in runs}) > 1
+    alike: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        alike[run["task"], run["sampler"], run["estimator"]].append(run)
+    for (task, sampler, estimator), members in alike.items():
+        names = sorted({name for run in members for name in run["settings"]})
+        varied = [n for n in names if any(run["settings"].get(n) != members[0]["settings"].get(n) for run in members)]
+        for run in members:
+            own = [f"{name}={run['settings'][name]}" for name in varied if name in run["settings"]]
+            run["method"] = " ".join([f"{task}: " * several + f"{sampler} + {estimator}", *own])
+    return sorted(runs, key=lambda r: (r["method"], r["seed"]))
+
+
+def contrast(ours: dict[str, Any], theirs: dict[str, Any], names: Iterable[str] | None = None) -> str:
+    """`name=ours (theirs)` for every setting, or every one of `names`, in which two runs differ."""
+    listed = sorted(ours.keys() | theirs.keys()) if names is None else names
+    return ", ".join(f"{n}={ours.get(n)} ({theirs.get(n)})" for n in listed if ours.get(n) != theirs.get(n))
+
+
+def conditions(run: Run) -> dict[str, Any]:
+    """The settings that rows of a table should have in common: all but those of the method."""
+    return {k: v for k, v in run["settings"].items() if k in SHARED or k.split(".")[0] not in METHOD}
+
+
+@cache
+def _defined(preset: str) -> dict[str, Any]:
+    """What makes a preset's row what its name says; nothing where conf has no such preset."""
+    found = preset_config(preset)
+    if found is None:
+        return {}
+    config, chosen = found
+    return {k: v for k, v in {**chosen, **leaves(config)}.items() if k in DEFINING}
+
+
+def departure(run: Run) -> str:
+    """In what a run is not the row that its preset's name says it is; empty where it is."""
+    wanted = _defined(run["experiment"])
+    if run["experiment"] in TASKS:
+        wanted = wanted | {"task": TASKS[run["experiment"]]}
+    return contrast(run["settings"], wanted, (name for name in wanted if run["settings"].get(name) is not None))
+
+
+def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
+    """The runs that fill each preset's cell, by seed, and why others do not, a line each.
+
+    A cell takes runs of the same settings alone: those with most seeds (then the newest). Of one seed the newest counts.
+    """
+    left_out: list[str] = []
+    by_preset: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+
+    def leave_out(run: Run, why: str) -> None:
+        left_out.append(f"{run['experiment']}, seed {run['seed']} ({run['folder']}): {why}")
+
+    for run in sorted((r for r in runs if r.get("experiment")), key=lambda r: r["finished"]):
+        if trouble := departure(run):
+            leave_out(run, f"not what its preset says: {trouble}")
+            continue
+        alike = by_preset[run["experiment"]][json.dumps(run["settings"], sort_keys=True, default=str)]
+        if run["seed"] in alike:
+            leave_out(alike[run["seed"]], "an older run of this seed")
+        alike[run["seed"]] = run
+    chosen = {}
+    for preset, groups in sorted(by_preset.items()):
+        best = max(groups.values(), key=lambda group: (len(group), max(run["finished"] for run in group.values())))
+        chosen[preset] = [best[seed] for seed in sorted(best)]
+        for group in groups.values():
+            for run in group.values() if group is not best else ():
+                leave_out(run, f"other settings than the cell's: {contrast(run['settings'], chosen[preset][0]['settings'])}")
+    return chosen, left_out

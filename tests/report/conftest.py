@@ -1,0 +1,26 @@
+import shutil
+
+import pytest
+
+from tests.integration.runs import composed
+from tests.report import Runs
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """A real run, without its weights."""
+    from stp.train import execute
+
+    folder = tmp_path_factory.mktemp("real")
+    choices = {"task": "countdown", "model": "tiny", "sampler": "stp", "estimator": "elbo", "objective": "grpo"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)  # its static dataset goes there
+        execute(composed("trainer.eval_temperatures=[0.0]"), folder / "run", choices)
+    shutil.rmtree(folder / "run" / "weights")
+    return folder / "run"
+
+
+@pytest.fixture
+def runs(tmp_path, template, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Runs(tmp_path / "outputs" / "ablations", template)
