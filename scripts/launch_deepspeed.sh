@@ -13,6 +13,6 @@ if [ "$nodes" -gt 1 ]; then
   hosts=(--hostfile "$HOSTFILE" --num_nodes "$nodes")
 fi
 [ -z "${PROMPTS_PER_GPU:-}" ] || set -- "trainer.prompts_per_update=$((PROMPTS_PER_GPU * gpus * nodes))" "$@"
-command=("${PYTHON:-.venv/bin/python}" -m deepspeed.launcher.runner "${hosts[@]}" --num_gpus "$gpus" --master_port "${PORT:-29500}"
+command=("${PYTHON:-.venv/bin/python}" -m deepspeed.launcher.runner ${hosts[@]+"${hosts[@]}"} --num_gpus "$gpus" --master_port "${PORT:-29500}"
   --no_local_rank --module "${JOB:-stp.train}" "$@")
 if [ -n "${DRY_RUN:-}" ]; then printf '%q ' "${command[@]}"; echo; else exec "${command[@]}"; fi

@@ -8,7 +8,7 @@
 # stp.train on one node or several of a Slurm cluster, one torchrun for each node. From the project's folder:
 # usage: sbatch [--nodes=2] [--gpus-per-node=8] scripts/launch_slurm.sh [overrides of stp.train ...]
 #   PROMPTS_PER_GPU=2   sets trainer.prompts_per_update for this many GPUs; without it the configuration's number is shared out
-#   PORT=29500   JOB=stp.train   DRY_RUN=1 (print the command; on a login node give NODES, GPUS and HEAD)
+#   PORT=29500   JOB=stp.train   DRY_RUN=1 (print the command; on a login node give NODES and GPUS)
 set -euo pipefail
 if [ -n "${SLURM_JOB_ID:-}" ]; then
   cd "${SLURM_SUBMIT_DIR:?}" # Slurm runs a copy of this file
@@ -19,9 +19,14 @@ else
   exit 2
 fi
 nodes=${NODES:-${SLURM_JOB_NUM_NODES:-1}} gpus=${GPUS:-${SLURM_GPUS_ON_NODE:-1}}
-head=${HEAD:-$(scontrol show hostnames "${SLURM_JOB_NODELIST:?}" | head -n 1)}
+if [ -n "${SLURM_JOB_NODELIST:-}" ]; then
+  head=${HEAD:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
+else
+  head=${HEAD:-$(hostname)}
+fi
 [ -z "${PROMPTS_PER_GPU:-}" ] || set -- "trainer.prompts_per_update=$((PROMPTS_PER_GPU * gpus * nodes))" "$@"
-command=(srun --nodes "$nodes" --ntasks "$nodes" --ntasks-per-node 1
+# srun does not take over sbatch's --cpus-per-task (Slurm 22.05 and later): without it a whole node's ranks share one core
+command=(srun --nodes "$nodes" --ntasks "$nodes" --ntasks-per-node 1 --cpus-per-task "${SLURM_CPUS_PER_TASK:-8}"
   "${PYTHON:-.venv/bin/python}" -m torch.distributed.run --nnodes "$nodes" --nproc_per_node "$gpus"
   --rdzv_backend c10d --rdzv_id "${SLURM_JOB_ID:-0}" --rdzv_endpoint "$head:${PORT:-29500}"
   -m "${JOB:-stp.train}" "$@")

@@ -22,16 +22,19 @@ def main(config: Export) -> None:
     folder, model, _ = checkpoints.trained(config.checkpoint, config.model)
     to = destination(config)
     if config.to == "adapter" and (folder is None or not (folder / "adapter_config.json").exists()):
-        fail("to", "adapter", "every weight of this checkpoint was trained, it has no adapter; use to=merged")
+        fail("to", "adapter", "this checkpoint has no adapter, all of its weights are its own; use to=merged")
     # an adapter trained on 4-bit weights goes into the weights that they were made from
     model = dataclasses.replace(model, quantize="none", dtype=config.dtype or model.dtype)
-    policy, tokenizer = checkpoints.load(folder, model)
-    if config.to == "llada" and not isinstance(policy.llama, LlamaForCausalLM):
-        fail("to", "llada", f"the model is a {type(policy.llama).__name__}, not a LLaDA; use to=merged")
     aside = to.with_name(f"{to.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        fail("folder", to, f"nothing can be written there ({error.strerror}); give another folder=<folder>")
+    try:
+        policy, tokenizer = checkpoints.load(folder, model)
+        if config.to == "llada" and not isinstance(policy.llama, LlamaForCausalLM):
+            fail("to", "llada", f"the model is a {type(policy.llama).__name__}, not a LLaDA; use to=merged")
         write(policy, aside, config.to, model)
         tokenizer.save_pretrained(aside)
         os.replace(aside, to)

@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
-from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AttentionInterface, LlamaForCausalLM, Qwen2ForCausalLM
 
 from stp.cli import run
 from stp.config import Plan, check, check_ranks
 from stp.diffusion import draw_tokens
 from stp.engine import Zero
 from stp.errors import UserError, fail
-from stp.models.dream import dream_config, is_dream
-from stp.models.llada import llada_config
+from stp.models.dream import is_dream, qwen2_config
+from stp.models.llada import llama_config
 from stp.models.loading import bidirectional, read_config
 from stp.models.policy import Model, Policy, add_lora
 from stp.models.tiny import shipped
@@ -98,16 +98,8 @@ def skeleton(options: Model) -> Policy:
     if not folder.is_dir() and options.path not in KNOWN:
         fail("model.path", options.path, f"no such folder; a plan needs its config.json, or one of {', '.join(KNOWN)}")
     raw = read_config(folder) if folder.is_dir() else KNOWN[str(options.path)]
-    kind: Any = LlamaForCausalLM
-    if "d_model" in raw:
-        config: Any = llada_config(raw, folder)
-    elif raw.get("model_type") == "llama":
-        config = LlamaConfig.from_pretrained(folder)
-    elif is_dream(raw):
-        stock = raw.get("model_type") == "qwen2"
-        kind, config = Qwen2ForCausalLM, Qwen2Config.from_pretrained(folder) if stock else dream_config(raw, folder)
-    else:
-        fail("model.path", folder, f"its model_type is {raw.get('model_type')!r}; a LLaDA, Llama or Dream checkpoint is needed")
+    kind: Any = Qwen2ForCausalLM if is_dream(raw) else LlamaForCausalLM
+    config: Any = (qwen2_config if is_dream(raw) else llama_config)(raw, folder)
     config._attn_implementation = "eager" if options.attention == "eager" else "fused_on_meta"
     with torch.device("meta"):
         model: Any = bidirectional(kind._from_config(config, dtype=getattr(torch, options.dtype)))
@@ -228,12 +220,16 @@ class Forwards:
     backward: bool = False
 
 
+def rows_of_a_rank(config: Plan, ranks: int) -> int:
+    """Completions of one update on each rank. Groups stay whole: prompts that do not divide are counted up to a multiple."""
+    return -(-config.trainer.prompts_per_update // ranks) * config.trainer.group_size
+
+
 def forwards(config: Plan, ranks: int) -> list[Forwards]:
     """What one update runs on each rank, at most: rows that ended or have nothing to learn save some."""
     trainer, sampler, estimator = config.trainer, config.sampler, config.estimator
-    batch = trainer.prompts_per_update * trainer.group_size
-    rows = -(-batch // ranks)
-    start = sampler.start(None, Draws(0, batch))
+    rows = rows_of_a_rank(config, ranks)
+    start = sampler.start(None, Draws(0, rows * ranks))
     tokens = config.model.prompt_tokens + sampler.length
     at_once, micro = min(rows, trainer.rollout_rows), min(rows, trainer.micro_batch)
     block = max([window.end - window.begin for window in start.windows] + [start.keep])
@@ -318,9 +314,8 @@ class Planner:
             checkpointing = config.model.gradient_checkpointing
         rollout, *_, update = forwards(config, ranks)
         self.policy.logit_chunk = config.model.logit_chunk
-        trainer = config.trainer
         # every chunk's logits are recomputed one at a time; their log-probabilities all stay
-        positions = min(trainer.micro_batch, -(-trainer.prompts_per_update * trainer.group_size // ranks))
+        positions = min(config.trainer.micro_batch, rows_of_a_rank(config, ranks))
         positions *= config.estimator.samples * config.sampler.length
         up = self._once(update_peak, update.rows, update.tokens, positions, checkpointing)
         roll = self._once(rollout_peak, rollout.rows, rollout.tokens, rollout.positions, config.sampler.temperature)
@@ -435,7 +430,8 @@ def main(config: Plan) -> None:
     prompts = config.trainer.prompts_per_update
     uneven = [str(one.ranks) for one in found if prompts % one.ranks]
     if uneven:
-        console.print(f"trainer.prompts_per_update={prompts} does not divide among {' or '.join(uneven)} GPUs: give a multiple")
+        named = " or ".join(uneven)
+        console.print(f"trainer.prompts_per_update={prompts} does not divide among {named} GPUs: these are for a multiple")
     fitting = [one for one in found if one.peak <= config.gpu_memory * GIB]
     if not fitting:
         least = min(found, key=lambda one: one.peak)

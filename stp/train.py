@@ -18,9 +18,8 @@ from stp.engine import Engine, bootstrap
 from stp.errors import fail
 from stp.evaluation import accuracy, counts, evaluate, standard_sampler
 from stp.loop import train
-from stp.models import nf4
 from stp.models.codec import Codec
-from stp.models.policy import AdapterOff, load_policy
+from stp.models.policy import AdapterOff, load_policy, require_available
 from stp.pregenerate import static_dataset
 from stp.samplers import Stp
 from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
@@ -83,8 +82,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     bootstrap()
     reset_peak_memory()
     check_ranks(config, ranks.world_size())
-    if config.model.quantize == "nf4":
-        nf4.require_available()
+    require_available(config.model)
     folder, state = resume_point(config, fresh)
     if not state and (folder / "checkpoints" / "latest").exists():
         fail("hydra.run.dir", folder, f"it holds another run's checkpoints; continue that with trainer.resume={folder}")

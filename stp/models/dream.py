@@ -43,11 +43,14 @@ def load_dream(
     raw = read_config(path)
     if not is_dream(raw):
         fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a Dream or Qwen2 checkpoint is needed")
+    return load(Qwen2ForCausalLM, qwen2_config(raw, path), path, dtype, attention, quantize)
+
+
+def qwen2_config(raw: dict[str, Any], path: Path) -> Qwen2Config:
+    """The stock config of a config.json in either layout."""
     if raw.get("model_type") == "qwen2":
-        config = read_as(Qwen2Config.from_pretrained, path, path)
-    else:
-        config = read_as(dream_config, path, raw, path)
-    return load(Qwen2ForCausalLM, config, path, dtype, attention, quantize)
+        return read_as(Qwen2Config.from_pretrained, path, path)
+    return read_as(dream_config, path, raw, path)
 
 
 def is_dream(raw: dict[str, Any]) -> bool:
@@ -60,9 +63,12 @@ def dream_config(raw: dict[str, Any], path: Path) -> Qwen2Config:
     for key, expected in _ASSUMED.items():
         if raw.get(key, expected) != expected:
             fail("model.path", path, f"its config has {key}={raw[key]}; only {key}={expected} is a Dream Qwen2")
+    rope = {"rope_type": "default", "rope_theta": raw.get("rope_theta", 10_000.0)} | (raw.get("rope_parameters") or {})
+    if rope["rope_type"] != "default":
+        fail("model.path", path, f"its config has rope_type={rope['rope_type']}; only rope_type=default is a Dream Qwen2")
     config = Qwen2Config(
         **{key: raw[key] for key in _CONFIG_KEYS if raw.get(key) is not None},
-        rope_parameters={"rope_type": "default", "rope_theta": float(raw.get("rope_theta", 10_000.0))},
+        rope_parameters=rope,
         use_cache=False,
     )
     config.mask_token_id = raw.get("mask_token_id")

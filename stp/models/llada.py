@@ -60,12 +60,17 @@ def load_llada(
     """
     path = Path(path)
     raw = read_config(path)
+    names = stock_name if "d_model" in raw else str
+    return load(LlamaForCausalLM, llama_config(raw, path), path, dtype, attention, quantize, names)
+
+
+def llama_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
+    """The stock config of a config.json in either layout."""
     if "d_model" in raw:
-        config = read_as(llada_config, path, raw, path)
-        return load(LlamaForCausalLM, config, path, dtype, attention, quantize, stock_name)
+        return read_as(llada_config, path, raw, path)
     if raw.get("model_type") != "llama":
-        fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a LLaDA or Llama checkpoint is needed")
-    return load(LlamaForCausalLM, read_as(LlamaConfig.from_pretrained, path, path), path, dtype, attention, quantize)
+        fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a LLaDA, Llama or Dream checkpoint is needed")
+    return read_as(LlamaConfig.from_pretrained, path, path)
 
 
 def llada_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
@@ -73,9 +78,14 @@ def llada_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
     for key, expected in _ASSUMED.items():
         if raw.get(key, expected) != expected:
             fail("model.path", path, f"its config has {key}={raw[key]}; only {key}={expected} is a LLaDA Llama")
-    keys = {new: raw[old] for old, new in _CONFIG_KEYS.items() if raw.get(old) is not None}
+    sizes = {  # what LLaDA's own code takes where its config leaves one open
+        "n_kv_heads": 1 if raw.get("multi_query_attention") else raw["n_heads"],
+        "mlp_hidden_size": raw.get("mlp_ratio", 4) * raw["d_model"],
+        "rms_norm_eps": 1e-5,
+    }
+    sizes |= {key: raw[key] for key in _CONFIG_KEYS if raw.get(key) is not None}
     config = LlamaConfig(
-        **keys,
+        **{new: sizes[old] for old, new in _CONFIG_KEYS.items()},
         vocab_size=raw.get("embedding_size") or raw["vocab_size"],
         max_position_embeddings=raw.get("max_sequence_length", 4096),
         tie_word_embeddings=raw.get("weight_tying", False),

@@ -32,6 +32,8 @@ def load(
     model's name of a weight. quantize=nf4 puts 4-bit layers in; they quantise when the model moves to its GPU.
     Raises UserError when weights are missing, unexpected or misshapen.
     """
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    require(heads % kv_heads == 0, "model.path", path, f"its {heads} heads cannot share {kv_heads} key-value heads evenly")
     config._attn_implementation = attention
     try:
         with torch.device("meta"):

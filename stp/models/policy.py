@@ -11,7 +11,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, Qwen2ForCausalLM, Qwen2Tokenizer
+from transformers import (
+    AutoTokenizer,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2ForCausalLM,
+    Qwen2Tokenizer,
+)
+from transformers.utils import is_flash_attn_2_available
 
 from stp.diffusion import token_log_probs
 from stp.errors import UserError, fail, require, require_choice
@@ -78,6 +86,12 @@ class Model:
             "4-bit layers compute in bfloat16; add model.dtype=bfloat16",
         )
         require_choice("model.attention", self.attention, ("sdpa", "eager", "flash_attention_2"))
+        require(
+            self.attention != "flash_attention_2" or self.dtype == "bfloat16",
+            "model.attention",
+            self.attention,
+            "FlashAttention computes in bfloat16; add model.dtype=bfloat16",
+        )
         require(self.prompt_tokens >= 1, "model.prompt_tokens", self.prompt_tokens, "a prompt needs at least 1 token")
         require(self.logit_chunk >= 1, "model.logit_chunk", self.logit_chunk, "at least 1 position is scored at a time")
 
@@ -182,6 +196,15 @@ class AdapterOff:
             return self.policy(*args)
 
 
+def require_available(options: Model) -> None:
+    """Raise UserError, before any long work, where this machine lacks what the options ask for."""
+    if options.quantize == "nf4":
+        nf4.require_available()
+    if options.attention == "flash_attention_2":
+        rule = "FlashAttention needs a CUDA GPU and the flash-attn package, which are not both here; use model.attention=sdpa"
+        require(is_flash_attn_2_available(), "model.attention", options.attention, rule)
+
+
 def checkpoint_folder(options: Model) -> Path:
     """The folder of the weights: the shipped base, a local folder, or a hub snapshot."""
     if options.path is None:
@@ -207,8 +230,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         settings = folder / "tokenizer_config.json"
         named = json.loads(settings.read_text()).get("tokenizer_class") if settings.exists() else None
         # Dream's class is remote code around Qwen2's vocabulary, merges and special tokens
-        kind = Qwen2Tokenizer if named == "DreamTokenizer" else AutoTokenizer
-        return kind.from_pretrained(folder, trust_remote_code=False)
+        if named == "DreamTokenizer":
+            return Qwen2Tokenizer.from_pretrained(folder)
+        # LLaDA's config.json is of remote code: where the tokenizer's class is named, it is not asked
+        known = {"config": PretrainedConfig()} if named else {}
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **known)
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model.path={folder}: no tokenizer can be loaded there ({reason})") from None
@@ -222,14 +248,14 @@ def load_model(folder: Path, options: Model) -> Stock:
 
 def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrainedTokenizerBase]:
     """Base weights, tokenizer and, when training with LoRA, fresh adapters."""
-    if options.quantize == "nf4":
-        nf4.require_available()
+    require_available(options)
     folder = checkpoint_folder(options)
     tokenizer = load_tokenizer(folder)
     model: Any = load_model(folder, options)
     mask_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else read_config(folder).get("mask_token_id")
     if mask_id is None:
         fail("model.path", folder, "neither its tokenizer nor its config.json names a mask token (mask_token_id)")
+    require(tokenizer.eos_token_id is not None, "model.path", folder, "its tokenizer names no end of sequence (eos_token)")
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora.rank and trainable:
@@ -240,6 +266,9 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
 
 def add_lora(model: Stock, lora: Lora) -> PeftModel:
     """Fresh adapters on the target modules, drawn from a fixed seed without touching the global generator."""
+    modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    unknown = [name for name in lora.target_modules if name.rpartition(".")[2] not in modules]
+    require(not unknown, "model.lora.target_modules", lora.target_modules, f"the model has no {', '.join(unknown)}")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

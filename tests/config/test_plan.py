@@ -165,8 +165,9 @@ def test_forwards_of_an_update():
         "reference": (4 * 2, 6 * 3, 456, 4608),
         "update": (4 * 2, 6 * 3, 456, 4608),
     }
-    found = {one.phase: (one.count, one.rows) for one in forwards(config, 2)}
-    assert found == {"rollout": (116, 6), "old policy": (4, 18), "reference": (4, 18), "update": (4, 18)}
+    for ranks in (2, 4, 8):  # a group stays whole: from 4 on, this is what a multiple of prompts puts on each
+        found = {one.phase: (one.count, one.rows) for one in forwards(config, ranks)}
+        assert found == {"rollout": (116, 6), "old policy": (4, 18), "reference": (4, 18), "update": (4, 18)}
     halves = composed("plan", "scale=paper", "trainer.rollout_rows=5", "sampler=standard", "trainer.fresh_masks=false")
     found = {one.phase: (one.count, one.rows) for one in forwards(halves, 1)}
     assert found == {"rollout": (3 * 128, 5), "old policy": (2, 18), "reference": (2, 18), "update": (8, 18)}
@@ -226,7 +227,7 @@ def test_a_plan_compares_ranks_and_says_which_divide(capsys):
     plan.main(composed("plan", "experiment=lora"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "tiny: 597,792 parameters, 116,736 trainable (19.53%)"
-    assert lines[-2] == "trainer.prompts_per_update=12 does not divide among 8 GPUs: give a multiple"
+    assert lines[-2] == "trainer.prompts_per_update=12 does not divide among 8 GPUs: these are for a multiple"
     assert lines[-1] == "fits on 1, 2, 4, 8 GPU(s) of 80 GiB"
     with pytest.raises(UserError, match=r"^trainer\.prompts_per_update=12: 5 ranks share"):
         plan.main(composed("plan", "ranks=5"))
