@@ -336,7 +336,8 @@ def update_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 def memory_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     """(d): the largest sum of logits alive at once, in bytes of the tensors made, over that of one chunk in float32."""
-    chunk = shape.policy.logit_chunk
+    kept, chunk = shape.policy.logit_chunk, 16
+    shape.policy.logit_chunk = chunk
     for rows, length in ((2, 32), (2, 64), (4, 64)):
         this = shape.with_rows(rows)
         sampler = replace(shape.sampler, length=length, block_length=length // 2, steps=2)
@@ -352,6 +353,7 @@ def memory_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     positions = 2 * (shape.prompts.ids_BP.shape[1] + 32)
     short = replace(shape.with_rows(2), sampler=replace(shape.sampler, length=32, block_length=16, steps=2))
     yield row_of_bytes(shape, f"published sampler, 2 rows, L=32 ({positions} positions)", short.plain_rollout, chunk)
+    shape.policy.logit_chunk = kept
 
 
 def row_of_bytes(shape: Shape, what: str, work: Callable[[], Any], chunk: int) -> Row:
@@ -391,20 +393,20 @@ def growth_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     """(g): STP over the standard sampler. target: the ratio of their forwards, which the time should reach within 0.02."""
-    plain_sampler = replace(shape.sampler, steps=shape.sampler.length // 2)
-    rows, L = len(shape.prompts), plain_sampler.length
+    unpruned = replace(shape.sampler, steps=max(shape.sampler.steps, shape.sampler.length // 2))
+    rows, L = len(shape.prompts), unpruned.length
     tokens_BL = torch.full((rows, L), 5)
     anchors = Anchors(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), -Draws(0, rows).uniform("anchors", 0, L))
-    variants: dict[str, Callable[[], Any]] = {"standard": partial(shape.rollout, plain_sampler)}
+    variants: dict[str, Callable[[], Any]] = {"standard": partial(shape.rollout, unpruned)}
     forwards = {}
     for gamma, t_cutoff in ((0.05, 0.0), (0.0, 0.05), (0.05, 0.05), (0.1, 0.1)):
-        options = {f.name: getattr(plain_sampler, f.name) for f in fields(plain_sampler)}
+        options = {f.name: getattr(unpruned, f.name) for f in fields(unpruned)}
         sampler, name = Stp(**options, gamma=gamma, t_cutoff=t_cutoff), f"STP gamma={gamma:g} t_cutoff={t_cutoff:g}"
         variants[name] = partial(shape.rollout, sampler, anchors)
-        forwards[name] = shape.rollout(sampler, anchors).nfe_run / plain_sampler.steps
+        forwards[name] = shape.rollout(sampler, anchors).nfe_run / unpruned.steps
     turns = take_turns(variants, repeats, shape.device)
     for name, share in forwards.items():
-        over = f"standard, {plain_sampler.steps} forwards"
+        over = f"standard, {unpruned.steps} forwards"
         yield row("pruning", shape.name, name, over, turns.ratio(name, "standard"), turns, name, share)
 
 

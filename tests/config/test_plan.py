@@ -170,6 +170,12 @@ def test_forwards_of_an_update():
     halves = composed("plan", "scale=paper", "trainer.rollout_rows=5", "sampler=standard", "trainer.fresh_masks=false")
     found = {one.phase: (one.count, one.rows) for one in forwards(halves, 1)}
     assert found == {"rollout": (3 * 128, 5), "old policy": (2, 18), "reference": (2, 18), "update": (8, 18)}
+    # without dropout theta_old on the first mask set is the first inner update's own forward
+    for fresh, old in ((True, {"old policy": (6, 18)}), (False, {})):
+        silent = composed("plan", "scale=paper", "model.lora.dropout=0", f"trainer.fresh_masks={str(fresh).lower()}")
+        found = {one.phase: (one.count, one.rows) for one in forwards(silent, 1)}
+        assert found.pop("reference")[0] == (8 if fresh else 2)
+        assert found == {"rollout": (116, 12), **old, "update": (8, 18)}
 
 
 @pytest.mark.parametrize(
