@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint tiny ablations tables theory clean
+.PHONY: help setup train test lint tiny ablations tables theory bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ tables: ## the paper's tables and figures from the runs under outputs/ (ARGS="ru
 
 theory: ## Theorems 4.1, 4.3 and 4.4 checked (docs/theory.md)
 	$(BIN)/python -m stp.theory $(ARGS)
+
+bench: ## rollouts and updates over their bare forwards and over the published loops (docs/performance.md)
+	$(BIN)/python -m stp.bench $(ARGS)
 
 clean: ## remove caches (outputs/ and the virtual environment stay)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info

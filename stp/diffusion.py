@@ -1,16 +1,22 @@
 """Masked diffusion: the denoiser protocol, the forward process (Eqs. 2 and 7) and the draw of one reverse step."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from stp.types import Trajectory
 
+CACHED, QUEUED = 2**19, 2**26  # numbers drawn from at once: what a core's cache holds; on a GPU, few long kernels
+
 
 class Denoiser(Protocol):
-    """A mask predictor. Samplers and estimators need nothing else of a model."""
+    """A mask predictor. Samplers and estimators need nothing else of a model.
+
+    A subclass needs `__call__` alone; one that draws chunk by chunk never holds all the logits.
+    """
 
     mask_id: int
     eos_id: int
@@ -23,8 +29,19 @@ class Denoiser(Protocol):
         """
         ...
 
+    def draw(
+        self,
+        ids_BS: Tensor,
+        attend_BS: Tensor | None,
+        index_M: Tensor,
+        temperature: float = 0.0,
+        uniform_M: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One token at each of these positions, and its confidence: see `draw_tokens`."""
+        return draw_tokens(self(ids_BS, attend_BS, index_M), temperature, uniform_M, self.mask_id)
 
-class FromLogits:
+
+class FromLogits(Denoiser):
     """A denoiser from any function ids_BS -> logits_BSV (toy models, enumeration, tests)."""
 
     def __init__(self, logits: Callable[[Tensor], Tensor], mask_id: int, eos_id: int) -> None:
@@ -36,9 +53,28 @@ class FromLogits:
 
 
 def token_log_probs(logits_MV: Tensor, target_M: Tensor) -> Tensor:
-    """log softmax(logits)[target], in float32."""
-    logits_MV = logits_MV.float()
-    return logits_MV.gather(1, target_M[:, None]).squeeze(1) - logits_MV.logsumexp(dim=1)
+    """log softmax(logits)[target], in float32. float32 logits are overwritten: one buffer serves them and their gradient."""
+    return _TokenLogProbs.apply(logits_MV.float(), target_M)
+
+
+class _TokenLogProbs(torch.autograd.Function):
+    """Forward leaves exp(logits - largest) in the logits' place, backward turns that into their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_MV: Tensor, target_M: Tensor) -> Tensor:
+        logits_MV.sub_(logits_MV.amax(dim=1, keepdim=True))
+        chosen_M = logits_MV.gather(1, target_M[:, None]).squeeze(1)
+        total_M = logits_MV.exp_().sum(dim=1)
+        ctx.save_for_backward(logits_MV, total_M, target_M)
+        return chosen_M - total_M.log()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        weight_MV, total_M, target_M = ctx.saved_tensors
+        (grad_M,) = gradients
+        grad_MV = weight_MV.mul_((-grad_M / total_M)[:, None])
+        return grad_MV.scatter_add_(1, target_M[:, None], grad_M[:, None]), None
 
 
 def forward_process(trajectory: Trajectory, masked_BL: Tensor, mask_id: int) -> Tensor:
@@ -64,20 +100,28 @@ def draw_tokens(logits_MV: Tensor, temperature: float, uniform_M: Tensor | None,
     inverted through the cumulative distribution, in float32. The mask itself is never drawn.
     float32 logits are overwritten.
     """
-    logits_MV = logits_MV.float()
+    rows = max(1, (QUEUED if logits_MV.is_cuda else CACHED) // logits_MV.shape[1])
+    parts = logits_MV.split(rows)
+    uniforms = [None] * len(parts) if uniform_M is None else uniform_M.split(rows)
+    drawn = [_draw_tokens(p.float(), temperature, u, mask_id) for p, u in zip(parts, uniforms, strict=True)]
+    return torch.cat([token_M for token_M, _ in drawn]), torch.cat([confidence_M for _, confidence_M in drawn])
+
+
+def _draw_tokens(logits_MV: Tensor, temperature: float, uniform_M: Tensor | None, mask_id: int) -> tuple[Tensor, Tensor]:
     logits_MV[:, mask_id] = -torch.inf
     if temperature == 0:
         best_M, token_M = logits_MV.max(dim=1)
-        return token_M, (best_M - logits_MV.logsumexp(dim=1)).exp()
+        return token_M, 1 / logits_MV.sub_(best_M[:, None]).exp_().sum(dim=1)
     assert uniform_M is not None
-    p_MV = logits_MV.softmax(dim=1)
-    tempered_MV = p_MV if temperature == 1 else (logits_MV / temperature).softmax(dim=1)
+    logits_MV.sub_(logits_MV.amax(dim=1, keepdim=True))
+    weight_MV = logits_MV.exp()  # the untempered probabilities, but for their sum
+    tempered_MV = weight_MV if temperature == 1 else logits_MV.div_(temperature).exp_()
     cumulative_MV = tempered_MV.cumsum(dim=1)
     total_M1 = cumulative_MV[:, -1:]
     # below the total, so that rounding can never point past the last possible token
     point_M1 = torch.minimum(uniform_M[:, None] * total_M1, torch.nextafter(total_M1, torch.zeros_like(total_M1)))
     token_M1 = torch.searchsorted(cumulative_MV, point_M1, right=True)
-    return token_M1.squeeze(1), p_MV.gather(1, token_M1).squeeze(1)
+    return token_M1.squeeze(1), weight_MV.gather(1, token_M1).squeeze(1) / weight_MV.sum(dim=1)
 
 
 def top_per_row(score_BL: Tensor, allowed_BL: Tensor, count_B: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from stp.anchors import StaticDataset
 from stp.diffusion import Denoiser
 from stp.errors import require, require_choice
 from stp.estimators.base import Estimator, score
+from stp.estimators.base import concatenate as concatenate_log_probs
 from stp.objectives import Objective
 from stp.samplers import Standard, Stp
 from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records, spent
@@ -120,15 +121,20 @@ def generate(
     advance: Callable[[int], None] = lambda n: None,
     device: torch.device | str = "cpu",
 ) -> Trajectory:
-    """Roll out `local` rows of a global batch, `rows` at a time; `prompts`, `draws` and `anchors` are the whole batch's."""
+    """Roll out `local` rows of a global batch, `rows` at a time; `prompts`, `draws` and `anchors` are the whole batch's.
+
+    Prompts of like width share a forward, so that there is little padding: a row's draws do not depend on its company.
+    """
     start = sampler.start(anchors, draws)
     mine = torch.arange(len(prompts))[local]
+    mine = mine[prompts.rows(mine).by_width()]
     parts = []
     for part in mine.split(rows):
-        trajectory = sampler.run(denoise, prompts.rows(part).to(device), start.rows(part), draws.select(part))
-        parts.append(trajectory.to("cpu"))
+        trimmed = prompts.rows(part).trimmed().to(device)
+        trajectory = sampler.run(denoise, trimmed, start.rows(part), draws.select(part)).to("cpu")
+        parts.append(replace(trajectory, prompts=prompts.rows(part)))
         advance(len(part))
-    return concatenate(parts)
+    return concatenate(parts).rows(mine.argsort())
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:
@@ -202,6 +208,7 @@ def update(
 ) -> dict[str, float]:
     """mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
 
+    theta_old on the first mask set is what the first inner update computes anyway, unless dropout is on there.
     `totals` sums over ranks. `reference` is a denoiser, or None when the objective reads none.
     """
     trajectory, draws = rollout.trajectory, rollout.draws
@@ -211,16 +218,22 @@ def update(
     learns_B = rollout.advantage_B != 0
     if objective.needs_reference:
         learns_B = torch.ones_like(learns_B)
-    batches = learns_B.nonzero().squeeze(1).split(trainer.micro_batch)
-    passes = int(totals.largest(len(batches) if len(batches[0]) else 0)) or 1
+    by_width = trajectory.prompts.by_width()
+    batches = micro_batches(by_width[learns_B[by_width]], trainer.micro_batch, totals) or [IDLE]
+    sets = trainer.inner_updates if trainer.fresh_masks else 1
+    first_is_old = objective.needs_old and not getattr(engine.policy, "dropout", 0.0)
+    known: list[tuple[Tensor, LogProbs]] = []  # theta_old on the first mask set, some rows at a time
 
     with clock.phase("score"):
-        sets = trainer.inner_updates if trainer.fresh_masks else 1
         noises = [estimator.draw(trajectory, draws, step=i) for i in range(sets)]
-        olds: list[LogProbs] | list[None] = [None] * sets
+        olds: list[LogProbs | None] = [None] * sets
         references: list[LogProbs] | list[None] = [None] * sets
-        if objective.needs_old:
-            olds = [score(engine.policy, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
+        for i in range(1 if first_is_old else 0, sets if objective.needs_old else 0):
+            olds[i] = score(engine.policy, estimator, trajectory, noises[i], trainer.micro_batch)
+        if first_is_old and sets == 1:  # rows that teach nothing, for the ELBO's statistics
+            for part, live in micro_batches(by_width[~learns_B[by_width]], trainer.micro_batch, totals):
+                found = score(engine.policy, estimator, trajectory.rows(part), noises[0].rows(part), trainer.micro_batch)
+                known += [(part, found)] if live else []
         if reference is not None:
             references = [score(reference, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
 
@@ -231,31 +244,40 @@ def update(
             i = inner % sets
             sums: dict[str, Any] = {}
             engine.policy.train()
-            for j in range(passes):
-                idle = j >= len(batches) or not len(batches[j])
-                part = torch.zeros(1, dtype=torch.long) if idle else batches[j]
+            for j, (part, live) in enumerate(batches):
                 with keyed_dropout(engine.policy, draws, f"dropout/{inner}/{_first_row(draws, part)}"):
                     new = estimator(engine, trajectory.rows(part), noises[i].rows(part))
                 device = new.token_BL.device
                 old, base = (None if kept is None else kept.rows(part).to(device) for kept in (olds[i], references[i]))
+                if first_is_old and inner == 0:
+                    old = new.detach()
+                    known += [(part, old)] if live else []
                 loss = objective(
-                    new,
-                    old,
-                    base,
-                    rollout.advantage_B[part].to(device),
-                    (weight_BL[part] * (0 if idle else 1)).to(device),
+                    new, old, base, rollout.advantage_B[part].to(device), (weight_BL[part] * (1 if live else 0)).to(device)
                 )
-                engine.backward(loss.value * totals.ranks, last=j == passes - 1)
+                engine.backward(loss.value * totals.ranks, last=j == len(batches) - 1)
                 sums = {name: sums.get(name, 0.0) + value for name, value in loss.stats.items()}
-                if inner == trainer.inner_updates - 1 and not idle:
+                if inner == trainer.inner_updates - 1 and live:
                     draw_parts.append((part, new.draw_BK.detach().cpu()))
             norm, lr = engine.step()
             engine.policy.eval()
+            if first_is_old and sets == 1 and inner == 0:
+                order = torch.cat([part for part, _ in known]).argsort()
+                olds[0] = concatenate_log_probs([found.to("cpu") for _, found in known]).rows(order)
             sums = totals({name: float(value) for name, value in sums.items()})
             scored = max(sums.pop("tokens"), 1.0)
             stats = {"loss": sums.pop("loss"), "grad_norm": norm, "lr": lr, **{k: v / scored for k, v in sums.items()}}
 
     return stats | elbo_stats(estimator, olds[-1], trainable_BL, draw_parts, totals)
+
+
+IDLE = (torch.zeros(1, dtype=torch.long), False)  # a micro-batch that counts nothing
+
+
+def micro_batches(rows: Tensor, size: int, totals: Totals) -> list[tuple[Tensor, bool]]:
+    """These rows in parts, with whether each counts: as many parts as on the rank that has the most (ZeRO-3 needs that)."""
+    parts = [(part, True) for part in rows.split(size) if len(part)]
+    return parts + [IDLE] * int(totals.largest(len(parts)) - len(parts))
 
 
 def _first_row(draws: Draws, part: Tensor) -> int:

@@ -24,7 +24,6 @@ from transformers import AttentionInterface, LlamaForCausalLM, Qwen2ForCausalLM
 
 from stp.cli import run
 from stp.config import Plan, check, check_ranks
-from stp.diffusion import draw_tokens
 from stp.engine import Zero
 from stp.errors import UserError, fail
 from stp.models.dream import is_dream, qwen2_config
@@ -139,10 +138,10 @@ class Sizes:
 
 
 class Live(TorchDispatchMode):
-    """Adds up the bytes of the tensors made under it that are still alive. peak: by part, when they were most.
+    """Adds up the bytes of the tensors made under it that are still alive.
 
-    Tensors as wide as the vocabulary count as `logits`, the others as `activations`. What a kernel allocates inside is not
-    seen.
+    peak: by part, when they were most. most: each part's own largest. Tensors as wide as the
+    vocabulary count as `logits`, the others as `activations`. What a kernel allocates inside is not seen.
     """
 
     def __init__(self, module: nn.Module, vocabulary: int) -> None:
@@ -150,6 +149,7 @@ class Live(TorchDispatchMode):
         self.vocabulary = vocabulary
         self.now: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
         self.known = WeakIdKeyDictionary()
         for tensor in itertools.chain(module.parameters(), module.buffers()):
             self.known[tensor.untyped_storage()] = True
@@ -167,6 +167,7 @@ class Live(TorchDispatchMode):
         part = "logits" if tensor.dim() > 1 and tensor.shape[-1] == self.vocabulary else "activations"
         size = storage.nbytes()
         self.now[part] += size
+        self.most |= self.now
         weakref.finalize(storage, self.now.subtract, {part: size}).atexit = False
         if self.now.total() > self.peak.total():
             self.peak = self.now.copy()
@@ -204,7 +205,7 @@ def rollout_peak(policy: Policy, rows: int, tokens: int, positions: int, tempera
     with Live(policy, policy.llama.config.vocab_size) as live:
         ids_BS = torch.zeros(rows, tokens, dtype=torch.long, device=policy.device)
         index_M = torch.zeros(positions, dtype=torch.long, device=policy.device)
-        draw_tokens(policy(ids_BS, None, index_M), temperature, torch.rand(positions, device=policy.device), policy.mask_id)
+        policy.draw(ids_BS, None, index_M, temperature, torch.rand(positions, device=policy.device))
     return live.peak
 
 
@@ -240,8 +241,9 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     each = (micro * copies, tokens, scored)
     passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
     found = [Forwards("rollout", start.nfe * -(-rows // at_once), at_once, tokens, at_once * block)]
-    if config.objective.needs_old:
-        found.append(Forwards("old policy", sets * passes, *each))
+    old = sets if config.model.lora.dropout else sets - 1  # on the first set it is the first inner update's own
+    if config.objective.needs_old and old:
+        found.append(Forwards("old policy", old * passes, *each))
     if config.objective.needs_reference:
         found.append(Forwards("reference", sets * passes, *each))
     return [*found, Forwards("update", trainer.inner_updates * passes, *each, backward=True)]

@@ -34,7 +34,7 @@ from stp.types import Draws, Prompts
 TEMPLATE = Path(__file__).with_name("trace.html")
 
 
-class Watch:
+class Watch(Denoiser):
     """A denoiser over one row that notes which position each forward revealed, and how sure it was of the token.
 
     revealed: position in the sequence -> (forward, counted from 1; untempered probability of the token).
@@ -44,28 +44,26 @@ class Watch:
         self.inner, self.mask_id, self.eos_id = inner, inner.mask_id, inner.eos_id
         self.forwards = 0
         self.revealed: dict[int, tuple[int, float]] = {}
-        self.asked_M = torch.zeros(0, dtype=torch.long)
-        self.logits_MV = torch.zeros(0, 0)
+        self.drawn: dict[int, float] = {}  # by the last forward: position -> confidence
 
-    def __call__(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
-        assert len(ids_BS) == 1 and target_M is None, "one row at a time, so that a flat position is its place in the row"
+    def __call__(self, *args: Tensor | None) -> Tensor:
+        return self.inner(*args)  # type: ignore[arg-type]
+
+    def draw(self, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        """The inner denoiser's draw, noted."""
+        assert len(ids_BS) == 1, "one row at a time, so that a flat position is its place in the row"
         self.settle(ids_BS[0])
-        logits_MV = self.inner(ids_BS, attend_BS, index_M)
+        token_M, confidence_M = self.inner.draw(ids_BS, *args)
         self.forwards += 1
-        # copies: a sampler writes into what it is given
-        self.asked_M, self.logits_MV = index_M.cpu().clone(), logits_MV.detach().float().cpu().clone()
-        return logits_MV
+        _, index_M, *_ = args
+        self.drawn = dict(zip(index_M.tolist(), confidence_M.tolist(), strict=True))
+        return token_M, confidence_M
 
     def settle(self, ids_S: Tensor) -> None:
-        """What the last forward was asked about and is no longer masked, it revealed."""
-        token_M = ids_S.cpu()[self.asked_M]
-        new_M = token_M != self.mask_id
-        self.logits_MV[:, self.mask_id : self.mask_id + 1] = -torch.inf  # never drawn
-        p_MV = self.logits_MV[new_M].softmax(dim=1)
-        for place, token, p_V in zip(self.asked_M[new_M].tolist(), token_M[new_M].tolist(), p_MV, strict=True):
-            self.revealed[place] = (self.forwards, float(p_V[token]))
-        self.asked_M = self.asked_M[:0]
-        self.logits_MV = self.logits_MV[:0]
+        """What the last forward drew and is no longer masked, it revealed."""
+        ids = ids_S.tolist()
+        self.revealed |= {place: (self.forwards, p) for place, p in self.drawn.items() if ids[place] != self.mask_id}
+        self.drawn = {}
 
 
 @dataclass(frozen=True)

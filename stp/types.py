@@ -37,6 +37,19 @@ class Prompts(Rows):
     def __len__(self) -> int:
         return self.ids_BP.shape[0]
 
+    def by_width(self) -> Tensor:
+        """Row indices from the shortest prompt to the longest (the rows' own order among equals)."""
+        if self.real_BP is None:
+            return torch.arange(len(self))
+        return self.real_BP.sum(dim=1).argsort(stable=True).cpu()
+
+    def trimmed(self) -> "Prompts":
+        """Without the columns that are padding in every row."""
+        if self.real_BP is None:
+            return self
+        real_BP = self.real_BP[:, int((~self.real_BP.any(dim=0)).sum()) :]
+        return Prompts(self.ids_BP[:, -real_BP.shape[1] :], None if bool(real_BP.all()) else real_BP)
+
     def attend(self, length: int) -> Tensor | None:
         """attend_BS for a response of `length` tokens: everything but the padding."""
         if self.real_BP is None:
@@ -109,6 +122,10 @@ class LogProbs(Rows):
     token_BL: Tensor
     draw_BK: Tensor
     upper_BL: Tensor | None = None
+
+    def detach(self) -> "LogProbs":
+        """The same values without their gradients."""
+        return LogProbs(*(None if t is None else t.detach() for t in (self.token_BL, self.draw_BK, self.upper_BL)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stp.diffusion import Denoiser, forward_process, top_per_row
 from stp.errors import require
-from stp.types import Draws, LogProbs, Noise, Trajectory
+from stp.types import Draws, LogProbs, Noise, Prompts, Trajectory
 
 
 @dataclass
@@ -66,10 +66,10 @@ def weighted(logp_BKL: Tensor, noise: Noise) -> LogProbs:
     return LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))
 
 
-def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> Tensor:
+def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise, share: bool = False) -> Tensor:
     """log p(x_k | x_t) at the masked positions of each draw, zero elsewhere: logp_BKL.
 
-    One forward over all rows and draws; logits are computed at the scored positions only.
+    One forward over all rows and draws; logits are computed at the scored positions only. share: equal sequences run once.
     """
     B, K, L = noise.masked_BKL.shape
     trajectory = trajectory.to("cpu")  # indices are counted there, without waiting for the device
@@ -80,20 +80,34 @@ def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise) ->
     P = ids_RS.shape[1] - L
     if noise.prompt_BKP is not None:
         ids_RS[:, :P] = ids_RS[:, :P].masked_fill(noise.prompt_BKP.flatten(0, 1), denoise.mask_id)
+    seen = Prompts(ids_RS[:, :P], repeated.prompts.real_BP).trimmed()
+    ids_RS, P = torch.cat([seen.ids_BP, ids_RS[:, P:]], dim=1), seen.ids_BP.shape[1]
     masked_M = masked_RL.flatten().nonzero().squeeze(1)
-    index_M = masked_M // L * (P + L) + P + masked_M % L
-    logp_M = denoise(ids_RS, repeated.prompts.attend(L), index_M, repeated.response_BL.flatten()[masked_M])
+    row_M = masked_M // L
+    if share:
+        first_U, same_R = distinct(ids_RS if seen.real_BP is None else torch.cat([ids_RS, seen.real_BP], dim=1))
+        ids_RS, seen, row_M = ids_RS[first_U], seen.rows(first_U), same_R[row_M]
+    index_M = row_M * (P + L) + P + masked_M % L
+    logp_M = denoise(ids_RS, seen.attend(L), index_M, repeated.response_BL.flatten()[masked_M])
     logp_X = logp_M.new_zeros(B * K * L).index_put((masked_M.to(logp_M.device),), logp_M)
     return logp_X.view(B, K, L)
 
 
+def distinct(row_RX: Tensor) -> tuple[Tensor, Tensor]:
+    """The first of each kind of row, in the rows' order, and for each row which of those it equals."""
+    _, kind_R = row_RX.unique(dim=0, return_inverse=True)
+    first_K = torch.full((int(kind_R.max()) + 1,), len(row_RX)).scatter_reduce(0, kind_R, torch.arange(len(row_RX)), "amin")
+    first_U, order_K = first_K.sort()
+    return first_U, order_K.argsort()[kind_R]
+
+
 def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int) -> LogProbs:
-    """Log-likelihoods without gradients, `rows` completions at a time, on the CPU."""
-    parts = []
+    """Log-likelihoods without gradients, `rows` completions with prompts of like width at a time, on the CPU."""
+    order, parts = trajectory.prompts.by_width(), []
     with torch.no_grad():
-        for part in torch.arange(len(trajectory.response_BL)).split(rows):
+        for part in order.split(rows):
             parts.append(estimator(denoise, trajectory.rows(part), noise.rows(part)))
-    return concatenate([part.to("cpu") for part in parts])
+    return concatenate([part.to("cpu") for part in parts]).rows(order.argsort())
 
 
 def concatenate(parts: list[LogProbs]) -> LogProbs:

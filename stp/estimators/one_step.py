@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from stp.estimators.base import Estimator
-from stp.types import Draws, Noise, Trajectory
+from stp.diffusion import Denoiser
+from stp.estimators.base import Estimator, masked_log_probs, weighted
+from stp.types import Draws, LogProbs, Noise, Trajectory
 
 
 @dataclass
@@ -26,3 +27,7 @@ class OneStep(Estimator):
         """Everything trainable masked in every draw, with weight 1."""
         B, L = trajectory.response_BL.shape
         return Noise(trajectory.trainable_BL[:, None, :].expand(B, self.samples, L), torch.ones(B, self.samples))
+
+    def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
+        """One forward for all completions of a prompt that differ in nothing the model sees."""
+        return weighted(masked_log_probs(denoise, trajectory, noise, share=self.p_mask == 0), noise)

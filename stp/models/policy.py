@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoTokenizer,
@@ -21,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import is_flash_attn_2_available
 
-from stp.diffusion import token_log_probs
+from stp.diffusion import Denoiser, draw_tokens, token_log_probs
 from stp.errors import UserError, fail, require, require_choice
 from stp.models import nf4
 from stp.models.dream import is_dream, load_dream
@@ -73,7 +74,7 @@ class Model:
     instructions: bool = field(default=False, metadata={"help": "put the task's instruction before each question"})
     prompt_tokens: int = field(default=200, metadata={"help": "longer prompts are cut on the left to this"})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "recompute activations in the backward pass"})
-    logit_chunk: int = field(default=8192, metadata={"help": "positions whose logits exist at once when scoring"})
+    logit_chunk: int = field(default=8192, metadata={"help": "positions whose logits exist at once"})
     lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:
@@ -93,13 +94,13 @@ class Model:
             "FlashAttention computes in bfloat16; add model.dtype=bfloat16",
         )
         require(self.prompt_tokens >= 1, "model.prompt_tokens", self.prompt_tokens, "a prompt needs at least 1 token")
-        require(self.logit_chunk >= 1, "model.logit_chunk", self.logit_chunk, "at least 1 position is scored at a time")
+        require(self.logit_chunk >= 1, "model.logit_chunk", self.logit_chunk, "at least 1 position is computed at a time")
 
 
 Stock = LlamaForCausalLM | Qwen2ForCausalLM
 
 
-class Policy(nn.Module):
+class Policy(nn.Module, Denoiser):
     """A denoiser over a Llama or Qwen2 without a causal mask. Everything goes through forward, so that DeepSpeed sees it."""
 
     def __init__(
@@ -121,6 +122,37 @@ class Policy(nn.Module):
 
     def forward(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
         """One trunk forward; the head only at the chosen positions. See `stp.diffusion.Denoiser`."""
+        hidden_MD, head = self._hidden(ids_BS, attend_BS, index_M), self.llama.lm_head
+        if target_M is None:
+            return head(hidden_MD)
+        target_M = target_M.to(self.device, non_blocking=True)
+        if hidden_MD.requires_grad and not any(p.requires_grad for p in head.parameters()):
+            return _FrozenHead.apply(hidden_MD, target_M, head, self.logit_chunk)
+        if len(target_M) <= self.logit_chunk:
+            return _head_log_probs(head, hidden_MD, target_M)
+        chunks = zip(hidden_MD.split(self.logit_chunk), target_M.split(self.logit_chunk), strict=True)
+        return torch.cat([checkpoint(_head_log_probs, head, *chunk, use_reentrant=False) for chunk in chunks])
+
+    def draw(
+        self,
+        ids_BS: Tensor,
+        attend_BS: Tensor | None,
+        index_M: Tensor,
+        temperature: float = 0.0,
+        uniform_M: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One token at each of these positions and its confidence (`stp.diffusion.draw_tokens`), chunk by chunk."""
+        hidden_MD = self._hidden(ids_BS, attend_BS, index_M)
+        parts = hidden_MD.split(self.logit_chunk)
+        uniforms = [None] * len(parts) if uniform_M is None else uniform_M.split(self.logit_chunk)
+        drawn = [
+            draw_tokens(self.llama.lm_head(hidden), temperature, uniform, self.mask_id)
+            for hidden, uniform in zip(parts, uniforms, strict=True)
+        ]
+        return torch.cat([token_M for token_M, _ in drawn]), torch.cat([confidence_M for _, confidence_M in drawn])
+
+    def _hidden(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor) -> Tensor:
+        """One trunk forward: hidden states at the chosen positions."""
         device = self.device
         ids_BS, index_M = ids_BS.to(device, non_blocking=True), index_M.to(device, non_blocking=True)
         positions_BS = None
@@ -133,18 +165,7 @@ class Policy(nn.Module):
         hidden_BSD = llama.model(
             input_ids=ids_BS, attention_mask=self._mask(attend_BS), position_ids=positions_BS, use_cache=False
         ).last_hidden_state
-        hidden_MD = hidden_BSD.flatten(0, 1)[index_M]
-        if target_M is None:
-            return llama.lm_head(hidden_MD)
-        target_M = target_M.to(device, non_blocking=True)
-        if len(target_M) <= self.logit_chunk:
-            return token_log_probs(llama.lm_head(hidden_MD), target_M)
-        return torch.cat(
-            [
-                checkpoint(self._chunk, hidden, target, use_reentrant=False)
-                for hidden, target in zip(hidden_MD.split(self.logit_chunk), target_M.split(self.logit_chunk), strict=True)
-            ]
-        )
+        return hidden_BSD.flatten(0, 1)[index_M]
 
     def _mask(self, attend_BS: Tensor | None) -> Tensor | None:
         """The padding as the attention takes it, [B, 1, 1, S]: left to transformers, every forward would look at its values
@@ -157,9 +178,6 @@ class Policy(nn.Module):
             return attend_B11S
         dtype = self.llama.dtype
         return torch.zeros_like(attend_B11S, dtype=dtype).masked_fill_(~attend_B11S, torch.finfo(dtype).min)
-
-    def _chunk(self, hidden_MD: Tensor, target_M: Tensor) -> Tensor:
-        return token_log_probs(self.llama.lm_head(hidden_MD), target_M)
 
     def frozen_copy(self) -> "Policy":
         """The reference policy under full fine-tuning: today's weights, never trained."""
@@ -176,6 +194,37 @@ class Policy(nn.Module):
         return digest.hexdigest()[:16]
 
 
+def _head_log_probs(head: nn.Module, hidden_MD: Tensor, target_M: Tensor) -> Tensor:
+    return token_log_probs(head(hidden_MD), target_M)
+
+
+class _FrozenHead(torch.autograd.Function):
+    """Log-probabilities of tokens under a head that is not trained, `chunk` positions at a time.
+
+    A token's log-probability depends on the hidden state of its own position alone, so its slope there is taken at once and
+    backward only scales it: no logits are kept for the backward pass and none are computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_MD: Tensor, target_M: Tensor, head: nn.Module, chunk: int) -> Tensor:
+        found, slopes = [], []
+        for part, target in zip(hidden_MD.split(chunk), target_M.split(chunk), strict=True):
+            with torch.enable_grad():
+                hidden = part.detach().requires_grad_()
+                logp_C = _head_log_probs(head, hidden, target)
+                slopes += torch.autograd.grad(logp_C.sum(), hidden)
+            found.append(logp_C.detach())
+        ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(found)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (slope_MD,) = ctx.saved_tensors
+        (grad_M,) = gradients
+        return (slope_MD * grad_M[:, None]).to(slope_MD.dtype), None, None, None
+
+
 def one_to_the_left(index_M: Tensor, attend_BS: Tensor | None, width: int) -> Tensor:
     """Where a model with shifted logits predicts flat positions: one to the left, a row's first real token at itself."""
     before_M = (index_M - 1).clamp(min=0)
@@ -185,7 +234,7 @@ def one_to_the_left(index_M: Tensor, attend_BS: Tensor | None, width: int) -> Te
     return torch.where(inside_M, before_M, index_M)
 
 
-class AdapterOff:
+class AdapterOff(Denoiser):
     """The reference policy under LoRA, as a denoiser: the base weights alone."""
 
     def __init__(self, policy: Policy) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from stp import plan
-from stp.diffusion import draw_tokens
 from stp.engine import Zero
 from stp.errors import UserError
 from stp.models.policy import Lora, Model, load_policy
@@ -99,7 +98,7 @@ def allocated(call):
         (Lora(), 8192, False, 12, 500),
         (Lora(), 8192, True, 12, 500),
         (Lora(rank=8, dropout=0.05), 8192, True, 12, 500),
-        (Lora(rank=8), 8192, True, 2, 6000),  # the logits decide
+        (Lora(rank=8), 8192, True, 2, 6000),  # nearly all of it logits
         (Lora(rank=8), 1000, True, 2, 6000),  # a chunk of them
     ],
 )
@@ -119,7 +118,8 @@ def test_activations_and_logits_are_what_the_cpu_allocates(lora, chunk, checkpoi
         policy(ids_BS.clone(), None, index_M.clone(), index_M.clone()).sum().backward()
 
     assert predicted.total() == pytest.approx(allocated(micro_batch), rel=0.03)
-    assert (predicted["logits"] > predicted["activations"]) == (positions == 6000 and chunk == 8192)
+    # one buffer of a chunk's logits, in which their gradient is made as well
+    assert predicted["logits"] <= min(positions, chunk) * policy.llama.config.vocab_size * 4
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9, 1.0])
@@ -131,7 +131,7 @@ def test_a_rollouts_forward_is_what_the_cpu_allocates(temperature):
 
     def forward():
         with torch.no_grad():
-            draw_tokens(policy(ids_BS.clone(), None, index_M.clone()), temperature, torch.rand(positions), 0)
+            policy.draw(ids_BS.clone(), None, index_M.clone(), temperature, torch.rand(positions))
 
     assert predicted.total() == pytest.approx(allocated(forward), rel=0.03)
 
@@ -171,6 +171,12 @@ def test_forwards_of_an_update():
     halves = composed("plan", "scale=paper", "trainer.rollout_rows=5", "sampler=standard", "trainer.fresh_masks=false")
     found = {one.phase: (one.count, one.rows) for one in forwards(halves, 1)}
     assert found == {"rollout": (3 * 128, 5), "old policy": (2, 18), "reference": (2, 18), "update": (8, 18)}
+    # without dropout theta_old on the first mask set is the first inner update's own forward
+    for fresh, old in ((True, {"old policy": (6, 18)}), (False, {})):
+        silent = composed("plan", "scale=paper", "model.lora.dropout=0", f"trainer.fresh_masks={str(fresh).lower()}")
+        found = {one.phase: (one.count, one.rows) for one in forwards(silent, 1)}
+        assert found.pop("reference")[0] == (8 if fresh else 2)
+        assert found == {"rollout": (116, 12), **old, "update": (8, 18)}
 
 
 @pytest.mark.parametrize(
@@ -200,15 +206,15 @@ def test_checkpointing_trades_activations_and_the_chunk_bounds_logits():
 
 def test_what_cannot_fit_is_refused_and_the_change_named_makes_it_fit(capsys):
     with pytest.raises(UserError) as refused:
-        plan.main(composed("plan", "scale=paper", "ranks=1", "gpu_memory=24"))
-    rule = "gpu_memory=24: 29.2 GiB are needed on each of 1 GPU(s) (weights 14.9, adapter 0.3, gradients 0.3, optimizer 1.9, "
+        plan.main(composed("plan", "scale=paper", "ranks=1", "gpu_memory=21"))
+    rule = "gpu_memory=21: 23.8 GiB are needed on each of 1 GPU(s) (weights 14.9, adapter 0.3, gradients 0.3, optimizer 1.9, "
     assert str(refused.value).startswith(rule)
     fix = str(refused.value).split("it fits with ")[1].split()
     assert fix == ["trainer.micro_batch=2"]
     shown = capsys.readouterr().out
     assert "8,183,353,344 parameters, 167,772,160 trainable (2.05%)" in shown and "fits on" not in shown
     config = composed("plan", "scale=paper", *fix)
-    assert 20 < Planner(config.model).memory(config, 1).peak / GIB < 24
+    assert 19 < Planner(config.model).memory(config, 1).peak / GIB < 21
 
 
 def test_the_smallest_change_is_named_or_none(monkeypatch):

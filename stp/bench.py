@@ -1,0 +1,567 @@
+"""`python -m stp.bench`: what rollouts and updates cost over the bare forwards, and against the published loops (stp/plain.py).
+
+The limit of a sampler is the trunk forwards that it ran, with the same ids, and the head at the positions it asked for; the
+limit of an update is its rollout's, one reference forward where there is a penalty, and mu forwards and backwards. Nothing is
+drawn, compared, clipped or stepped in a limit.
+
+How it is measured: the variants of a comparison take turns (A B C A B C ...) after one turn that is not counted; a ratio is
+taken within each turn, and its median is given with its least and greatest value. On the CPU the time is the processor time
+of this process on one thread, which other work on the machine hardly stretches; with more threads and on a GPU (synchronised)
+it is the wall clock. The shape `llada` has LLaDA's vocabulary and random weights under LoRA, `tiny` is the base that ships.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from stp import plain
+from stp.diffusion import Denoiser
+from stp.engine import Engine, Optimizer, Zero, bootstrap
+from stp.estimators import Elbo, OneStep
+from stp.estimators.base import Estimator, masked_log_probs
+from stp.loop import Rollout, Trainer, generate, rollout, update
+from stp.models.loading import bidirectional
+from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, load_policy
+from stp.objectives import Grpo
+from stp.plan import Live
+from stp.samplers import Standard, Stp
+from stp.statistics import Totals
+from stp.tracking import write_atomically
+from stp.types import Anchors, Draws, Prompts, Trajectory
+
+ALONE = Totals(lambda value: [value], ranks=1)
+UNTIMED: Any = SimpleNamespace(phase=lambda name: nullcontext())
+NEVER = -1  # an EOS that no row draws, so that every forward of the schedule runs for every row
+Row = dict[str, Any]
+
+
+# ---- measuring
+
+
+@dataclass
+class Turns:
+    """Seconds of each variant, turn by turn."""
+
+    cpu: dict[str, list[float]]
+    wall: dict[str, list[float]]
+    by_wall: bool
+
+    @property
+    def seconds(self) -> dict[str, list[float]]:
+        return self.wall if self.by_wall else self.cpu
+
+    def ratio(self, one: str, other: str) -> Row:
+        """Median, least and greatest ratio of two variants, each taken within a turn."""
+        return spread([a / b for a, b in zip(self.seconds[one], self.seconds[other], strict=True)])
+
+
+def spread(values: list[float]) -> Row:
+    """Median, least and greatest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def take_turns(variants: dict[str, Callable[[], Any]], repeats: int, device: torch.device) -> Turns:
+    """Run the variants in turn, `repeats` times after one turn that is not counted."""
+    cpu: dict[str, list[float]] = {name: [] for name in variants}
+    wall: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(repeats + 1):
+        for name, variant in variants.items():
+            started, spent = time.perf_counter(), time.process_time()
+            variant()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                cpu[name].append(time.process_time() - spent)
+                wall[name].append(time.perf_counter() - started)
+    return Turns(cpu, wall, device.type == "cuda" or torch.get_num_threads() > 1)
+
+
+def row(item: str, shape: str, what: str, over: str, ratio: Row, turns: Turns, timed: str, target: float | None = None) -> Row:
+    """A line of the result: `what` over `over`, and the seconds of `timed` in turns."""
+    seconds = {"cpu_s": statistics.median(turns.cpu[timed]), "wall_s": statistics.median(turns.wall[timed])}
+    return {"item": item, "shape": shape, "what": what, "over": over, "ratio": ratio, "target": target, **seconds}
+
+
+# ---- shapes
+
+
+@dataclass
+class Shape:
+    """A model with the settings of its rollouts and updates. prompts: one for each completion, in groups."""
+
+    name: str
+    policy: Policy
+    prompts: Prompts
+    sampler: Standard
+    estimator: Estimator
+    objective: Grpo
+    trainer: Trainer
+    target: float  # of the sampler over its limit
+
+    @property
+    def device(self) -> torch.device:
+        return self.policy.device
+
+    @property
+    def reference(self) -> Any:
+        return AdapterOff(self.policy) if self.objective.needs_reference else None
+
+    def rollout(self, sampler: Standard | None = None, anchors: Anchors | None = None) -> Trajectory:
+        """A completion for each prompt."""
+        return (sampler or self.sampler)(self.policy, self.prompts, Draws(0, len(self.prompts)), anchors)
+
+    def plain_rollout(self) -> Trajectory:
+        """The same by the published loop."""
+        s = self.sampler
+        return plain.sample(self.policy, self.prompts, s.length, s.steps, s.block_length, s.temperature)
+
+    def with_rows(self, rows: int) -> "Shape":
+        """The same with so many completions of one or more groups."""
+        index = torch.arange(rows) % len(self.prompts)
+        return replace(self, prompts=self.prompts.rows(index))
+
+
+def tiny(device: torch.device) -> Shape:
+    """The shipped base as conf/scale/tiny.yaml trains it: but 4 prompts: G = 8, L = 48, N = 40, K = 3, mu = 2."""
+    policy, _ = load_policy(Model())
+    policy.eos_id = NEVER
+    trainer = Trainer(inner_updates=2, prompts_per_update=4, group_size=8, micro_batch=32, rollout_rows=512)
+    sampler = Standard(length=48, steps=40, block_length=24, temperature=1.0)
+    made = random_prompts(4, 8, 24, policy)
+    return Shape("tiny", policy.to(device), made.to(device), sampler, Elbo(samples=3), Grpo(beta=0.0), trainer, 1.3)
+
+
+def llada(device: torch.device) -> Shape:
+    """LLaDA's vocabulary over 8 layers of width 512: a prompt of 100 tokens, G = 6, L = 64, N = 8, K = mu = 2, LoRA, KL."""
+    config = LlamaConfig(
+        vocab_size=126464,
+        hidden_size=512,
+        intermediate_size=1376,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        use_cache=False,
+    )
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = bidirectional(LlamaForCausalLM(config))
+    policy = Policy(add_lora(model, Lora(rank=16)), mask_id=126336, eos_id=NEVER, logit_chunk=192).eval()
+    trainer = Trainer(inner_updates=2, prompts_per_update=1, group_size=6, micro_batch=6, rollout_rows=6)
+    sampler = Standard(length=64, steps=8, block_length=32, temperature=0.9)
+    made = random_prompts(1, 6, 100, policy)
+    return Shape("llada", policy.to(device), made.to(device), sampler, Elbo(samples=2), Grpo(beta=0.04), trainer, 1.15)
+
+
+SHAPES = {"tiny": tiny, "llada": llada}
+
+
+def random_prompts(prompts: int, group: int, width: int, policy: Policy) -> Prompts:
+    """Random prompts without special tokens, each repeated for its group."""
+    ids_NP = torch.randint(3, min(policy.llama.config.vocab_size, 100), (prompts, width), generator=Draws(0, 1).generator("p"))
+    return Prompts(ids_NP.repeat_interleave(group, dim=0))
+
+
+# ---- limits
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a forward is given, and how many head positions it is asked for."""
+
+    ids_BS: Tensor
+    attend_BS: Tensor | None
+    index_M: Tensor
+
+
+class Recorder(Denoiser):
+    """A denoiser that keeps what it is given. It draws as `inner` does; scored, it answers zeros, so that costs nothing."""
+
+    def __init__(self, inner: Policy) -> None:
+        self.inner, self.mask_id, self.eos_id, self.calls = inner, inner.mask_id, NEVER, list[Call]()
+
+    def __call__(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
+        self.calls.append(Call(ids_BS.clone(), attend_BS, index_M.clone()))
+        return torch.zeros(len(index_M))
+
+    def draw(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        self(ids_BS, attend_BS, index_M)
+        return self.inner.draw(ids_BS, attend_BS, index_M, *args)
+
+
+def bare(policy: Policy, call: Call, backward: bool = False) -> None:
+    """The stock model's trunk and head, nothing else; backward from a gradient of ones."""
+    model, device = policy.llama, policy.device
+    with torch.set_grad_enabled(backward):
+        hidden_BSD = model.model(
+            input_ids=call.ids_BS.to(device), attention_mask=policy._mask(call.attend_BS), use_cache=False
+        ).last_hidden_state
+        logits_MV = model.lm_head(hidden_BSD.flatten(0, 1)[call.index_M.to(device)])
+    if backward:
+        logits_MV.backward(torch.ones_like(logits_MV))
+
+
+def bare_all(policy: Policy, calls: list[Call], backward: bool = False) -> None:
+    """Several of them."""
+    for call in calls:
+        bare(policy, call, backward)
+
+
+def sampler_calls(shape: Shape, sampler: Standard, anchors: Anchors | None = None) -> list[Call]:
+    """The forwards of a rollout none of whose rows ends early."""
+    recorder = Recorder(shape.policy)
+    sampler(recorder, shape.prompts, Draws(0, len(shape.prompts)), anchors)
+    return recorder.calls
+
+
+def estimator_calls(shape: Shape, estimator: Estimator, done: Rollout, step: int = 0) -> list[Call]:
+    """The forwards of one pass of an estimator over a rollout's rows, in micro-batches."""
+    recorder = Recorder(shape.policy)
+    noise = estimator.draw(done.trajectory, done.draws, step)
+    for part in torch.arange(len(done.reward_B)).split(shape.trainer.micro_batch):
+        estimator(recorder, done.trajectory.rows(part), noise.rows(part))
+    return recorder.calls
+
+
+# ---- one update
+
+
+class Parity:
+    """In place of a task and its codec: a completion's reward is its share of even tokens, which no two completions share."""
+
+    def __init__(self, prompts: Prompts, equal_groups: int = 0, group: int = 1) -> None:
+        self.ids, self.equal = prompts, equal_groups * group
+
+    def prompts(self, problems: list[Any]) -> Prompts:
+        return self.ids.to("cpu")
+
+    def completions(self, trajectory: Trajectory) -> list[str]:
+        return [str(r if r >= self.equal else 0) for r in range(len(trajectory.response_BL))]
+
+    def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
+        return {"row": float(completion)}
+
+
+def rolled_out(shape: Shape, engine: Any, sampler: Standard, equal_groups: int = 0) -> Rollout:
+    """A rollout of the shape's batch through the training loop's own function."""
+    stub = Parity(shape.prompts, equal_groups, shape.trainer.group_size)
+    problems = [SimpleNamespace(id=i) for i in range(len(shape.prompts) // shape.trainer.group_size)]
+    draws = Draws(0, len(shape.prompts))
+    return rollout(engine, sampler, stub, stub, problems, None, shape.objective, shape.trainer, draws, (0, 1), UNTIMED)
+
+
+def one_update(shape: Shape, engine: Any) -> None:
+    """A rollout and its inner updates, as stp.train runs them."""
+    done = rolled_out(shape, engine, shape.sampler)
+    update(engine, done, shape.estimator, shape.objective, shape.trainer, shape.reference, ALONE, UNTIMED)
+
+
+def bare_update(shape: Shape, rollout_calls: list[Call], score_calls: list[list[Call]]) -> None:
+    """The unavoidable: the rollout's forwards, theta_old's on the mask sets after the first, the reference's on each set, and
+    a forward and backward for each inner update. score_calls: the micro-batches of each mask set."""
+    references = score_calls if shape.objective.needs_reference else []
+    for calls in [rollout_calls, *score_calls[1:], *references]:
+        bare_all(shape.policy, calls)
+    for inner in range(shape.trainer.inner_updates):
+        bare_all(shape.policy, score_calls[inner % len(score_calls)], backward=True)
+        shape.policy.zero_grad()
+
+
+def plain_update(shape: Shape, engine: Any) -> None:
+    """The published loops' work for one update."""
+    trainer = shape.trainer
+    trajectory = shape.plain_rollout()
+    reward_B = torch.arange(float(len(shape.prompts)))
+    advantage_B = shape.objective.advantages(reward_B, trainer.group_size)
+    draws = Draws(0, len(shape.prompts))
+    done = Rollout([], trajectory.to("cpu"), [], [], reward_B, advantage_B, reward_B >= 0, draws)
+    plain.update(engine, done, shape.estimator, shape.objective, trainer.inner_updates, trainer.micro_batch, shape.reference)
+
+
+# ---- the items
+
+
+def sampler_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """(a), (c): a rollout over its limit, and over the published loop."""
+    calls = sampler_calls(shape, shape.sampler)
+    variants: dict[str, Callable[[], Any]] = {
+        "limit": partial(bare_all, shape.policy, calls),
+        "stp": shape.rollout,
+        "plain": shape.plain_rollout,
+    }
+    turns = take_turns(variants, repeats, shape.device)
+    yield row("sampler", shape.name, "sampler", "its limit", turns.ratio("stp", "limit"), turns, "stp", shape.target)
+    yield row("sampler", shape.name, "published loop", "the same limit", turns.ratio("plain", "limit"), turns, "plain")
+    yield row("sampler", shape.name, "sampler", "published loop", turns.ratio("stp", "plain"), turns, "stp")
+
+
+def update_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """(b), (c): an update over its unavoidable passes, and over the published loops; masks shared, then one set each."""
+    for fresh in (False, True):
+        this = replace(shape, trainer=replace(shape.trainer, fresh_masks=fresh))
+        done = rolled_out(this, engine, this.sampler)
+        calls = sampler_calls(this, this.sampler)
+        sets = this.trainer.inner_updates if fresh else 1
+        scored = [estimator_calls(this, this.estimator, done, step) for step in range(sets)]
+        variants: dict[str, Callable[[], Any]] = {
+            "limit": partial(bare_update, this, calls, scored),
+            "stp": partial(one_update, this, engine),
+            "plain": partial(plain_update, this, engine),
+        }
+        turns = take_turns(variants, repeats, this.device)
+        what = "update, new masks" if fresh else "update"
+        target = (1.2, 0.5) if not fresh else (None, None)
+        yield row("update", this.name, what, "unavoidable passes", turns.ratio("stp", "limit"), turns, "stp", target[0])
+        yield row("update", this.name, what, "published loops", turns.ratio("stp", "plain"), turns, "stp", target[1])
+        yield row("update", this.name, "published loops", "the same passes", turns.ratio("plain", "limit"), turns, "plain")
+
+
+def memory_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """(d): the largest sum of logits alive at once, in bytes of the tensors made, over that of one chunk in float32."""
+    kept, chunk = shape.policy.logit_chunk, 16
+    shape.policy.logit_chunk = chunk
+    for rows, length in ((2, 32), (2, 64), (4, 64)):
+        this = shape.with_rows(rows)
+        sampler = replace(shape.sampler, length=length, block_length=length // 2, steps=2)
+        yield row_of_bytes(shape, f"sampler, {rows} rows, L={length}", partial(this.rollout, sampler), chunk)
+        trajectory = this.rollout(sampler).to("cpu")
+        noise = OneStep().draw(trajectory, Draws(0, rows))
+
+        def gradient(trajectory: Trajectory = trajectory, noise: Any = noise) -> None:
+            OneStep()(shape.policy, trajectory, noise).token_BL.sum().backward()
+            shape.policy.zero_grad()
+
+        yield row_of_bytes(shape, f"gradient, {rows} rows, L={length}", gradient, chunk)
+    positions = 2 * (shape.prompts.ids_BP.shape[1] + 32)
+    short = replace(shape.with_rows(2), sampler=replace(shape.sampler, length=32, block_length=16, steps=2))
+    yield row_of_bytes(shape, f"published sampler, 2 rows, L=32 ({positions} positions)", short.plain_rollout, chunk)
+    shape.policy.logit_chunk = kept
+
+
+def row_of_bytes(shape: Shape, what: str, work: Callable[[], Any], chunk: int) -> Row:
+    """A line of memory_item."""
+    vocabulary = shape.policy.llama.config.vocab_size
+    with Live(shape.policy, vocabulary) as live:
+        work()
+    ratio = live.most["logits"] / (4 * vocabulary * chunk)
+    megabytes = live.most["logits"] / 2**20
+    name = {"item": "memory", "shape": shape.name, "what": what, "over": f"a chunk of {chunk} positions"}
+    return {**name, "ratio": spread([ratio]), "target": None, "logits_mb": megabytes}
+
+
+def growth_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """(e): seconds of a rollout by batch, L and N, of an update by K and G, each over the shape's own."""
+    sampler, rows, trainer = shape.sampler, len(shape.prompts), shape.trainer
+    base, G = shape.with_rows(rows), trainer.group_size
+    variants: dict[str, Callable[[], Any]] = {
+        "rollout": base.rollout,
+        f"rollout, batch {rows // 2}": shape.with_rows(rows // 2).rollout,
+        f"rollout, batch {rows * 2}": shape.with_rows(rows * 2).rollout,
+        f"rollout, L={sampler.length * 2}": partial(base.rollout, replace(sampler, length=sampler.length * 2)),
+        f"rollout, N={sampler.steps // 2}": partial(base.rollout, replace(sampler, steps=sampler.steps // 2)),
+    }
+    turns = take_turns(variants, repeats, shape.device)
+    for name in list(variants)[1:]:
+        yield row("growth", shape.name, name, "rollout", turns.ratio(name, "rollout"), turns, name)
+    double = replace(shape.with_rows(rows * 2), trainer=replace(trainer, group_size=G * 2))
+    variants = {"update": partial(one_update, shape, engine), f"update, G={G * 2}": partial(one_update, double, engine)}
+    for K in (1, shape.estimator.samples * 2):
+        other = replace(shape, estimator=replace(shape.estimator, samples=K))
+        variants[f"update, K={K}"] = partial(one_update, other, engine)
+    turns = take_turns(variants, repeats, shape.device)
+    for name in list(variants)[1:]:
+        yield row("growth", shape.name, name, "update", turns.ratio(name, "update"), turns, name)
+
+
+def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """(g): STP over the standard sampler. target: the ratio of their forwards, which the time should reach within 0.02."""
+    unpruned = replace(shape.sampler, steps=max(shape.sampler.steps, shape.sampler.length // 2))
+    rows, L = len(shape.prompts), unpruned.length
+    tokens_BL = torch.full((rows, L), 5)
+    anchors = Anchors(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), -Draws(0, rows).uniform("anchors", 0, L))
+    variants: dict[str, Callable[[], Any]] = {"standard": partial(shape.rollout, unpruned)}
+    forwards = {}
+    for gamma, t_cutoff in ((0.05, 0.0), (0.0, 0.05), (0.05, 0.05), (0.1, 0.1)):
+        options = {f.name: getattr(unpruned, f.name) for f in fields(unpruned)}
+        sampler, name = Stp(**options, gamma=gamma, t_cutoff=t_cutoff), f"STP gamma={gamma:g} t_cutoff={t_cutoff:g}"
+        variants[name] = partial(shape.rollout, sampler, anchors)
+        forwards[name] = shape.rollout(sampler, anchors).nfe_run / unpruned.steps
+    turns = take_turns(variants, repeats, shape.device)
+    for name, share in forwards.items():
+        over = f"standard, {unpruned.steps} forwards"
+        yield row("pruning", shape.name, name, over, turns.ratio(name, "standard"), turns, name, share)
+
+
+def savings_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """Each lossless saving: the work with it over the same work without it."""
+    for name, work, plainly in savings(shape, engine):
+        turns = take_turns({"with": work, "without": plainly}, repeats, shape.device)
+        yield row("savings", shape.name, name, "without", turns.ratio("with", "without"), turns, "with")
+
+
+def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any]]]:
+    """(what is saved, the work with the saving, the work without it)."""
+    policy, trainer, rows = shape.policy, shape.trainer, len(shape.prompts)
+    early, never = (partial(shape.sampler, Ending(policy, eos), shape.prompts, Draws(0, rows)) for eos in (3, NEVER))
+    yield "rows that ended leave: a third of them after each block", early, never
+
+    learn = replace(shape, objective=replace(shape.objective, beta=0.0))
+    every, some = (rolled_out(shape, engine, shape.sampler, equal) for equal in (0, 1))
+
+    def inner_updates(done: Rollout, scored: bool) -> None:
+        policy.dropout = float(scored)  # where there is dropout, theta_old gets a forward of its own; here there is none
+        update(engine, done, shape.estimator, learn.objective, trainer, None, ALONE, UNTIMED)
+        policy.dropout = 0.0
+
+    yield "theta_old from the first inner update", partial(inner_updates, every, False), partial(inner_updates, every, True)
+    if trainer.prompts_per_update > 1:
+        name = f"1 of {trainer.prompts_per_update} groups teaches nothing and is not trained"
+        yield name, partial(inner_updates, some, False), partial(inner_updates, every, False)
+
+    noise = OneStep().draw(every.trajectory, every.draws)
+    shared, apart = (partial(masked_log_probs, policy, every.trajectory, noise, share) for share in (True, False))
+    yield "one-step estimate: one forward for a prompt's completions", torch.no_grad()(shared), torch.no_grad()(apart)
+
+    width = shape.prompts.ids_BP.shape[1]
+    width_B = torch.linspace(width // 5, width, rows).long()[Draws(0, rows).uniform("order", 0).argsort()]
+    uneven = Prompts(shape.prompts.ids_BP.to("cpu"), torch.arange(width) >= width - width_B[:, None])
+    start, third = shape.sampler.start(None, Draws(0, rows)), -(-rows // 3)
+
+    def as_they_come() -> None:
+        for part in torch.arange(rows).split(third):
+            shape.sampler.run(policy, uneven.rows(part).to(shape.device), start.rows(part), Draws(0, rows).select(part))
+
+    sorted_by_width = partial(generate, policy, shape.sampler, uneven, Draws(0, rows), third, device=shape.device)
+    yield "prompts of a fifth to all of the width, three batches by width", sorted_by_width, as_they_come
+
+
+class Ending(Denoiser):
+    """A denoiser that draws `TOKEN` throughout the first third of the rows; they end where that is the EOS."""
+
+    TOKEN = 3
+
+    def __init__(self, inner: Policy, eos_id: int) -> None:
+        self.inner, self.mask_id, self.eos_id = inner, inner.mask_id, eos_id
+
+    def __call__(self, *args: Any) -> Tensor:
+        return self.inner(*args)
+
+    def draw(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        token_M, confidence_M = self.inner.draw(ids_BS, attend_BS, index_M, *args)
+        return token_M.masked_fill(index_M < -(-len(ids_BS) // 3) * ids_BS.shape[1], self.TOKEN), confidence_M
+
+
+def ranks_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """(f): stp.train on two ranks over one, wall-clock seconds of three updates, a thread each. The shipped base alone."""
+    if shape.name != "tiny" or shape.device.type == "cuda":
+        return
+    wall: dict[str, list[float]] = {"1 rank": [], "2 ranks": []}
+    for _ in range(min(repeats, 3)):
+        for name, spent in wall.items():
+            spent.append(trained_seconds(int(name[0])))
+    turns = Turns(wall, wall, by_wall=True)
+    yield row("ranks", shape.name, "2 ranks, wall clock", "1 rank", turns.ratio("2 ranks", "1 rank"), turns, "2 ranks")
+
+
+def trained_seconds(ranks: int) -> float:
+    """Wall-clock seconds that three updates of stp.train take."""
+    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    environment = {k: v for k, v in os.environ.items() if k not in launched} | {"OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+        command += ["-m", "stp.train", "sampler=standard", "logging=files", "trainer.updates=3", "trainer.eval_size=0"]
+        command += ["trainer.probe_every=0"]
+        command += [f"hydra.run.dir={folder}/run"]
+        subprocess.run(command, check=True, env=environment, capture_output=True, cwd=folder)
+        return json.loads((Path(folder) / "run" / "summary.json").read_text())["time"]["train_s"]
+
+
+# ---- the output
+
+ITEMS: dict[str, Callable[[Shape, Any, int], Iterator[Row]]] = {
+    "sampler": sampler_item,
+    "update": update_item,
+    "memory": memory_item,
+    "growth": growth_item,
+    "ranks": ranks_item,
+    "pruning": pruning_item,
+    "savings": savings_item,
+}
+
+
+def table(rows: list[Row]) -> Table:
+    """The result as it is printed."""
+    made = Table("item", "shape", "what", "over", "ratio [least, greatest]", "target", "seconds (wall)")
+    for r in rows:
+        ratio = "{median:.3f} [{min:.3f}, {max:.3f}]".format(**r["ratio"])
+        seconds = f"{r['logits_mb']:.1f} MB" if "logits_mb" in r else f"{r['cpu_s']:.2f} ({r['wall_s']:.2f})"
+        target = "" if r["target"] is None else f"{r['target']:.3f}"
+        made.add_row(r["item"], r["shape"], r["what"], r["over"], ratio, target, seconds)
+    return made
+
+
+def machine(options: argparse.Namespace) -> Row:
+    """What the figures were taken on, and how."""
+    return {
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "load_average": os.getloadavg(),
+        "repeats": options.repeats,
+        "measured": "processor time, one thread" if options.device == "cpu" and options.threads == 1 else "wall clock",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+
+
+def main() -> None:
+    """Run the items on the shapes; print a table and write bench.json after each item."""
+    parser = argparse.ArgumentParser(prog="python -m stp.bench", description=__doc__)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="default: all")
+    parser.add_argument("--items", nargs="+", choices=ITEMS, default=list(ITEMS), help="default: all")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each comparison (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--to", type=Path, default=Path("outputs/bench"), help="folder to write (default: %(default)s)")
+    options = parser.parse_args()
+    if options.repeats < 1 or options.threads < 1:
+        parser.error("--repeats and --threads must be at least 1")
+    torch.set_num_threads(options.threads)
+    bootstrap()
+    about, rows, console = (
+        machine(options),
+        list[Row](),
+        Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 180),
+    )
+    options.to.mkdir(parents=True, exist_ok=True)
+    for name in options.shapes:
+        shape = SHAPES[name](torch.device(options.device))
+        engine = Engine(shape.policy, Optimizer(lr=1e-6), Zero())
+        for item in options.items:
+            for found in ITEMS[item](shape, engine, options.repeats):
+                rows.append(found)
+                write_atomically(options.to / "bench.json", json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    console.print(table(rows))
+    console.print(", ".join(f"{k} {v}" for k, v in about.items()))
+
+
+if __name__ == "__main__":
+    main()
