@@ -192,7 +192,7 @@ class Call:
     index_M: Tensor
 
 
-class Recorder(Denoiser):
+class Recorder:
     """A denoiser that keeps what it is given. It draws as `inner` does; scored, it answers zeros, so that costs nothing."""
 
     def __init__(self, inner: Policy) -> None:

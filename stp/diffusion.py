@@ -13,9 +13,9 @@ CACHED, QUEUED = 2**19, 2**26  # numbers drawn from at once: what a core's cache
 
 
 class Denoiser(Protocol):
-    """A mask predictor. Samplers and estimators need nothing else of a model.
+    """A mask predictor. Samplers and estimators need nothing else of a model: any object with these three will do.
 
-    A subclass needs `__call__` alone; one that draws chunk by chunk never holds all the logits.
+    One that also has a method `draw` of the arguments of `draw` below draws by itself, say chunk by chunk.
     """
 
     mask_id: int
@@ -29,19 +29,23 @@ class Denoiser(Protocol):
         """
         ...
 
-    def draw(
-        self,
-        ids_BS: Tensor,
-        attend_BS: Tensor | None,
-        index_M: Tensor,
-        temperature: float = 0.0,
-        uniform_M: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """One token at each of these positions, and its confidence: see `draw_tokens`."""
-        return draw_tokens(self(ids_BS, attend_BS, index_M), temperature, uniform_M, self.mask_id)
+
+def draw(
+    denoise: Denoiser,
+    ids_BS: Tensor,
+    attend_BS: Tensor | None,
+    index_M: Tensor,
+    temperature: float = 0.0,
+    uniform_M: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One token at each of these positions, and its confidence: see `draw_tokens`."""
+    own = getattr(denoise, "draw", None)
+    if own is not None:
+        return own(ids_BS, attend_BS, index_M, temperature, uniform_M)
+    return draw_tokens(denoise(ids_BS, attend_BS, index_M), temperature, uniform_M, denoise.mask_id)
 
 
-class FromLogits(Denoiser):
+class FromLogits:
     """A denoiser from any function ids_BS -> logits_BSV (toy models, enumeration, tests)."""
 
     def __init__(self, logits: Callable[[Tensor], Tensor], mask_id: int, eos_id: int) -> None:
@@ -52,9 +56,9 @@ class FromLogits(Denoiser):
         return logits_MV if target_M is None else token_log_probs(logits_MV, target_M)
 
 
-def token_log_probs(logits_MV: Tensor, target_M: Tensor) -> Tensor:
-    """log softmax(logits)[target], in float32. float32 logits are overwritten: one buffer serves them and their gradient."""
-    return _TokenLogProbs.apply(logits_MV.float(), target_M)
+def token_log_probs(logits_MV: Tensor, target_M: Tensor, overwrite: bool = False) -> Tensor:
+    """log softmax(logits)[target], in float32. overwrite: one buffer may serve float32 logits and their gradient."""
+    return _TokenLogProbs.apply(_buffer(logits_MV, overwrite), target_M)
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -93,18 +97,25 @@ def until_eos(response_BL: Tensor, eos_id: int) -> Tensor:
     return eos_BL.cumsum(dim=1) - eos_BL == 0
 
 
-def draw_tokens(logits_MV: Tensor, temperature: float, uniform_M: Tensor | None, mask_id: int) -> tuple[Tensor, Tensor]:
+def draw_tokens(
+    logits_MV: Tensor, temperature: float, uniform_M: Tensor | None, mask_id: int, overwrite: bool = False
+) -> tuple[Tensor, Tensor]:
     """One token per position and its confidence, the untempered probability of that token.
 
     temperature 0 takes the argmax. Above 0 it is an exact draw from softmax(logits / temperature): one uniform per position
     inverted through the cumulative distribution, in float32. The mask itself is never drawn.
-    float32 logits are overwritten.
+    overwrite: float32 logits may be.
     """
     rows = max(1, (QUEUED if logits_MV.is_cuda else CACHED) // logits_MV.shape[1])
     parts = logits_MV.split(rows)
     uniforms = [None] * len(parts) if uniform_M is None else uniform_M.split(rows)
-    drawn = [_draw_tokens(p.float(), temperature, u, mask_id) for p, u in zip(parts, uniforms, strict=True)]
+    drawn = [_draw_tokens(_buffer(p, overwrite), temperature, u, mask_id) for p, u in zip(parts, uniforms, strict=True)]
     return torch.cat([token_M for token_M, _ in drawn]), torch.cat([confidence_M for _, confidence_M in drawn])
+
+
+def _buffer(logits_MV: Tensor, overwrite: bool) -> Tensor:
+    """The logits in float32, in a buffer that may be written to."""
+    return logits_MV.float() if overwrite or logits_MV.dtype != torch.float32 else logits_MV.clone()
 
 
 def _draw_tokens(logits_MV: Tensor, temperature: float, uniform_M: Tensor | None, mask_id: int) -> tuple[Tensor, Tensor]:

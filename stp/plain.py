@@ -59,7 +59,7 @@ def sample(
     return Trajectory(prompts, response_BL, fixed_BL, until_eos(response_BL, policy.eos_id), steps, steps)
 
 
-class Everywhere(Denoiser):
+class Everywhere:
     """A denoiser that takes the log-probabilities of the whole vocabulary at every position, then those it was asked for."""
 
     def __init__(self, inner: Any) -> None:

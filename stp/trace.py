@@ -19,7 +19,7 @@ from stp import engine as ranks
 from stp.anchors import StaticDataset
 from stp.cli import run
 from stp.config import Tracing
-from stp.diffusion import Denoiser
+from stp.diffusion import Denoiser, draw
 from stp.errors import fail
 from stp.evaluate import load_checkpoint
 from stp.evaluation import standard_sampler
@@ -53,7 +53,7 @@ class Watch(Denoiser):
         """The inner denoiser's draw, noted."""
         assert len(ids_BS) == 1, "one row at a time, so that a flat position is its place in the row"
         self.settle(ids_BS[0])
-        token_M, confidence_M = self.inner.draw(ids_BS, *args)
+        token_M, confidence_M = draw(self.inner, ids_BS, *args)
         self.forwards += 1
         _, index_M, *_ = args
         self.drawn = dict(zip(index_M.tolist(), confidence_M.tolist(), strict=True))

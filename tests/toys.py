@@ -8,7 +8,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from stp.diffusion import Denoiser, FromLogits, until_eos
+from stp.diffusion import FromLogits, until_eos
 from stp.types import Anchors, Prompts, Trajectory
 
 MASK, EOS, VOCAB = 0, 1, 7
@@ -67,7 +67,7 @@ class Call:
     target_M: Tensor | None
 
 
-class Recording(Denoiser):
+class Recording:
     """A denoiser that keeps what it is given in every call."""
 
     def __init__(self, inner: Callable) -> None:

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import is_flash_attn_2_available
 
-from stp.diffusion import Denoiser, draw_tokens, token_log_probs
+from stp.diffusion import draw_tokens, token_log_probs
 from stp.errors import UserError, fail, require, require_choice
 from stp.models import nf4
 from stp.models.dream import is_dream, load_dream
@@ -100,7 +100,7 @@ class Model:
 Stock = LlamaForCausalLM | Qwen2ForCausalLM
 
 
-class Policy(nn.Module, Denoiser):
+class Policy(nn.Module):
     """A denoiser over a Llama or Qwen2 without a causal mask. Everything goes through forward, so that DeepSpeed sees it."""
 
     def __init__(
@@ -141,12 +141,12 @@ class Policy(nn.Module, Denoiser):
         temperature: float = 0.0,
         uniform_M: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One token at each of these positions and its confidence (`stp.diffusion.draw_tokens`), chunk by chunk."""
+        """One token at each of these positions and its confidence (`stp.diffusion.draw`), chunk by chunk."""
         hidden_MD = self._hidden(ids_BS, attend_BS, index_M)
         parts = hidden_MD.split(self.logit_chunk)
         uniforms = [None] * len(parts) if uniform_M is None else uniform_M.split(self.logit_chunk)
         drawn = [
-            draw_tokens(self.llama.lm_head(hidden), temperature, uniform, self.mask_id)
+            draw_tokens(self.llama.lm_head(hidden), temperature, uniform, self.mask_id, overwrite=True)
             for hidden, uniform in zip(parts, uniforms, strict=True)
         ]
         return torch.cat([token_M for token_M, _ in drawn]), torch.cat([confidence_M for _, confidence_M in drawn])
@@ -195,7 +195,7 @@ class Policy(nn.Module, Denoiser):
 
 
 def _head_log_probs(head: nn.Module, hidden_MD: Tensor, target_M: Tensor) -> Tensor:
-    return token_log_probs(head(hidden_MD), target_M)
+    return token_log_probs(head(hidden_MD), target_M, overwrite=True)
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -234,7 +234,7 @@ def one_to_the_left(index_M: Tensor, attend_BS: Tensor | None, width: int) -> Te
     return torch.where(inside_M, before_M, index_M)
 
 
-class AdapterOff(Denoiser):
+class AdapterOff:
     """The reference policy under LoRA, as a denoiser: the base weights alone."""
 
     def __init__(self, policy: Policy) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stp.diffusion import Denoiser, top_per_row, until_eos
+from stp.diffusion import Denoiser, draw, top_per_row, until_eos
 from stp.errors import require
 from stp.samplers.schedule import Window, plan_windows, quotas
 from stp.types import Anchors, Draws, Prompts, Rows, Trajectory
@@ -103,7 +103,7 @@ class Standard:
                 if self.temperature > 0:
                     uniform_BL = draws.uniform("tokens", step + s, self.length)
                     uniform_M = uniform_BL[alive, span].to(device, non_blocking=True).flatten()[local_M]
-                token_M, confidence_M = denoise.draw(ids_BS, attend_BS, index_M, self.temperature, uniform_M)
+                token_M, confidence_M = draw(denoise, ids_BS, attend_BS, index_M, self.temperature, uniform_M)
                 active_BW = open_BL[:, span]
                 confidence_BW = torch.zeros_like(active_BW, dtype=torch.float32)
                 confidence_BW.view(-1)[local_M] = confidence_M
@@ -130,7 +130,7 @@ class Standard:
             # Eq. 9: one forward commits every remaining mask by argmax
             open_BS = torch.cat([torch.zeros_like(ids_BS[:, :P], dtype=torch.bool), open_BL], dim=1)
             index_M = open_BS.flatten().nonzero().squeeze(1)
-            token_M, _ = denoise.draw(ids_BS, attend_BS, index_M)
+            token_M, _ = draw(denoise, ids_BS, attend_BS, index_M)
             ids_BS = ids_BS.flatten().scatter(0, index_M, token_M).view_as(ids_BS)
             nfe_run += 1
         finished_BL[alive] = ids_BS[:, P:]

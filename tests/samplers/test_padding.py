@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from stp.diffusion import Denoiser, until_eos
+from stp.diffusion import until_eos
 from stp.estimators import Elbo
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
@@ -41,7 +41,7 @@ def some_anchors() -> Anchors:
     return Anchors(tokens_BL, torch.ones(shape, dtype=torch.bool), -torch.rand(shape, generator=generator))
 
 
-class Brief(Denoiser):
+class Brief:
     """The policy with a taste for EOS, so that some rows end early."""
 
     def __init__(self, policy: Policy, eos: float) -> None:

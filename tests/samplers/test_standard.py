@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from stp.diffusion import until_eos
+from stp.diffusion import token_log_probs, until_eos
+from stp.estimators import OneStep
 from stp.samplers import Standard, Stp
-from stp.types import Draws
+from stp.types import Draws, Prompts
 from tests.toys import EOS, MASK, PROMPT, VOCAB, Recording, anchors, context_free, in_context, prompts
 
 
@@ -154,3 +155,27 @@ def test_samples_follow_the_model_where_order_cannot_matter():
     count_V = torch.bincount(response_BL[:, 0], minlength=VOCAB)[1:].double()
     statistic = float(((count_V - B * p_V) ** 2 / (B * p_V)).sum())
     assert statistic < 5 + 5 * 10**0.5
+
+
+class Bare:
+    """All that a denoiser must have, and logits of a table that it keeps."""
+
+    mask_id, eos_id = 0, 1
+
+    def __init__(self):
+        self.table_SV = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
+
+    def __call__(self, ids_BS, attend_BS, index_M, target_M=None):
+        logits_MV = self.table_SV if len(index_M) == len(self.table_SV) else self.table_SV[index_M % ids_BS.shape[1]]
+        return logits_MV if target_M is None else token_log_probs(logits_MV, target_M)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_any_object_with_a_call_and_two_ids_is_a_denoiser_and_its_logits_stay_its_own(temperature):
+    bare = Bare()
+    before_SV = bare.table_SV.clone()
+    prompts = Prompts(torch.full((1, 0), 2))
+    trajectory = Standard(20, 10, 20, temperature)(bare, prompts, Draws(0, 1))
+    noise = OneStep().draw(trajectory, Draws(0, 1))
+    OneStep()(bare, trajectory, noise)
+    assert not (trajectory.response_BL == bare.mask_id).any() and torch.equal(bare.table_SV, before_SV)
