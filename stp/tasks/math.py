@@ -6,7 +6,7 @@ from typing import Any
 
 from stp.errors import fail
 from stp.tasks import published
-from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
+from stp.tasks.base import BOXED_INSTRUCTION, FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
 from stp.tasks.generator import Kind, draw, example, fragments, result
 from stp.tasks.grading import final_answer, last_boxed, same_answer
 
@@ -27,7 +27,7 @@ KINDS = {
 class Math(Task):
     """MATH and MATH-500: competition problems, answered by an expression in `\\boxed{}`."""
 
-    instruction = FORMAT_INSTRUCTION + " Write the final result as \\boxed{...}."
+    instruction = FORMAT_INSTRUCTION + BOXED_INSTRUCTION
     hub = Hub("ankner/math-500", held_out=500, test="HuggingFaceH4/MATH-500")
     phrases = (*fragments(KINDS), "\\boxed{")
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from itertools import chain
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_an_evaluation_of_any_size_is_the_same_on_two_ranks(problems):
     task, sampler = Countdown(), Standard(24, 12, 8, 1.0)
     asked = task.problems("test")[:problems]
     arguments = (policy, task, Codec(tokenizer, "", 200), asked, sampler, 3, 2)
-    alone = evaluate(*arguments, Totals(lambda value: [value], 1), 0)
+    alone = list(chain.from_iterable(evaluate(*arguments, Totals(lambda value: [value], 1), 0)))
     barrier, box, results = threading.Barrier(2, timeout=60), [None, None], [None, None]
 
     def rank(number):
@@ -43,7 +44,7 @@ def test_an_evaluation_of_any_size_is_the_same_on_two_ranks(problems):
             barrier.wait()
             return values
 
-        results[number] = evaluate(*arguments, Totals(gather, 2), number)
+        results[number] = list(chain.from_iterable(evaluate(*arguments, Totals(gather, 2), number)))
 
     threads = [threading.Thread(target=rank, args=(number,)) for number in range(2)]
     for thread in threads:
