@@ -57,11 +57,9 @@ def main(config: Evaluation) -> None:
     totals = Totals(ranks.gather, ranks.world_size())
     samples = [config.samples if temperature > 0 else 1 for temperature in config.temperatures]
     done = ranks.broadcast(kept(folder, asked, [k * len(problems) for k in samples], config.rows * totals.ranks))
-    if sum(done):
-        total = sum(samples) * len(problems)
-        tracker.say(
-            f"{folder}: " + ("finished" if sum(done) == total else f"continued after {sum(done)} of {total} completions")
-        )
+    ready, total = sum(done), sum(samples) * len(problems)
+    state = "finished" if ready == total else f"continued after {ready} of {total} completions"
+    tracker.say(f"{folder}: {state}" if ready else f"an interrupted evaluation continues with to={folder}")
 
     summary: dict[str, Any] = {"checkpoint": config.checkpoint, "protocol": asked["protocol"], "task": task.name}
     summary |= {"grading": task.grading, "sampler": asked["sampler"], "seed": config.seed, "intervals": INTERVALS}
@@ -94,7 +92,7 @@ def main(config: Evaluation) -> None:
             tracker.say(f"T={temperature:g}: {shown(score)}")
             begin = end
     tracker.summary(summary)
-    tracker.say(f"records in {folder}; in brackets intervals of {INTERVALS}")
+    tracker.say(f"records in {folder}; intervals: {INTERVALS}")
 
 
 def settings(config: Evaluation, problems: list[Problem], options: Model, sampler: Standard) -> dict[str, Any]:
@@ -179,7 +177,7 @@ def grade(config: Evaluation, folder: Path) -> None:
         score = summary[name] = scored([record for record in records if _measured(record) == name])
         tracker.say(f"{name}: {shown(score)}")
     tracker.summary(summary)
-    tracker.say(f"records in {folder}; in brackets intervals of {INTERVALS}")
+    tracker.say(f"records in {folder}; intervals: {INTERVALS}")
 
 
 def _measured(record: dict[str, Any]) -> str:

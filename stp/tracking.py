@@ -156,8 +156,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def whole_lines(path: Path) -> list[str]:
     """The lines of a JSONL file before the first that a crash cut short; none where there is no file."""
-    lines = path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
-    return list(itertools.takewhile(_parses, lines))
+    return list(itertools.takewhile(_parses, path.read_text(errors="replace").splitlines())) if path.exists() else []
 
 
 def _parses(line: str) -> bool:

@@ -12,6 +12,8 @@ from stp import evaluation
 from stp.errors import UserError
 from stp.evaluate import main
 from stp.models.policy import Model, Policy, load_policy
+from stp.protocols import Published
+from stp.tasks import Math, Problem
 from stp.tracking import Tracker, read_jsonl, whole_lines
 from tests.config import composed
 from tests.integration.runs import environment, metrics, run
@@ -118,6 +120,8 @@ def test_a_killed_process_leaves_half_a_line(tmp_path, whole):
 import os, signal
 from stp.cli import run
 from stp.evaluate import main
+from stp.protocols import Published
+from stp.tasks import Math, Problem
 from stp.tracking import Tracker
 
 append, batches = Tracker.append, []
@@ -242,6 +246,15 @@ def test_the_published_protocol(tmp_path, monkeypatch, task, instructions):
         assert record["reward"] == sum(config.task.reward_parts(problem, "<reasoning>" + text).values())
     assert (summary["protocol"], summary["grading"]) == ("published", "published")
     assert summary["sampler"] == {"length": 128, "steps": 64, "block_length": 32}
+
+
+def test_the_prefill_is_paid_for_and_not_graded():
+    """Without a box the published parser compares the whole text, which the prefill would spoil."""
+    task, problem = Math(rewards="published", grading="published"), Problem("one", "6 + 12?", "18")
+    kept = evaluation.record(task, problem, "18", Published.prefill)
+    assert kept["correct"] and kept["completion"] == "18" and kept["prefill"] == "<reasoning>"
+    assert kept["reward"] == 0.25 == sum(task.reward_parts(problem, "<reasoning>18").values())
+    assert evaluation.record(task, problem, "18", "")["reward"] == 2.25
 
 
 def test_a_published_evaluation_is_graded_again(tmp_path):
