@@ -83,6 +83,7 @@ class Evaluation:
     model: Any = MISSING
     task: Any = MISSING
     sampler: Any = MISSING
+    protocol: Any = MISSING
     checkpoint: str = field(
         default="base", metadata={"help": "a run folder (brings its model and lengths), an adapter or weights folder, or base"}
     )
@@ -93,10 +94,17 @@ class Evaluation:
         },
     )
     temperatures: list[float] = field(default_factory=lambda: [0.0], metadata={"help": "0 is greedy; others are sampled"})
-    samples: int = field(default=1, metadata={"help": "completions per problem at temperatures above 0; gives pass@k"})
+    samples: int = field(
+        default=1, metadata={"help": "k, completions per problem at temperatures above 0; gives mean@k and pass@k"}
+    )
     size: int | None = field(default=None, metadata={"help": "problems; null takes the whole split"})
-    rows: int = field(default=128, metadata={"help": "completions denoised at once"})
-    to: str | None = field(default=None, metadata={"help": "folder to write; null is the run of this command"})
+    rows: int = field(default=128, metadata={"help": "completions denoised at once per rank, and then written"})
+    to: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder to write; null is the run of this command; one that an interrupted evaluation left is continued"
+        },
+    )
     seed: int = field(default=0, metadata={"help": "seed of the sampled completions"})
 
     def __post_init__(self) -> None:
@@ -209,6 +217,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "objective": options("stp.objectives"),
     "zero": {"zero": Zero},
     "logging": {"logging": Logging},
+    "protocol": options("stp.protocols"),
 }
 
 
@@ -225,7 +234,8 @@ ROOTS: dict[str, type] = {
 
 
 def register() -> None:
-    """Give Hydra the schemas (group `schema/…`) and the help page. Idempotent."""
+    """Give Hydra the schemas (group `schema/…`), the help pages and the resolver `half`. Idempotent."""
+    OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
@@ -238,6 +248,9 @@ def register() -> None:
 def build(config: DictConfig) -> Any:
     """The composed config as an object of its dataclasses, each checked by its own rules."""
     refuse_unknown(config)
+    if "protocol" in config:  # before the sampler's own rules, which would speak of blocks where the length is at fault
+        protocol: Any = OmegaConf.to_object(config.protocol)
+        protocol.check(config)
     built = OmegaConf.to_object(config)
     model, task = getattr(built, "model", None), getattr(built, "task", None)
     if isinstance(model, Model) and model.path is None and model.base is None and task is not None:

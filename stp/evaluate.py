@@ -1,29 +1,34 @@
-"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, and pass@k.
+"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, mean@k and pass@k.
 
-`completions=<file>` grades stored completions instead, with no model.
+An interrupted evaluation continues with `to=<its folder>`. `completions=<file>` grades stored completions, with no model.
 """
 
 import dataclasses
-from functools import partial
+import hashlib
+import json
+import time
 from pathlib import Path
 from typing import Any
 
 from stp import checkpoints
 from stp import engine as ranks
 from stp.cli import run
-from stp.config import Evaluation
-from stp.errors import fail
-from stp.evaluation import accuracy, counts, evaluate, pass_at, regrade, standard_sampler
+from stp.config import Evaluation, differences
+from stp.errors import fail, require
+from stp.evaluation import evaluate, measured, regrade, scored, shown, standard_sampler
 from stp.models.codec import Codec
-from stp.models.policy import Model, Policy
+from stp.models.policy import Model
+from stp.samplers import Standard
 from stp.statistics import Totals
 from stp.tasks.base import REWARDS, Problem
 from stp.tasks.sources import file_rows
-from stp.tracking import Logging, Tracker, advance
+from stp.tracking import Logging, Tracker, read_jsonl, whole_lines, write_atomically
+
+INTERVALS = "95%, over problems (Wilson)"
 
 
 def main(config: Evaluation) -> None:
-    """Evaluate with the standard sampler; writes eval.jsonl and summary.json."""
+    """Evaluate with the standard sampler; writes eval.jsonl, a batch at a time, and summary.json."""
     from hydra.core.hydra_config import HydraConfig
 
     if config.completions is not None:
@@ -33,21 +38,37 @@ def main(config: Evaluation) -> None:
     device = ranks.device()
     if config.to is not None and (folder / "metrics.jsonl").exists():
         fail("to", folder, "a training run keeps its summary there; give another folder")
-    policy, tokenizer, options, sampler, trained_on = load_checkpoint(config)
-    policy.to(device)
-    task = config.task
+    weights, options, sampler, trained_on = chosen(config)
+    if config.protocol.own_lengths:
+        sampler = config.sampler
+    task, protocol = config.task, config.protocol
     path = task.data.path
     whole_file = path is not None and not Path(path).is_dir() and path != trained_on
     problems = task.problems("all" if whole_file else "test")[: config.size]
-    codec = Codec(tokenizer, task.instruction if options.instructions else "", options.prompt_tokens)
+    asked = settings(config, problems, options, sampler)
+    refuse_others(folder, asked)  # before the weights are loaded
+
+    policy, tokenizer = checkpoints.load(weights, options)
+    policy.to(device)
+    codec = Codec(tokenizer, protocol.instruction(task) if options.instructions else "", None, protocol.prefill)
+    asked |= {"weights": policy.fingerprint(adapter=True), "tokenizer": codec.fingerprint()}
+    refuse_others(folder, asked)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, ranks.rank() == 0)
     totals = Totals(ranks.gather, ranks.world_size())
-    summary: dict[str, Any] = {"checkpoint": config.checkpoint, "task": task.name, "seed": config.seed}
-    for temperature in config.temperatures:
-        samples = config.samples if temperature > 0 else 1
+    samples = [config.samples if temperature > 0 else 1 for temperature in config.temperatures]
+    done = ranks.broadcast(kept(folder, asked, [k * len(problems) for k in samples], config.rows * totals.ranks))
+    ready, total = sum(done), sum(samples) * len(problems)
+    state = "finished" if ready == total else f"continued after {ready} of {total} completions"
+    tracker.say(f"{folder}: {state}" if ready else f"an interrupted evaluation continues with to={folder}")
+
+    summary: dict[str, Any] = {"checkpoint": config.checkpoint, "protocol": asked["protocol"], "task": task.name}
+    summary |= {"grading": task.grading, "sampler": asked["sampler"], "seed": config.seed, "intervals": INTERVALS}
+    begin = 0
+    for temperature, k, before in zip(config.temperatures, samples, done, strict=True):
+        tokens, started = 0, time.perf_counter()
         with tracker.progress() as progress:
-            bar = progress.add_task(f"T={temperature:g}", total=len(problems) * samples, note="")
-            records = evaluate(
+            bar = progress.add_task(f"T={temperature:g}", total=len(problems) * k, completed=before, note="")
+            for chunk in evaluate(
                 policy,
                 task,
                 codec,
@@ -57,20 +78,72 @@ def main(config: Evaluation) -> None:
                 config.rows,
                 totals,
                 ranks.rank(),
-                samples,
+                k,
                 device,
-                partial(advance, progress, bar, totals.ranks),
-            )
-        score = accuracy(records)
-        tracker.append("eval", [{"temperature": temperature, **r} for r in records])
-        line = f"T={temperature:g}: accuracy {counts(score)}"
-        if samples > 1:
-            score |= pass_at(records, samples)
-            line += "".join(f", {name} {100 * v:.1f}%" for name, v in score.items() if name.startswith("pass@"))
-        summary[f"T={temperature:g}"] = score
-        tracker.say(line)
+                before,
+            ):
+                tracker.append("eval", [{"temperature": temperature, **r} for r in chunk])
+                tokens += sum(r["tokens"] for r in chunk)
+                speed = tokens / (time.perf_counter() - started)
+                progress.update(bar, advance=len(chunk), note=f"{speed:.0f} tok/s")
+        if tracker.active:  # from the file, which holds what was kept, too
+            end = begin + len(problems) * k
+            score = summary[f"T={temperature:g}"] = measured(read_jsonl(folder / "eval.jsonl")[begin:end], k)
+            tracker.say(f"T={temperature:g}: {shown(score)}")
+            begin = end
     tracker.summary(summary)
-    tracker.say(f"records in {folder}")
+    tracker.say(f"records in {folder}; intervals: {INTERVALS}")
+
+
+def settings(config: Evaluation, problems: list[Problem], options: Model, sampler: Standard) -> dict[str, Any]:
+    """What decides an evaluation's records, but for the weights and the tokenizer; not in what batches or on how many ranks."""
+    asked = json.dumps([(p.id, p.question, p.gold) for p in problems])
+    return {
+        "protocol": type(config.protocol).__name__.lower(),
+        "task": {"name": config.task.name, **dataclasses.asdict(config.task)},
+        "problems": {"count": len(problems), "hash": hashlib.sha256(asked.encode()).hexdigest()[:12]},
+        "model": {name: getattr(options, name) for name in ("dtype", "quantize", "attention", "instructions")},
+        "sampler": {name: getattr(sampler, name) for name in ("length", "steps", "block_length")},
+        "temperatures": list(config.temperatures),
+        "samples": config.samples,
+        "seed": config.seed,
+    }
+
+
+def refuse_others(folder: Path, asked: dict[str, Any]) -> None:
+    """Refuse a folder whose evaluation has other settings, as far as they are given here."""
+    file = folder / "evaluation.json"
+    if not file.exists():
+        free = not (folder / "eval.jsonl").exists()
+        require(free, "to", folder, "an evaluation is kept there, without its settings (evaluation.json); give another folder")
+        return
+    settings = json.loads(file.read_text())
+    changed = differences({name: settings.get(name) for name in asked}, asked)
+    if changed:
+        rule = f"the evaluation kept there has other settings ({'; '.join(changed[:4])}); give the same ones, or another folder"
+        fail("to", folder, rule)
+
+
+def kept(folder: Path, asked: dict[str, Any], totals: list[int], chunk: int) -> list[int]:
+    """How many completions of each temperature a folder keeps: whole chunks of them, to go on as an uninterrupted evaluation.
+
+    What else eval.jsonl holds is cut off. A new evaluation's settings are written. Rank 0 does it.
+    """
+    if ranks.rank() != 0:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "evaluation.json", json.dumps(asked, indent=1) + "\n")
+    file = folder / "eval.jsonl"
+    lines = whole_lines(file)
+    done: list[int] = []
+    for total in totals:
+        left = min(len(lines) - sum(done), total)
+        done.append(left if left == total else left // chunk * chunk)
+        if left < total:
+            break
+    if file.exists():
+        write_atomically(file, "".join(line + "\n" for line in lines[: sum(done)]))
+    return done + [0] * (len(totals) - len(done))
 
 
 def grade(config: Evaluation, folder: Path) -> None:
@@ -86,20 +159,25 @@ def grade(config: Evaluation, folder: Path) -> None:
     records = regrade(task, rows, known)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, True)
     tracker.append("eval", records)
-    summary: dict[str, Any] = {"completions": str(file), "task": task.name, "grading": task.grading} | accuracy(records)
+    summary: dict[str, Any] = {
+        "completions": str(file),
+        "task": task.name,
+        "intervals": INTERVALS,
+        "grading": task.grading,
+    } | scored(records)
     for grading in REWARDS:
-        score = summary[grading] = accuracy([record | {"correct": record["grades"][grading]} for record in records])
-        tracker.say(f"{grading} grading: accuracy {counts(score)}")
+        score = summary[grading] = scored([record | {"correct": record["grades"][grading]} for record in records])
+        tracker.say(f"{grading} grading: {shown(score)}")
     missing = [where for (where, _), record in zip(rows, records, strict=True) if not record["graded"]]
     if missing:
         summary["without_ground_truth"] = len(missing)
         named = ", ".join(missing[:5])
         tracker.say(f"counted as wrong, having no ground_truth: {named} (task.data.path=<the problems' file> supplies it)")
     for name in dict.fromkeys(name for record in records if (name := _measured(record))):
-        score = summary[name] = accuracy([record for record in records if _measured(record) == name])
-        tracker.say(f"{name}: accuracy {counts(score)}")
+        score = summary[name] = scored([record for record in records if _measured(record) == name])
+        tracker.say(f"{name}: {shown(score)}")
     tracker.summary(summary)
-    tracker.say(f"records in {folder}")
+    tracker.say(f"records in {folder}; intervals: {INTERVALS}")
 
 
 def _measured(record: dict[str, Any]) -> str:
@@ -108,15 +186,15 @@ def _measured(record: dict[str, Any]) -> str:
     return ", ".join([*parts, f"T={record['temperature']:g}"] if "temperature" in record else parts)
 
 
-def load_checkpoint(config: Evaluation) -> tuple[Policy, Any, Model, Any, str | None]:
-    """Policy, tokenizer, model options, sampler and the file it was trained on (a run folder brings its own settings)."""
+def chosen(config: Any) -> tuple[Path | None, Model, Any, str | None]:
+    """Where the weights lie, their model, the sampler and the file it was trained on (a run folder brings its own settings)."""
     folder, options, run_config = checkpoints.trained(config.checkpoint, config.model)
     sampler, trained_on = config.sampler, None
     if run_config:
         known = {f.name for f in dataclasses.fields(sampler)}
         sampler = dataclasses.replace(sampler, **{k: v for k, v in run_config["sampler"].items() if k in known})
         trained_on = run_config["task"]["data"]["path"]
-    return *checkpoints.load(folder, options), options, sampler, trained_on
+    return folder, options, sampler, trained_on
 
 
 if __name__ == "__main__":

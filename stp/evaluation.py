@@ -1,7 +1,7 @@
-"""Accuracy: the standard sampler on held-out problems, greedy or sampled, with counts."""
+"""Accuracy: the standard sampler on held-out problems, greedy or sampled, with counts and intervals."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,25 +32,36 @@ def evaluate(
     rank: int,
     samples: int = 1,
     device: torch.device | str = "cpu",
-    advance: Callable[[int], None] = lambda n: None,
-) -> list[dict[str, Any]]:
-    """One record per completion, in problem order, on every rank: problem, completion, reward, correct.
+    done: int = 0,
+) -> Iterator[list[dict[str, Any]]]:
+    """One record per completion, in problem order and on every rank, in chunks of `rows` completions per rank.
 
-    Problems are shared out by rank; with `samples` > 1 each is asked that many times.
+    With `samples` > 1 each problem is asked that many times. done: completions to leave out, which an evaluation that was
+    interrupted has kept. A completion depends on its place among all of them, not on chunks, ranks or what was done before.
     """
     repeated = [problem for problem in problems for _ in range(samples)]
-    share = rank_share(len(repeated), rank, totals.ranks)
-    records: list[dict[str, Any]] = []
-    if repeated[share]:
-        draws = Draws(f"{seed}/evaluate/{sampler.temperature}", len(repeated))
-        trajectory = generate(
-            denoise, sampler, codec.prompts(repeated), draws, rows, local=share, advance=advance, device=device
-        )
-        for problem, text in zip(repeated[share], codec.completions(trajectory), strict=True):
-            reward = sum(task.reward_parts(problem, text).values())
-            asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
-            records.append(asked | {"completion": text, "reward": reward, "correct": task.correct(problem, text)})
-    return totals.lists({"records": records})["records"]
+    if done >= len(repeated):
+        return
+    prompts, draws = codec.prompts(repeated), Draws(f"{seed}/evaluate/{sampler.temperature}", len(repeated))
+    for begin in range(done, len(repeated), rows * totals.ranks):
+        chunk = min(rows * totals.ranks, len(repeated) - begin)
+        share = rank_share(chunk, rank, totals.ranks)
+        mine = slice(begin + share.start, begin + share.stop)
+        records: list[dict[str, Any]] = []
+        if repeated[mine]:  # in the last chunk a rank may have nothing to do, and still meets the others below
+            trajectory = generate(denoise, sampler, prompts, draws, rows, local=mine, device=device)
+            tokens_B = trajectory.until_eos_BL.sum(dim=1).tolist()
+            for problem, text, tokens in zip(repeated[mine], codec.completions(trajectory), tokens_B, strict=True):
+                records.append(record(task, problem, text, codec.prefill) | {"tokens": tokens})
+        yield totals.lists({"records": records})["records"]
+
+
+def record(task: Any, problem: Problem, text: str, prefill: str) -> dict[str, Any]:
+    """What is kept of a completion. The prefill counts for the reward, which pays for the format, and is not graded."""
+    asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
+    reward = sum(task.reward_parts(problem, prefill + text).values())
+    written = {"prefill": prefill, "completion": text} if prefill else {"completion": text}
+    return asked | written | {"reward": reward, "correct": task.correct(problem, text)}
 
 
 def regrade(task: Any, rows: list[tuple[str, dict[str, Any]]], known: dict[str, Problem]) -> list[dict[str, Any]]:
@@ -67,9 +78,11 @@ def regrade(task: Any, rows: list[tuple[str, dict[str, Any]]], known: dict[str, 
         if problem.gold is None:
             problem = known.get(problem.id, problem)
         text, graded = row["completion"], problem.gold is not None
+        prefill = row["prefill"] if isinstance(row.get("prefill"), str) else ""
         grades = {grading: graded and task.grade(problem, text, grading) for grading in REWARDS}
-        reward = sum(task.reward_parts(problem, text).values()) if graded else 0.0
+        reward = sum(task.reward_parts(problem, prefill + text).values()) if graded else 0.0
         kept = {name: row[name] for name in ("update", "temperature") if isinstance(row.get(name), int | float)}
+        kept |= {"prefill": prefill} if prefill else {}
         asked = {"problem": problem.id, "question": row["question"], "ground_truth": problem.gold}
         result = {"completion": text, "reward": reward, "correct": grades[task.grading], "grades": grades, "graded": graded}
         records.append(kept | asked | result)
@@ -87,11 +100,57 @@ def counts(score: dict[str, Any]) -> str:
     return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
 
 
-def pass_at(records: list[dict[str, Any]], samples: int) -> dict[str, float]:
-    """pass@k for k = 1, 2, 4, … up to `samples`: the unbiased estimator of Chen et al. (2021), averaged over problems."""
-    groups = [records[i : i + samples] for i in range(0, len(records), samples)]
-    result = {}
-    for k in sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}):
-        misses = [math.comb(samples - sum(r["correct"] for r in g), k) / math.comb(samples, k) for g in groups]
-        result[f"pass@{k}"] = 1 - sum(misses) / len(misses)
-    return result
+def scored(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """accuracy(records), and under "interval" its 95 % interval, however often each problem was asked."""
+    by_problem: dict[str, list[bool]] = {}
+    for one in records:
+        by_problem.setdefault(one["problem"], []).append(one["correct"])
+    groups = by_problem.values()
+    return accuracy(records) | {"interval": {"accuracy": interval([sum(g) for g in groups], [len(g) for g in groups])}}
+
+
+def measured(records: list[dict[str, Any]], samples: int) -> dict[str, Any]:
+    """accuracy, mean@k and pass@1, 2, 4, …, k of k `samples` per problem, and under "interval" the 95 % interval of each.
+
+    mean@k is the accuracy over all completions. pass@j: the unbiased estimator of Chen et al. (2021), averaged over problems.
+    """
+    groups = [[r["correct"] for r in records[i : i + samples]] for i in range(0, len(records), samples)]
+    solved_N = [sum(group) for group in groups]
+    score = accuracy(records) | {"interval": {"accuracy": interval(solved_N, [samples] * len(groups))}}
+    if samples == 1:
+        return score
+    shares = {f"mean@{samples}": [solved / samples for solved in solved_N]}
+    for j in sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}):
+        shares[f"pass@{j}"] = [1 - math.comb(samples - solved, j) / math.comb(samples, j) for solved in solved_N]
+    for name, share_N in shares.items():
+        score[name] = sum(share_N) / len(groups)
+        score["interval"][name] = interval([samples * share for share in share_N], [samples] * len(groups))
+    return score
+
+
+def interval(solved_N: Sequence[float], asked_N: Sequence[int]) -> list[float]:
+    """95 % interval of sum(solved) / sum(asked) over problems: Wilson's (1927), for as many answers as theirs are worth.
+
+    Completions of one problem depend on each other. From the spread of the problems about the ratio p follows its variance v
+    (linearised), and p(1 - p)/v is the number of independent answers with that variance (Kish's effective size). One
+    completion per problem gives the number of problems, so Wilson's interval itself; so does p = 0 or 1.
+    """
+    problems, asked = len(asked_N), sum(asked_N)
+    p = sum(solved_N) / asked
+    v = sum((solved - p * n) ** 2 for solved, n in zip(solved_N, asked_N, strict=True)) / asked**2
+    size = problems if not 0 < p < 1 else asked if v == 0 else min(p * (1 - p) / v, asked)
+    z = 1.959964
+    middle, half = p + z**2 / (2 * size), z * math.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))
+    return [max((middle - half) / (1 + z**2 / size), 0.0), min((middle + half) / (1 + z**2 / size), 1.0)]
+
+
+def shown(score: dict[str, Any]) -> str:
+    """`accuracy 37.5% (192/512) [33.4, 41.8]`, and pass@j in the same way where there are several samples."""
+    means = [name for name in score if name.startswith("mean@")]
+    passes = [name for name in score if name.startswith("pass@") and name != "pass@1"]  # which is the mean
+    parts = [
+        f"accuracy{f' ({means[0]})' if means else ''} {counts(score)}",
+        *(f"{name} {100 * score[name]:.1f}%" for name in passes),
+    ]
+    ends = [score["interval"][name] for name in ["accuracy", *passes]]
+    return ", ".join(f"{part} [{100 * low:.1f}, {100 * high:.1f}]" for part, (low, high) in zip(parts, ends, strict=True))

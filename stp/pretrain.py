@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stp.cli import run
 from stp.config import Pretraining
-from stp.evaluation import accuracy, evaluate, pass_at
+from stp.evaluation import accuracy, evaluate, measured
 from stp.models.codec import Codec
 from stp.models.policy import Policy
 from stp.models.tiny import BASES, new_tiny, tiny_tokenizer
@@ -92,7 +92,7 @@ def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, t
 
     def measure(temperature: float, problems: list[Problem], samples: int) -> list[dict[str, Any]]:
         sampler = Standard(length, 40, 24, temperature)
-        return evaluate(policy, task, codec, problems, sampler, 0, 512, one, 0, samples)
+        return list(itertools.chain.from_iterable(evaluate(policy, task, codec, problems, sampler, 0, 512, one, 0, samples)))
 
     sampled = measure(1.0, held_out[:128], 8)
     groups = [sampled[i : i + 8] for i in range(0, len(sampled), 8)]
@@ -100,7 +100,7 @@ def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, t
     return {
         "greedy": accuracy(measure(0.0, held_out, 1)),
         "sampled": accuracy(measure(1.0, held_out, 1)),
-        "pass@8 (128 problems)": pass_at(sampled, 8)["pass@8"],
+        "pass@8 (128 problems)": measured(sampled, 8)["pass@8"],
         "groups of 8 with unequal rewards": unequal / len(groups),
     }
 

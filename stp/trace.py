@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stp import checkpoints
 from stp import engine as ranks
 from stp.anchors import StaticDataset
 from stp.cli import run
 from stp.config import Tracing
 from stp.diffusion import Denoiser, draw
 from stp.errors import fail
-from stp.evaluate import load_checkpoint
+from stp.evaluate import chosen
 from stp.evaluation import standard_sampler
 from stp.models.codec import Codec
 from stp.pregenerate import make, provenance
@@ -162,7 +163,8 @@ def main(config: Tracing) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     file = Path(config.to) if config.to is not None else Path(HydraConfig.get().runtime.output_dir) / "trace.html"
-    policy, tokenizer, options, sampler, trained_on = load_checkpoint(config)  # type: ignore[arg-type]
+    weights, options, sampler, trained_on = chosen(config)
+    policy, tokenizer = checkpoints.load(weights, options)
     device, task, path = ranks.device(), config.task, config.task.data.path
     policy.to(device)
     whole_file = path is not None and not Path(path).is_dir() and path != trained_on

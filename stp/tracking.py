@@ -1,5 +1,6 @@
 """What a run records: W&B (nothing else here imports it), JSONL files, phase timers and the progress display."""
 
+import itertools
 import json
 import math
 import os
@@ -127,6 +128,7 @@ class Tracker:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
+            speed_estimate_period=3600,  # seconds: at scale an update or a batch takes minutes
             disable=not (self.active and sys.stdout.isatty()),
         )
 
@@ -135,11 +137,6 @@ class Tracker:
         if self.run is not None:
             self.run.finish()
             self.run = None
-
-
-def advance(progress: Progress, bar: Any, ranks: int, rows: int) -> None:
-    """Move a bar on by this rank's rows, taken as every rank's."""
-    progress.update(bar, advance=rows * ranks)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -155,6 +152,18 @@ def write_atomically(path: Path, text: str) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The records of a JSONL file; none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a JSONL file before the first that a crash cut short; none where there is no file."""
+    return list(itertools.takewhile(_parses, path.read_text(errors="replace").splitlines())) if path.exists() else []
+
+
+def _parses(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def _update_of(line: str) -> float:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from stp.models.policy import AdapterOff, load_policy, require_available
 from stp.pregenerate import static_dataset
 from stp.samplers import Stp
 from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
-from stp.tracking import TRAINING, Clock, Tracker, advance, read_jsonl, write_atomically
+from stp.tracking import TRAINING, Clock, Tracker, read_jsonl, write_atomically
 
 
 def main(config: Config) -> float:
@@ -119,10 +119,11 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
             for temperature in config.trainer.eval_temperatures if held_out else []:
                 with clock.phase("eval"), tracker.progress() as progress, engine.generation() as policy:
                     bar = progress.add_task(f"evaluating (T={temperature:g})", total=len(held_out), note="")
-                    records = evaluate(
+                    records = []
+                    for chunk in evaluate(
                         policy,
                         task,
-                        codec,
+                        replace(codec, prompt_tokens=None),  # what it is tested on is asked whole
                         held_out,
                         standard_sampler(config.sampler, temperature),
                         config.seed,
@@ -130,8 +131,9 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
                         totals,
                         rank,
                         device=device,
-                        advance=partial(advance, progress, bar, totals.ranks),
-                    )
+                    ):
+                        records += chunk
+                        progress.update(bar, advance=len(chunk))
                 tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
                 scores[f"T={temperature:g}"] = accuracy(records)
                 tracker.say(f"update {update}: accuracy {counts(scores[f'T={temperature:g}'])} at T={temperature:g}")

@@ -16,21 +16,27 @@ _ANSWER_MARKS = re.compile(r"</?answer>|\\boxed\s*\{")
 
 @dataclass(frozen=True)
 class Codec:
-    """A tokenizer with the way a model is asked. instruction: put before each question ('' for none)."""
+    """A tokenizer with the way a model is asked.
+
+    instruction: put before each question ('' for none). prompt_tokens: longer prompts are cut on the left to this, or never
+    (None). prefill: the beginning of the assistant's turn, given with the prompt and no part of the completion.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     instruction: str
-    prompt_tokens: int
+    prompt_tokens: int | None
+    prefill: str = ""
 
     def encode_prompt(self, question: str) -> list[int]:
-        """One user turn in the chat template, cut on the left."""
+        """One user turn in the chat template and the prefill, cut on the left."""
         content = f"{self.instruction}\n\n{question}" if self.instruction else question
         messages = [{"role": "user", "content": content}]
         if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text = str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         else:
             text = content + "\n"
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"][-self.prompt_tokens :]  # type: ignore[index]
+        ids: list[int] = self.tokenizer(text + self.prefill, add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
+        return ids if self.prompt_tokens is None else ids[-self.prompt_tokens :]
 
     def prompts(self, problems: list[Problem]) -> Prompts:
         """Left-padded prompts; the mask is dropped where nothing is padded."""

@@ -183,10 +183,13 @@ class Policy(nn.Module):
         """The reference policy under full fine-tuning: today's weights, never trained."""
         return copy.deepcopy(self).requires_grad_(False).eval()
 
-    def fingerprint(self) -> str:
-        """Short hash of the base's names, shapes and a sample of its values; an adapter on top does not change it."""
+    def fingerprint(self, adapter: bool = False) -> str:
+        """Short hash of the base's names, shapes and a sample of its values; an adapter on top counts where it is asked for."""
         digest = hashlib.sha256()
-        names = {name.replace(".base_layer", ""): p for name, p in self.llama.named_parameters() if "lora_" not in name}
+        named = [(name.replace(".base_layer", ""), p) for name, p in self.llama.named_parameters()]
+        names = {name: p for name, p in named if adapter or "lora_" not in name}
+        if adapter and isinstance(self.model, PeftModel):
+            digest.update(f"alpha {self.model.peft_config[self.model.active_adapter].lora_alpha}".encode())  # type: ignore
         for name, parameter in sorted(names.items()):
             flat = parameter.detach().flatten()
             sample = flat[:: max(1, flat.numel() // 256)].float().cpu()

@@ -18,6 +18,7 @@ REWARDS = ("corrected", "published")
 FORMAT_INSTRUCTION = (
     "Think step by step inside <reasoning> and </reasoning>, then give only the final result inside <answer> and </answer>."
 )
+BOXED_INSTRUCTION = " Write the final result as \\boxed{...}."
 
 
 @dataclass(frozen=True)

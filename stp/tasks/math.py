@@ -7,7 +7,7 @@ from typing import Any
 
 from stp.errors import fail
 from stp.tasks import published, verifier
-from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
+from stp.tasks.base import BOXED_INSTRUCTION, FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
 from stp.tasks.generator import Kind, draw, example, fragments, result
 from stp.tasks.grading import final_answer, last_boxed, same_answer
 
@@ -30,7 +30,7 @@ _BARE_BOX = re.compile(r"\\boxed +([0-9A-Za-z]+)\$")  # two solutions of MATH's 
 class Math(Task):
     """MATH and MATH-500: competition problems, answered by an expression in `\\boxed{}`."""
 
-    instruction = FORMAT_INSTRUCTION + " Write the final result as \\boxed{...}."
+    instruction = FORMAT_INSTRUCTION + BOXED_INSTRUCTION
     hub = Hub("ankner/math-500", held_out=500, test="HuggingFaceH4/MATH-500")
     phrases = (*fragments(KINDS), "\\boxed{")
 

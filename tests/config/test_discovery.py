@@ -9,7 +9,13 @@ from stp.config import SCHEMAS, options
 from stp.estimators.base import Estimator
 from tests.config.test_options import FILES
 
-PACKAGES = {"task": "stp.tasks", "sampler": "stp.samplers", "estimator": "stp.estimators", "objective": "stp.objectives"}
+PACKAGES = {
+    "task": "stp.tasks",
+    "sampler": "stp.samplers",
+    "estimator": "stp.estimators",
+    "objective": "stp.objectives",
+    "protocol": "stp.protocols",
+}
 
 
 @pytest.mark.parametrize("group", PACKAGES)

@@ -76,6 +76,16 @@ def test_the_model_brings_its_lengths():
     assert composed("evaluate", "model=llada_8b").sampler == composed("train", *llada).sampler
 
 
+@pytest.mark.parametrize("length", [128, 256, 512])
+@pytest.mark.parametrize("model", FILES["model"])
+def test_the_published_protocol_brings_its_settings(model, length):
+    config = composed("evaluate", f"model={model}", "protocol=published", f"sampler.length={length}")
+    assert (config.sampler.length, config.sampler.steps, config.sampler.block_length) == (length, length // 2, 32)
+    assert (config.temperatures, config.samples, config.task.grading) == ([0.0], 1, "published")
+    assert composed("evaluate", "protocol=published").sampler.length == 256
+    assert composed("evaluate").task.grading == "corrected" and composed("evaluate").protocol.prefill == ""
+
+
 def test_the_command_line_wins():
     config = composed("train", "scale=paper", "model=tiny", "sampler.gamma=0.1", "trainer.updates=3", "optimizer.lr=1e-4")
     assert (config.model.name, config.sampler.gamma, config.trainer.updates, config.optimizer.lr) == ("tiny", 0.1, 3, 1e-4)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import chain
 
 import pytest
 
@@ -31,8 +32,8 @@ def test_an_evaluation_of_any_size_is_the_same_on_two_ranks(problems):
     task, sampler = Countdown(), Standard(24, 12, 8, 1.0)
     asked = task.problems("test")[:problems]
     arguments = (policy, task, Codec(tokenizer, "", 200), asked, sampler, 3, 2)
-    alone = evaluate(*arguments, Totals(lambda value: [value], 1), 0)
-    results = on_two_ranks(lambda rank, totals: evaluate(*arguments, totals, rank))
+    alone = list(chain.from_iterable(evaluate(*arguments, Totals(lambda value: [value], 1), 0)))
+    results = on_two_ranks(lambda rank, totals: list(chain.from_iterable(evaluate(*arguments, totals, rank))))
     assert results == [alone, alone] and len(alone) == problems
 
 

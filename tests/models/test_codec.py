@@ -1,11 +1,14 @@
 """Between text and tokens: prompts, completions, and what of an anchor may be fixed."""
 
+import copy
+
 import pytest
 import torch
 
 from stp.diffusion import until_eos
 from stp.models.codec import Codec, answer_spans
-from stp.tasks import Countdown, format_response
+from stp.protocols import Clean, Published
+from stp.tasks import Countdown, Gsm8k, Math, format_response
 from stp.tasks.base import Problem
 from stp.types import Prompts, Trajectory
 from tests.models import TOKENIZER
@@ -45,6 +48,18 @@ def test_long_prompts_are_cut_on_the_left():
 def test_the_instruction_stands_before_the_question():
     asked = Codec(TOKENIZER, "Do this.", 200).encode_prompt("7")
     assert TOKENIZER.batch_decode([asked])[0].startswith("Do this.\n\n7")
+
+
+@pytest.mark.parametrize("task", [Countdown(), Gsm8k(), Math()])
+def test_the_published_protocol_begins_the_assistants_turn_and_asks_for_a_box(task):
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
+    codec = Codec(tokenizer, Published().instruction(task), None, Published.prefill)
+    question = "Numbers: [3, 7]\n" * 50  # never cut
+    (asked,) = tokenizer.batch_decode([codec.encode_prompt(question)])
+    assert asked == f"[user]{codec.instruction}\n\n{question}[assistant]<reasoning>"
+    assert codec.instruction.startswith(task.instruction) and codec.instruction.count("\\boxed{...}") == 1
+    assert Clean().instruction(task) == task.instruction
 
 
 def test_completions_end_at_eos():
@@ -120,5 +135,6 @@ def test_solutions_are_what_a_response_would_hold(instruction):
 
 
 def test_the_fingerprint_tells_ways_of_asking_apart():
-    prints = {Codec(TOKENIZER, *options).fingerprint() for options in (("", 200), ("Do this.", 200), ("", 100))}
-    assert len(prints) == 3 and CODEC.fingerprint() in prints
+    ways = (("", 200), ("Do this.", 200), ("", 100), ("", None), ("", 200, "<reasoning>"))
+    prints = {Codec(TOKENIZER, *options).fingerprint() for options in ways}
+    assert len(prints) == 5 and CODEC.fingerprint() in prints

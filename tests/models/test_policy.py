@@ -154,6 +154,17 @@ def test_the_fingerprint_is_the_bases():
     assert policy.fingerprint() == base
 
 
+def test_an_adapter_counts_in_the_fingerprint_where_it_is_asked_for():
+    policy = lora_policy()
+    prints = {small_policy().fingerprint(), policy.fingerprint(adapter=True)}
+    assert lora_policy().fingerprint(adapter=True) in prints and small_policy().fingerprint(adapter=True) in prints
+    policy.model.peft_config["default"].lora_alpha *= 2
+    prints.add(policy.fingerprint(adapter=True))
+    disturb(policy)
+    prints.add(policy.fingerprint(adapter=True))
+    assert len(prints) == 4
+
+
 def test_the_tiny_policy_loads():
     policy, tokenizer = load_policy(Model())
     assert (policy.mask_id, policy.eos_id) == (tokenizer.mask_token_id, tokenizer.eos_token_id)

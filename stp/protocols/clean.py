@@ -1,0 +1,25 @@
+"""The clean protocol, from which others differ."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from stp.tasks.base import Task
+
+
+@dataclass
+class Clean:
+    """Each question whole, asked as in training, at the sampler's own lengths; task.grading counts (corrected by default).
+
+    prefill: how the assistant's turn begins, given to the model with the prompt. own_lengths: whether the lengths are the
+    protocol's, so that a run folder does not bring its own.
+    """
+
+    prefill: ClassVar[str] = ""
+    own_lengths: ClassVar[bool] = False
+
+    def instruction(self, task: Task) -> str:
+        """What stands before the question, for models that are given instructions."""
+        return task.instruction
+
+    def check(self, config: Any) -> None:
+        """Refuse what contradicts the protocol. config: the evaluation's, composed."""

@@ -1,0 +1,41 @@
+"""Evaluation as the public code of d1 and SPG does it, on which the paper's tables rest."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stp.errors import fail
+from stp.protocols.clean import Clean
+from stp.tasks.base import BOXED_INSTRUCTION, Task
+
+LENGTHS = (128, 256, 512)
+BLOCK = 32
+_OTHERWISE = ", or use protocol=clean"
+
+
+@dataclass
+class Published(Clean):
+    """`<reasoning>` prefilled, a boxed answer asked for, T = 0, blocks of 32, N = L/2, L = 128, 256 or 512, published grading.
+
+    What the model writes after the prefill is what is graded, as there.
+    """
+
+    prefill = "<reasoning>"
+    own_lengths = True
+
+    def instruction(self, task: Task) -> str:
+        """The task's, and a boxed answer inside `<answer>`, whichever the task."""
+        return task.instruction.removesuffix(BOXED_INSTRUCTION) + BOXED_INSTRUCTION
+
+    def check(self, config: Any) -> None:
+        sampler, length = config.sampler, config.sampler.length
+        if length not in LENGTHS:
+            fail("sampler.length", length, f"protocol=published knows 128, 256 and 512; choose one of them{_OTHERWISE}")
+        for name, value, rule, right in (
+            ("sampler.steps", sampler.steps, f"takes half the length, {length // 2}", length // 2),
+            ("sampler.block_length", sampler.block_length, f"decodes blocks of {BLOCK}", BLOCK),
+            ("temperatures", list(config.temperatures), "is greedy, [0.0]", [0.0]),
+            ("samples", config.samples, "is greedy, 1", 1),
+            ("task.grading", config.task.grading, "counts by published grading", "published"),
+        ):
+            if value != right:
+                fail(name, value, f"protocol=published {rule}; leave it out{_OTHERWISE}")
