@@ -348,7 +348,7 @@ def preset_config(name: str) -> tuple[dict[str, Any], dict[str, str]] | None:
         group: option
         for group, schemas in SCHEMAS.items()
         for option, schema in schemas.items()
-        if type(getattr(config, group)) is schema
+        if type(getattr(config, group, None)) is schema
     }
     return plain(config), chosen
 
