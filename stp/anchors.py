@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +47,10 @@ class StaticDataset:
     def save(self, folder: Path) -> None:
         """Write anchors.safetensors and anchors.json; the folder appears whole or not at all."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
+        for left in folder.parent.glob(f".writing-{folder.name}-*"):  # by a writer that was killed
+            if time.time() - left.stat().st_mtime > 3600:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".writing-{folder.name}-") as temporary:
             aside = Path(temporary) / "new"
             aside.mkdir()
             tensors = {name: getattr(self, f"{name}_NKL").contiguous() for name in ("tokens", "eligible", "confidence")}

@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from stp.engine import Optimizer, Zero
 from stp.errors import fail, require, require_choice
 from stp.estimators import Spg
+from stp.guards import Guards
 from stp.loop import Trainer
 from stp.models.policy import Model
 from stp.objectives import PolicyGradient
@@ -36,6 +37,7 @@ class Config:
     logging: Any = MISSING
     optimizer: Optimizer = field(default_factory=Optimizer)
     trainer: Trainer = field(default_factory=Trainer)
+    guards: Guards = field(default_factory=Guards)
     seed: int = field(default=0, metadata={"help": "seed of every draw of the run"})
 
     def __post_init__(self) -> None:
@@ -319,7 +321,7 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
         for k, v in record["trainer"].items()
         if not k.startswith(("eval_every", "probe_", "checkpoint_", "keep_", "resume", "updates"))
     }
-    return {k: v for k, v in record.items() if k != "logging"} | {"trainer": trainer}
+    return {k: v for k, v in record.items() if k not in ("logging", "guards")} | {"trainer": trainer}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

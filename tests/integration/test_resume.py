@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stp.engine import Engine
-from stp.errors import UserError
+from stp.errors import RunError, UserError
 from stp.tracking import read_jsonl
 from tests.integration.runs import metrics, run, weights
 
@@ -58,7 +58,7 @@ def test_a_crash_while_writing_leaves_the_last_good_checkpoint(tmp_path, monkeyp
             raise OSError("No space left on device")
 
     cut = tmp_path / "cut"
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patched, pytest.raises(RunError, match="no space"):
         patched.setattr(Engine, "save", crash)
         run(cut, *KEEP, "trainer.checkpoint_every=1")
     assert (cut / "checkpoints" / "latest").read_text() == "update-000002"
