@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROC = Path("/proc")
+STRIKES = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 
 
 @dataclass
@@ -25,24 +26,28 @@ class Episode:
 
     folder: Path
     strikes: dict[str, int] = field(default_factory=lambda: {"SIGKILL": 0, "SIGTERM": 0, "SIGINT": 0})
-    memory_mb: list[float] = field(default_factory=list)  # of the training process, twice a second
+    memory_mb: list[float] = field(default_factory=list)  # of the training process, ten times a second
     files: list[int] = field(default_factory=list)
     slowest_stop: float = 0.0
     left: list[int] = field(default_factory=list)
 
     def growth(self) -> float:
-        """Mean memory of the last quarter over that of the second one, in MB: the first is start-up."""
+        """Mean memory of the last quarter of the updates' time over that of the second one, in MB."""
         quarter = len(self.memory_mb) // 4
         late, early = self.memory_mb[-quarter:], self.memory_mb[quarter : 2 * quarter]
         return sum(late) / len(late) - sum(early) / len(early) if quarter else 0.0
 
 
 def look(pid: int, episode: Episode) -> None:
-    """Memory and open files of a process, if it is still there."""
+    """Memory and open files of a process, once its run has logged an update and if it is still there."""
     try:
+        if not (episode.folder / "metrics.jsonl").stat().st_size:
+            return
         pages = int((PROC / str(pid) / "statm").read_text().split()[1])
         files = len(os.listdir(PROC / str(pid) / "fd"))
     except OSError:
+        return
+    if not pages:  # it has ended
         return
     episode.memory_mb.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
     episode.files.append(files)
@@ -61,33 +66,44 @@ def members(session: int) -> list[int]:
     return found
 
 
-def run(episode: Episode, overrides: list[str], draws: random.Random | None, mean: float) -> None:
-    """Start the run, and again each time it was struck, until it ends by itself. draws: None leaves it alone."""
+def run(episode: Episode, overrides: list[str], draws: random.Random | None = None, within: float = 0.0) -> float:
+    """Start the run, and again each time it was struck, at most four times. Returns the seconds that its last process worked.
+
+    draws: None leaves it alone. within: each strike comes up to so many seconds after the process wrote its config.yaml, when
+    it begins to work; a run that ends before is done.
+    """
+    planned = draws.randint(1, 4) if draws is not None else 0
+    log, config = episode.folder.with_suffix(".log"), episode.folder / "config.yaml"
     command = [sys.executable, "-m", "stp.train", *overrides, f"hydra.run.dir={episode.folder}", "trainer.resume=auto"]
     while True:
-        with (episode.folder.with_suffix(".log")).open("a") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        strike = time.monotonic() + draws.expovariate(1 / mean) if draws is not None else float("inf")
-        while process.poll() is None and time.monotonic() < strike:
+        launched, begun, struck = time.time(), float("inf"), False
+        delay, number = float("inf"), signal.SIGKILL
+        if draws is not None and planned > 0:
+            delay, number = draws.uniform(0, within), draws.choice(STRIKES)
+        with log.open("a") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        while process.poll() is None:
             time.sleep(0.1)
             look(process.pid, episode)
-        if process.poll() is None and draws is not None:
-            number = draws.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            started = time.monotonic()
-            process.send_signal(number)
-            episode.strikes[number.name] += 1
-            code = process.wait()
-            episode.slowest_stop = max(episode.slowest_stop, time.monotonic() - started)
-            if code not in (0, -number, 128 + number):  # 0: it was just ending
-                raise SystemExit(f"error: exit code {code} after {number.name}; see {episode.folder.with_suffix('.log')}")
-        elif process.returncode != 0:
-            raise SystemExit(f"error: exit code {process.returncode}; see {episode.folder.with_suffix('.log')}")
+            if begun == float("inf") and config.exists() and config.stat().st_mtime > launched:
+                begun = time.monotonic()
+            if not struck and time.monotonic() > begun + delay:
+                struck = True
+                process.send_signal(number)
+                episode.strikes[number.name] += 1
+                begun = time.monotonic()
+        worked = time.monotonic() - begun
+        if struck:
+            episode.slowest_stop = max(episode.slowest_stop, worked)
+        if process.returncode not in ((0, -number, 128 + number) if struck else (0,)):  # 0: it was just ending
+            raise SystemExit(f"error: exit code {process.returncode}; see {log}")
         time.sleep(0.5)  # what a run leaves behind may take a moment to go
         for pid in members(process.pid):
             episode.left.append(pid)
             os.kill(pid, signal.SIGKILL)
         if process.returncode == 0:
-            return
+            return worked
+        planned -= 1
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -106,7 +122,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Soak for the minutes given; exit code 1 and a line where a run did not end as the one left alone."""
     parser = argparse.ArgumentParser(prog="stp.soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="episodes are begun until so many have gone by")
-    parser.add_argument("--mean", type=float, default=20.0, help="mean seconds between two strikes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the strikes")
     parser.add_argument("--to", type=Path, default=Path("outputs/soak"), help="folder for the runs; must not exist")
     parser.add_argument("overrides", nargs="*", help="of stp.train, say scale=tiny trainer.updates=20")
@@ -118,13 +133,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     began, draws = time.monotonic(), random.Random(options.seed)
     alone = Episode(options.to / "alone")
-    run(alone, overrides, None, options.mean)
+    within = run(alone, overrides)
     wanted = fingerprint(alone.folder)
-    print(f"left alone: {describe(alone)}", flush=True)
+    memory = f"memory {alone.growth():+.1f} MB from the second to the last quarter of its updates"
+    print(f"left alone: {describe(alone)}; {memory}", flush=True)
     episodes: list[Episode] = []
     while not episodes or time.monotonic() - began < 60 * options.minutes:
         episode = Episode(options.to / f"struck-{len(episodes)}")
-        run(episode, overrides, draws, options.mean)
+        run(episode, overrides, draws, within)
         episodes.append(episode)
         found = fingerprint(episode.folder)
         differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -148,9 +164,8 @@ def describe(episode: Episode) -> str:
     struck = ", ".join(f"{count} {name}" for name, count in episode.strikes.items() if count) or "no strike"
     memory, files = episode.memory_mb or [0.0], episode.files or [0]
     return (
-        f"{struck}; memory up to {max(memory):.0f} MB, {episode.growth():+.1f} MB from its second quarter to its last; "
-        f"up to {max(files)} open files, {files[-1]} at the end; slowest stop {episode.slowest_stop:.1f} s; "
-        f"{len(episode.left)} processes left"
+        f"{struck}; memory up to {max(memory):.0f} MB; up to {max(files)} open files, {files[-1]} at the end; "
+        f"slowest stop {episode.slowest_stop:.1f} s; {len(episode.left)} processes left"
     )
 
 

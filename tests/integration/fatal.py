@@ -1,4 +1,4 @@
-"""A run that is struck at a chosen moment: `python -m tests.integration.fatal <moment> <nth> <folder> [override …]`."""
+"""A run struck at a chosen moment: `python -m tests.integration.fatal <signal> <moment> <nth> <folder> [override …]`."""
 
 import os
 import signal
@@ -41,8 +41,8 @@ def strike(patch: Any, moment: str, nth: int, number: int) -> None:
 
 
 if __name__ == "__main__":
-    moment, nth, folder, *overrides = sys.argv[1:]
+    number, moment, nth, folder, *overrides = sys.argv[1:]
     stop_at_once()
     if os.environ.get("RANK", "1") == "1":  # of two ranks the second
-        strike(type("patch", (), {"setattr": staticmethod(setattr)}), moment, int(nth), signal.SIGKILL)
+        strike(type("patch", (), {"setattr": staticmethod(setattr)}), moment, int(nth), signal.Signals[number])
     run(Path(folder), *overrides)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -49,7 +48,8 @@ def damaged(whole, folder):
 
 
 def kill(folder, moment, nth):
-    command = [sys.executable, "-m", "tests.integration.fatal", moment, str(nth), str(folder), *EVERY, "trainer.resume=auto"]
+    command = [sys.executable, "-m", "tests.integration.fatal", "SIGKILL", moment, str(nth)]
+    command += [str(folder), *EVERY, "trainer.resume=auto"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
 
@@ -234,27 +234,28 @@ def test_a_disk_that_is_really_full(tmp_path, small_disk, whole):
     assert_same(tmp_path / "run", whole)
 
 
-def test_a_killed_rank_ends_all_ranks(tmp_path):
-    """Rank 1 of two gets kill -9: both end soon and say why; resumed, the run is that of two ranks left alone."""
+def test_what_befalls_one_rank_ends_both(tmp_path):
+    """Rank 1 of two gets SIGTERM, which both obey together, then kill -9, which both survive no longer than a moment."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    torchrun += ["--rdzv_endpoint", "localhost:0", "-m"]
-    env = environment()
+    torchrun += ["--rdzv_endpoint", "localhost:0", "-m", "tests.integration.fatal"]
+    short = ["trainer.updates=2", "trainer.checkpoint_every=0", "trainer.eval_size=3", "zero=stage2"]
+    resume = f"trainer.resume={tmp_path / 'run'}"
 
-    def launch(folder, moment, nth, *overrides):
-        command = [*torchrun, "tests.integration.fatal", moment, str(nth), str(folder), *EVERY, "zero=stage2", *overrides]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300)
+    def launch(folder, *strike, more=()):
+        command = [*torchrun, *strike, str(tmp_path / folder), *SMALL, *short, *more]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
 
-    started = time.perf_counter()
-    alone = launch(tmp_path / "alone", "optimizer", 99)
-    took = time.perf_counter() - started
+    alone = launch("alone", "SIGKILL", "forward", "9999")
     assert alone.returncode == 0, alone.stderr[-3000:]
-    started = time.perf_counter()
-    dead = launch(tmp_path / "run", "optimizer", 4)
-    assert time.perf_counter() - started < took + 30 and dead.returncode != 0
-    assert "SIGKILL" in dead.stderr and "rank      : 1" in dead.stderr  # the launcher names the cause
-    assert "rank 0 of 2: another rank ended" in dead.stderr
+    stopped = launch("run", "SIGTERM", "forward", "30")  # in the rollout of update 2
+    assert stopped.returncode != 0 and "continue after update-000001" in stopped.stdout
+    assert stopped.stderr.count("exitcode  : 143") == 2, stopped.stderr[-3000:]
     with pytest.raises(UserError, match=r"ZeRO sharded it over 2 rank\(s\), this launch has 1"):
-        run(tmp_path / "unused", *EVERY, "zero=stage2", f"trainer.resume={tmp_path / 'run'}")
-    again = launch(tmp_path / "unused", "optimizer", 99, f"trainer.resume={tmp_path / 'run'}")
+        run(tmp_path / "unused", *short, resume)
+    killed = launch("unused", "SIGKILL", "optimizer", "2", more=[resume])
+    assert killed.returncode != 0
+    assert "rank      : 1" in killed.stderr and "SIGKILL" in killed.stderr  # the launcher names the cause
+    assert "rank 0 of 2: another rank ended" in killed.stderr
+    again = launch("unused", "SIGKILL", "forward", "9999", more=[resume])
     assert again.returncode == 0, again.stderr[-3000:]
-    assert_same(tmp_path / "run", Path(tmp_path / "alone"))
+    assert_same(tmp_path / "run", tmp_path / "alone")
