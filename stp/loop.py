@@ -46,7 +46,7 @@ class Trainer:
         default_factory=lambda: [0.0],
         metadata={"help": "the first one gives summary.json's accuracy; others are reported beside it"},
     )
-    checkpoint_every: int = field(default=0, metadata={"help": "updates between checkpoints; 0 writes none"})
+    checkpoint_every: int = field(default=0, metadata={"help": "updates between checkpoints; 0: only on a signal"})
     keep_checkpoints: int = field(default=2, metadata={"help": "newest checkpoints kept"})
     resume: str | None = field(
         default=None, metadata={"help": "a run folder to continue, or auto for the newest one of this run name"}

@@ -165,6 +165,27 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capf
     assert len(list(checkpoints.glob("update-*"))) == 3  # the damaged ones are replaced
 
 
+def test_what_ran_before_in_the_process_changes_nothing(tmp_path, whole):
+    run(tmp_path / "other", "seed=5", "trainer.updates=1", "model.lora.rank=4", "model.lora.dropout=0.1", "sampler=standard")
+    torch.manual_seed(7)
+    torch.rand(3)
+    run(tmp_path / "run", *EVERY)
+    assert_same(tmp_path / "run", whole)
+
+
+def test_another_number_of_ranks_is_continued_without_zero(tmp_path, whole):
+    """One rank wrote it, two continue: the same completions, and a loss that is the same to rounding."""
+    damaged(whole, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "update-000003")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    command += ["--rdzv_endpoint", "localhost:0", "-m", "stp.train", *SMALL, *EVERY, f"trainer.resume={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found, wanted = metrics(tmp_path / "run"), metrics(whole)
+    assert found[:2] == wanted[:2] and found[2]["reward/mean"] == wanted[2]["reward/mean"]
+    assert found[2]["loss"] == pytest.approx(wanted[2]["loss"], abs=1e-5)
+
+
 def test_no_whole_checkpoint_is_an_error_for_auto_too(tmp_path, whole):
     checkpoints = damaged(whole, tmp_path / "name" / "run")
     for checkpoint in checkpoints.glob("update-*"):
