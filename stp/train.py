@@ -123,7 +123,8 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
         reference = AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
     static = None
     with tracker_for(folder, config, rank, state) as tracker:
-        checkpoints.clean(folder)
+        if rank == 0:
+            checkpoints.clean(folder)
         logged = ranks.broadcast(tracker.keep_until(state.get("update", -1)))
         if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
             with clock.phase("pregenerate"):
