@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint tiny ablations tables theory bench clean
+.PHONY: help setup train test lint tiny ablations tables theory bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ ablations: ## every row of the paper's tables (SEEDS=0,1,2 ONLY=table5 ARGS="ove
 
 tables: ## the paper's tables and figures from the runs under outputs/ (ARGS="run folders" chooses)
 	$(BIN)/python -m stp.report $(ARGS)
+
+soak: ## a run killed and stopped at random for an hour (ARGS="--minutes 60 trainer.updates=40"); it must end as one left alone
+	rm -rf outputs/soak
+	$(BIN)/python -m stp.soak $(ARGS)
 
 theory: ## Theorems 4.1, 4.3 and 4.4 checked (docs/theory.md)
 	$(BIN)/python -m stp.theory $(ARGS)

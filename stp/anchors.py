@@ -5,7 +5,9 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +53,10 @@ class StaticDataset:
         Jobs that run side by side may make the same dataset: the first to finish leaves it, the others find it there.
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
+        for left in folder.parent.glob(f".writing-{folder.name}-*"):  # by a writer that was killed
+            if time.time() - left.stat().st_mtime > 3600:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".writing-{folder.name}-") as temporary:
             aside = Path(temporary) / "new"
             aside.mkdir()
             tensors = {name: getattr(self, f"{name}_NKL").contiguous() for name in ("tokens", "eligible", "confidence")}

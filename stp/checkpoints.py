@@ -1,6 +1,7 @@
-"""Checkpoints: written aside, then renamed; resumable to the bit. And what was trained: written, and read again."""
+"""Checkpoints: written aside, hashed, then renamed; resumable to the bit. And what was trained: written, and read again."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -16,43 +17,98 @@ from stp.errors import fail
 from stp.models.policy import Lora, Model, Policy, load_policy
 from stp.tracking import write_atomically
 
+MANIFEST = "manifest.json"
+
 
 def save(engine: Engine, run: Path, update: int, state: dict[str, Any], keep: int) -> None:
-    """Write `checkpoints/update-<n>` whole or not at all, point `latest` at it, and drop the oldest beyond `keep`."""
+    """Write `checkpoints/update-<n>` whole or not at all, and drop the oldest beyond `keep`.
+
+    Its files are written aside and read back into a manifest of their SHA-256 hashes; only then the folder gets its name.
+    `latest` names it too, for people: a resumed run looks at the checkpoints themselves.
+    """
     folder = run / "checkpoints"
-    name, aside = f"update-{update:06d}", f"writing-{update:06d}"
+    name, aside = f"update-{update:06d}", folder / f"writing-{update:06d}"
     if ranks.rank() == 0:
-        shutil.rmtree(folder / aside, ignore_errors=True)
-        (folder / aside).mkdir(parents=True)
+        clean(run)
+        aside.mkdir(parents=True)
     ranks.barrier()
-    engine.save(folder, aside)
-    ranks.barrier()
-    if ranks.rank() == 0:
-        (folder / aside / "state.json").write_text(
-            json.dumps({"update": update, "optimizer_updates": engine.updates_done, **state})
-        )
-        for file in (folder / aside).rglob("*"):
-            if file.is_file():
-                _sync(file)
-        shutil.rmtree(folder / name, ignore_errors=True)
-        os.rename(folder / aside, folder / name)
-        _sync(folder)
-        write_atomically(folder / "latest", name)
-        for old in sorted(folder.glob("update-*"))[:-keep]:
-            shutil.rmtree(old)
-    ranks.barrier()
-
-
-def latest(run: Path) -> tuple[str, dict[str, Any]] | None:
-    """(tag, state) of a run's newest complete checkpoint; None when it has none."""
-    pointer = run / "checkpoints" / "latest"
-    if not pointer.exists():
-        return None
-    tag = pointer.read_text().strip()
     try:
-        return tag, json.loads((run / "checkpoints" / tag / "state.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        fail("trainer.resume", run, f"its checkpoint {tag} cannot be read ({error})")
+        engine.save(folder, aside.name)
+        ranks.barrier()
+        if ranks.rank() == 0:
+            record = {"update": update, "optimizer_updates": engine.updates_done, **state}
+            (aside / "state.json").write_text(json.dumps(record))
+            hashes = {file.relative_to(aside).as_posix(): _hash(file) for file in _files(aside)}
+            (aside / MANIFEST).write_text(json.dumps(hashes, indent=1))
+            for file in [*_files(aside), aside, *run.glob("*.jsonl")]:  # lines up to here count with it
+                _sync(file)
+            for other in folder.glob("update-*"):
+                if other.name >= name:  # the run came back from an earlier one because these were not whole
+                    shutil.rmtree(other)
+            os.rename(aside, folder / name)
+            _sync(folder)
+            write_atomically(folder / "latest", name)
+            for old in sorted(folder.glob("update-*"))[:-keep]:
+                shutil.rmtree(old)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)  # on a full disk it is what stands in the way
+        raise
+    ranks.barrier()
+
+
+def clean(run: Path) -> None:
+    """Remove what a killed run was writing aside."""
+    for left in (run / "checkpoints").glob("writing-*"):
+        shutil.rmtree(left)
+
+
+def written(run: Path) -> list[Path]:
+    """A run's checkpoints, whole or not, newest first."""
+    return sorted((run / "checkpoints").glob("update-*"), reverse=True)
+
+
+def state(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says about its run.
+
+    Raises:
+        BrokenError: it says nothing, or the hash of what it says is not the manifest's.
+    """
+    manifest = checkpoint / MANIFEST
+    if not manifest.is_file():
+        raise BrokenError(f"no {MANIFEST}: it was not written by stp.train, or not to the end")
+    try:
+        hashes = json.loads(manifest.read_text())
+        if hashes["state.json"] != _hash(checkpoint / "state.json"):
+            raise BrokenError("state.json has changed since it was written")
+        return json.loads((checkpoint / "state.json").read_text())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokenError(f"cannot be read ({error})") from None
+
+
+def verify(checkpoint: Path) -> None:
+    """Raise `BrokenError` unless the files are those of its manifest, name by name and hash by hash; nothing is unpickled."""
+    hashes = json.loads((checkpoint / MANIFEST).read_text())
+    found = {file.relative_to(checkpoint).as_posix(): file for file in _files(checkpoint) if file.name != MANIFEST}
+    for name in sorted(hashes.keys() | found.keys()):
+        if name not in found:
+            raise BrokenError(f"{name} is missing")
+        if name not in hashes:
+            raise BrokenError(f"{name} does not belong to it")
+        if hashes[name] != _hash(found[name]):
+            raise BrokenError(f"{name} has changed since it was written ({found[name].stat().st_size} bytes)")
+
+
+class BrokenError(Exception):
+    """Why a checkpoint cannot be used."""
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if not file.is_dir())
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -68,8 +124,12 @@ def export(engine: Engine, tokenizer: Any, run: Path) -> Path:
     with engine.full_weights() as policy:
         folder = run / ("adapter" if isinstance(policy.model, PeftModel) else "weights")
         if ranks.rank() == 0:
-            policy.model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            aside = run / f".writing-{folder.name}"
+            for left in (aside, folder):
+                shutil.rmtree(left, ignore_errors=True)
+            policy.model.save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
+            os.rename(aside, folder)
     ranks.barrier()
     return folder
 

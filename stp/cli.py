@@ -14,12 +14,16 @@ from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 
+from stp.errors import RunError, UserError
+from stp.faults import stop_at_once
+
 DEBUG = "STP_DEBUG"  # set it to see tracebacks
 FAILED = "failed.txt"  # in a sweep: why a job failed
 
 
 def run(job: Callable[[Any], Any], name: str) -> None:
     """Compose `conf/<name>.yaml` with the command line, build and check it, and call `job`."""
+    stop_at_once()
     sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us here, to be said in one line
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -32,7 +36,6 @@ def run(job: Callable[[Any], Any], name: str) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from stp.config import CONF, build, register
-    from stp.errors import UserError
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -51,13 +54,13 @@ def run(job: Callable[[Any], Any], name: str) -> None:
         try:
             return job(build(config))
         except Exception as error:  # a sweep goes on; what failed is kept beside the job and listed at the end
+            said = isinstance(error, UserError | RunError)
             if sweeping and folder.is_dir():
-                mistake = isinstance(error, UserError)
-                (folder / FAILED).write_text(f"{error}\n" if mistake else traceback.format_exc())
-            if debug or sweeping or not isinstance(error, UserError):
+                (folder / FAILED).write_text(f"{error}\n" if said else traceback.format_exc())
+            if debug or sweeping or not said:
                 raise
             discard_if_empty(folder)
-            stop(str(error))
+            stop(str(error), 2 if isinstance(error, UserError) else 1)
 
     try:
         hydra.main(config_path=CONF, config_name=name, version_base="1.3")(checked)()
@@ -107,10 +110,10 @@ def discard_if_empty(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def stop(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
+def stop(message: str, code: int = 2) -> NoReturn:
+    """One line on stderr, and the exit code: 2 for a user's mistake."""
     print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 def one_line(message: str) -> str:
@@ -130,12 +133,13 @@ def _near(key: str, owner: str | None) -> str | None:
 
     from stp.config import ROOTS, SCHEMAS
     from stp.engine import Optimizer
+    from stp.guards import Guards
     from stp.loop import Trainer
     from stp.models.policy import Lora
     from stp.tasks.base import Data
 
     classes = [c for group in SCHEMAS.values() for c in group.values()]
-    classes += [*ROOTS.values(), Trainer, Optimizer, Lora, Data]
+    classes += [*ROOTS.values(), Trainer, Guards, Optimizer, Lora, Data]
     names = [f.name for c in classes if owner in (None, c.__name__) for f in fields(c)]
     close = difflib.get_close_matches(key, names, n=1)
     return close[0] if close else None

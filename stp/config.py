@@ -18,6 +18,7 @@ from stp import __version__
 from stp.engine import Optimizer, Zero
 from stp.errors import fail, require, require_choice
 from stp.estimators import Spg
+from stp.guards import Guards
 from stp.loop import Trainer
 from stp.models.policy import Model
 from stp.objectives import PolicyGradient
@@ -39,6 +40,7 @@ class Config:
     logging: Any = MISSING
     optimizer: Optimizer = field(default_factory=Optimizer)
     trainer: Trainer = field(default_factory=Trainer)
+    guards: Guards = field(default_factory=Guards)
     seed: int = field(default=0, metadata={"help": "seed of every draw of the run"})
 
     def __post_init__(self) -> None:
@@ -374,7 +376,7 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
         for k, v in record["trainer"].items()
         if not k.startswith(("eval_every", "probe_", "checkpoint_", "keep_", "resume", "updates"))
     }
-    return {k: v for k, v in record.items() if k != "logging"} | {"trainer": trainer}
+    return {k: v for k, v in record.items() if k not in ("logging", "guards")} | {"trainer": trainer}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,16 +3,19 @@
 import contextlib
 import math
 import os
+import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stp.errors import require, require_choice
+from stp import faults
+from stp.errors import UserError, fail, require, require_choice
 
 
 @dataclass
@@ -52,8 +55,11 @@ class Optimizer:
         require(0 <= self.max_grad_norm < math.inf, "optimizer.max_grad_norm", self.max_grad_norm, "a norm cannot be negative")
 
 
-def bootstrap() -> None:
-    """Join the process group (idempotent): nccl on GPUs, gloo on CPUs, alone when no launcher set the environment."""
+def bootstrap(timeout: float = 30.0) -> None:
+    """Join the process group (idempotent): nccl on GPUs, gloo on CPUs, alone when no launcher set the environment.
+
+    timeout: minutes that a rank waits for the others before it gives them up.
+    """
     env = os.environ
     if "RANK" not in env:
         with socket.socket() as probe:
@@ -71,7 +77,7 @@ def bootstrap() -> None:
     else:
         deepspeed.ops.__compatible_ops__ = {}  # no compiled shared-memory op, and no compiler probe of minutes
     if not deepspeed.comm.is_initialized():
-        deepspeed.init_distributed("nccl" if cuda else "gloo", verbose=False)
+        deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(minutes=timeout), verbose=False)
 
 
 def rank() -> int:
@@ -105,12 +111,59 @@ def broadcast(value: Any) -> Any:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every rank's value, in rank order, on every rank."""
+    """Every rank's value, in rank order, on every rank.
+
+    Ranks meet here, so here they agree to stop: if one of them was asked to, `Interrupted` is raised on all.
+    """
     if world_size() == 1:
+        faults.stop_if_asked([faults.asked])
         return [value]
     values: list[Any] = [None] * world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
+    torch.distributed.all_gather_object(values, (faults.asked, value))
+    faults.stop_if_asked([asked for asked, _ in values])
+    return [value for _, value in values]
+
+
+def from_first(work: Callable[[], Any]) -> Any:
+    """What `work` returns on rank 0, which alone does it, on every rank; its `UserError` is every rank's."""
+    value = trouble = None
+    if rank() == 0:
+        try:
+            value = work()
+        except UserError as error:
+            trouble = str(error)
+    value, trouble = broadcast((value, trouble))
+    if trouble is not None:
+        raise UserError(trouble)
+    return value
+
+
+@contextlib.contextmanager
+def interruptible(policy: nn.Module) -> Iterator[None]:
+    """Between any two forwards of `policy` this rank may stop. It does so by meeting the others where they gather next."""
+
+    def before_forward(*_: Any) -> None:
+        if faults.asked is not None:
+            gather(None)
+
+    handle = policy.register_forward_pre_hook(before_forward)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def load_file(path: str, map_location: Any = None) -> Any:
+    """A file of DeepSpeed's: tensors and plain values, and the three classes that it keeps beside them; no other code."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError:
+            fail("trainer.resume", path, "it holds more than tensors and plain values, and nothing of it was run; delete it")
 
 
 class Engine:
@@ -143,6 +196,8 @@ class Engine:
             "steps_per_print": 2**31 - 1,
         }
         self.deepspeed, self.adamw, _, _ = deepspeed.initialize(model=policy, optimizer=adamw, config=config)
+        self.deepspeed.checkpoint_engine.load = load_file
+        faults.hold(False)
 
     @property
     def policy(self) -> Any:
@@ -164,34 +219,45 @@ class Engine:
     def generation(self) -> Iterator[Any]:
         """The policy for rollouts: at stage 3 its weights are gathered, so that ranks may run unequal numbers of forwards."""
         if self.stage < 3:
-            yield self.policy
+            with interruptible(self.policy):
+                yield self.policy
             return
         from deepspeed.runtime.zero import unwrap_model_for_generation
 
-        with unwrap_model_for_generation(self.deepspeed) as policy:
+        with unwrap_model_for_generation(self.deepspeed) as policy, interruptible(policy):
             yield policy
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Accumulate gradients; `last` marks the final micro-batch of the update."""
+        faults.hold(True)  # from here to the end of the update there is no state to stop in
         self.deepspeed.set_gradient_accumulation_boundary(last)
         self.deepspeed.backward(loss, scale_wrt_gas=False)
         if not last:
             self.deepspeed.step()
 
     def step(self) -> tuple[float, float]:
-        """Clip, apply one optimizer update, clear the gradients. Returns (gradient norm before clipping, learning rate)."""
+        """Clip, apply one optimizer update, clear the gradients. Returns (gradient norm before clipping, learning rate).
+
+        A gradient that is not finite is cleared and not applied, on every rank (the norm is theirs together), and returned as
+        NaN.
+        """
         lr = self.options.lr * min(1.0, (self.updates_done + 1) / (self.options.warmup + 1))
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = lr
         norm = None
         if self.stage == 0:
             gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)
+            norm = float(torch.nn.utils.get_total_norm(gradients))
+            if not math.isfinite(norm):
+                self.deepspeed.zero_grad()
+                return math.nan, lr
         self.deepspeed.step()
         if norm is None:
-            norm = self.deepspeed.get_global_grad_norm()
+            if self.deepspeed.optimizer.overflow:  # ZeRO looks itself, before it applies anything
+                return math.nan, lr
+            norm = float(self.deepspeed.get_global_grad_norm() or 0.0)
         self.updates_done += 1
-        return float(norm) if norm is not None else 0.0, lr
+        return norm, lr
 
     def save(self, folder: Path, tag: str) -> None:
         """Weights (trainable ones) and optimizer state of every rank, under folder/tag."""

@@ -1,4 +1,4 @@
-"""The one error a user's mistake raises: a value, the rule it breaks and the fix, in one line."""
+"""Errors that are said in one line. A user's mistake: a value, the rule it breaks and the fix."""
 
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -6,6 +6,10 @@ from typing import Any, NoReturn
 
 class UserError(ValueError):
     """A mistake in what the user gave. Entry points print it on one line and exit with code 2."""
+
+
+class RunError(RuntimeError):
+    """What ends a run through no mistake of the user's. Entry points print it on one line and exit with code 1."""
 
 
 def fail(name: str, value: Any, rule: str) -> NoReturn:

@@ -1,9 +1,11 @@
 """The training loop, top to bottom: generate, score, update, log."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ class Trainer:
         default_factory=lambda: [0.0],
         metadata={"help": "the first one gives summary.json's accuracy; others are reported beside it"},
     )
-    checkpoint_every: int = field(default=0, metadata={"help": "updates between checkpoints; 0 writes none"})
+    checkpoint_every: int = field(default=0, metadata={"help": "updates between checkpoints; 0: only on a signal"})
     keep_checkpoints: int = field(default=2, metadata={"help": "newest checkpoints kept"})
     resume: str | None = field(
         default=None, metadata={"help": "a run folder to continue, or auto for the newest one of this run name"}
@@ -79,6 +81,16 @@ class Trainer:
         )
         for value in self.eval_temperatures:
             require(0 <= value <= 10, "trainer.eval_temperatures", value, "a temperature lies in [0, 10]")
+
+
+class Unlogged(TypedDict):
+    """An update that is complete but for its evaluation and its line in metrics.jsonl: what a checkpoint is written of.
+
+    before: the clock's seconds by phase when it began.
+    """
+
+    metrics: dict[str, Any]
+    before: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -205,11 +217,14 @@ def update(
     reference: Any,
     totals: Totals,
     clock: Any,
+    keep: Callable[[int, dict[str, float], dict[str, Tensor]], None] = lambda inner, bad, tensors: None,
 ) -> dict[str, float]:
     """mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
 
     theta_old on the first mask set is what the first inner update computes anyway, unless dropout is on there.
-    `totals` sums over ranks. `reference` is a denoiser, or None when the objective reads none.
+    `totals` sums over ranks. `reference` is a denoiser, or None when the objective reads none. Where a reward, a
+    log-probability, the loss or the gradient is not finite, on any rank, none applies this inner update or those after it, and
+    `keep` is called with its number, what was not finite (micro-batches, over all ranks) and this rank's tensors.
     """
     trajectory, draws = rollout.trajectory, rollout.draws
     trainable_BL = trajectory.trainable_BL
@@ -238,11 +253,20 @@ def update(
             references = [score(reference, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
 
     stats: dict[str, float] = {}
+    skipped = 0
     draw_parts: list[tuple[Tensor, Tensor]] = []  # of the last inner update
     for inner in range(trainer.inner_updates):
         with clock.phase("update"):
             i = inner % sets
             sums: dict[str, Any] = {}
+            new_parts: list[tuple[Tensor, Tensor]] = []
+            bad: dict[str, Any] = {
+                "reward": _bad(rollout.reward_B),
+                "old": 0.0 if (kept := olds[i]) is None else _bad(kept.token_BL),
+                "reference": 0.0 if (kept := references[i]) is None else _bad(kept.token_BL),
+                "new": 0.0,
+                "loss": 0.0,
+            }
             engine.policy.train()
             for j, (part, live) in enumerate(batches):
                 with keyed_dropout(engine.policy, draws, f"dropout/{inner}/{_first_row(draws, part)}"):
@@ -255,7 +279,12 @@ def update(
                 loss = objective(
                     new, old, base, rollout.advantage_B[part].to(device), (weight_BL[part] * (1 if live else 0)).to(device)
                 )
-                engine.backward(loss.value * totals.ranks, last=j == len(batches) - 1)
+                bad["new"] = bad["new"] + _bad(new.token_BL)
+                bad["loss"] = bad["loss"] + _bad(loss.value)
+                # one bad value makes every gradient NaN, on every rank, and the engine applies none: no rank has to ask
+                sound = torch.ones_like(loss.value).masked_fill(sum(bad.values()) > 0, torch.nan)
+                engine.backward(loss.value * sound * totals.ranks, last=j == len(batches) - 1)
+                new_parts.append((part, new.token_BL.detach()))
                 sums = {name: sums.get(name, 0.0) + value for name, value in loss.stats.items()}
                 if inner == trainer.inner_updates - 1 and live:
                     draw_parts.append((part, new.draw_BK.detach().cpu()))
@@ -264,11 +293,26 @@ def update(
             if first_is_old and sets == 1 and inner == 0:
                 order = torch.cat([part for part, _ in known]).argsort()
                 olds[0] = concatenate_log_probs([found.to("cpu") for _, found in known]).rows(order)
+            if math.isnan(norm):
+                skipped = trainer.inner_updates - inner
+                tensors = {"masked_BKL": noises[i].masked_BKL}
+                tensors |= {
+                    f"{name}_BL": kept.token_BL for name, kept in (("old", olds[i]), ("reference", references[i])) if kept
+                }
+                tensors |= {"new_rows": torch.cat([p for p, _ in new_parts]), "new_BL": torch.cat([t for _, t in new_parts])}
+                keep(inner, totals({name: float(value) for name, value in bad.items()}), tensors)
             sums = totals({name: float(value) for name, value in sums.items()})
             scored = max(sums.pop("tokens"), 1.0)
             stats = {"loss": sums.pop("loss"), "grad_norm": norm, "lr": lr, **{k: v / scored for k, v in sums.items()}}
+            if skipped:
+                break
 
-    return stats | elbo_stats(estimator, olds[-1], trainable_BL, draw_parts, totals)
+    return stats | {"guard/skipped": skipped} | elbo_stats(estimator, olds[-1], trainable_BL, draw_parts, totals)
+
+
+def _bad(value: Tensor) -> Tensor:
+    """1.0 if a value is not finite, on its device: nothing waits for it."""
+    return (~value.isfinite()).any().float()
 
 
 IDLE = (torch.zeros(1, dtype=torch.long), False)  # a micro-batch that counts nothing
@@ -308,39 +352,54 @@ def train(
     clock: Any,
     totals: Totals,
     rank: int,
+    guard: Any,
     first_update: int = 0,
+    unlogged: Unlogged | None = None,
     evaluate: Callable[[int], dict[str, float]] = lambda done: {},
-    checkpoint: Callable[[int], None] = lambda done: None,
+    checkpoint: Callable[[Unlogged], None] = lambda done: None,
 ) -> None:
     """Updates `first_update` … `trainer.updates`: generate, score, update, log.
 
-    `evaluate` and `checkpoint` are called with the number of updates done and decide themselves whether it is their turn.
+    `checkpoint` is called after each update, `evaluate` (with the number of updates done) thereafter, and they decide
+    themselves whether it is their turn. unlogged: the last update, where a resumed run has yet to evaluate and log it.
     """
     trainer, sampler, estimator, objective = config.trainer, config.sampler, config.estimator, config.objective
     batch = trainer.prompts_per_update * trainer.group_size
     before = spent(clock, totals)
+
+    def log(unlogged: Unlogged) -> dict[str, Any]:
+        nonlocal before
+        metrics = unlogged["metrics"] | evaluate(unlogged["metrics"]["update"])
+        before = spent(clock, totals)
+        metrics |= {f"time/{name}": seconds - unlogged["before"].get(name, 0.0) for name, seconds in before.items()}
+        metrics["time/tokens_per_s"] = metrics["completion/length"] * batch / max(metrics["time/sample"], 1e-9)
+        metrics["memory/peak_mb"] = peak_memory_mb()
+        tracker.log(metrics)
+        return metrics
+
     with tracker.progress() as progress:
         bar = progress.add_task("training", total=trainer.updates, completed=first_update, note="")
+        if unlogged is not None:
+            log(unlogged)
         for number in range(first_update, trainer.updates):
             draws = Draws(config.seed, batch, number)
             chosen = [problems[i] for i in prompt_order(len(problems), trainer.prompts_per_update, number, config.seed)]
             done = rollout(engine, sampler, task, codec, chosen, static, objective, trainer, draws, (rank, totals.ranks), clock)
-            stats = update(engine, done, estimator, objective, trainer, reference, totals, clock)
+            stats = update(
+                engine, done, estimator, objective, trainer, reference, totals, clock, partial(guard.keep, number + 1, done)
+            )
             metrics = {"update": number + 1, **rollout_stats(done, trainer.group_size, totals), **stats}
+            metrics |= guard.watch(metrics)
 
             if trainer.probe_every and number % trainer.probe_every == 0:
                 with clock.phase("probe"):
                     metrics |= probe(engine, estimator, done, trainer, number, tracker, totals)
-            metrics |= evaluate(number + 1)
-            after = spent(clock, totals)
-            metrics |= {f"time/{name}": seconds - before.get(name, 0.0) for name, seconds in after.items()}
-            metrics["time/tokens_per_s"] = metrics["completion/length"] * batch / max(metrics["time/sample"], 1e-9)
-            metrics["memory/peak_mb"] = peak_memory_mb()
-            before = after
             tracker.append("samples", sample_records(done, number + 1, config.logging.samples))
-            tracker.log(metrics)
-            checkpoint(number + 1)  # after its update is logged: a resumed run misses no line
+            complete: Unlogged = {"metrics": metrics, "before": before}
+            checkpoint(complete)
+            metrics = log(complete)
+            guard.stop_if_diverged()
             shown = {"reward": metrics["reward/mean"], "kl": metrics.get("kl"), "loss": metrics["loss"]}
             note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
-            note += f"  {metrics['time/tokens_per_s']:.0f} tok/s"
+            note += f"  {metrics['time/tokens_per_s']:.0f} tok/s" + "".join(f"  {alarm}" for alarm in guard.alarms.values())
             progress.update(bar, advance=1, note=note)

@@ -92,7 +92,7 @@ def make(
     share = rank_share(len(repeated), rank, totals.ranks)
     mine = repeated[share]
     prompts = codec.prompts(repeated)
-    with tracker.progress() as progress:
+    with tracker.progress() as progress, ranks.interruptible(policy):
         bar = progress.add_task("static dataset", total=len(mine) * 2, note="")
 
         def advance(n: int) -> None:

@@ -98,13 +98,24 @@ class Tracker:
         if self.run is not None:
             self.run.log({k: v for k, v in metrics.items() if k != "update"}, step=metrics["update"])
 
-    def keep_until(self, update: int) -> None:
-        """Drop lines of updates that a resumed run is about to do again."""
-        for name in ("metrics", "variance", "samples", "eval"):
-            file = self.folder / f"{name}.jsonl"
-            if self.active and file.exists():
-                lines = [line for line in file.read_text().splitlines() if _update_of(line) <= update]
-                write_atomically(file, "".join(line + "\n" for line in lines))
+    def keep_until(self, update: int) -> int:
+        """Drop lines that a resumed run is about to write again. Returns the last update that is whole, its metrics logged.
+
+        A checkpoint is written when its update has done all but its evaluation and its line in metrics.jsonl.
+        """
+        logged = self._drop_after("metrics", update, default=min(update, 0))
+        self._drop_after("eval", logged)
+        self._drop_after("variance", update)
+        self._drop_after("samples", update)
+        return logged
+
+    def _drop_after(self, name: str, update: int, default: int = 0) -> int:
+        file = self.folder / f"{name}.jsonl"
+        if not (self.active and file.exists()):
+            return default
+        lines = [line for line in file.read_text(errors="replace").splitlines() if _update_of(line) <= update]
+        write_atomically(file, "".join(line + "\n" for line in lines))
+        return int(_update_of(lines[-1])) if lines else default
 
     def summary(self, record: dict[str, Any]) -> None:
         """Write summary.json and W&B's summary."""

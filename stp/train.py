@@ -10,14 +10,15 @@ from typing import Any
 import torch
 import yaml
 
-from stp import checkpoints
+from stp import checkpoints, faults
 from stp import engine as ranks
 from stp.cli import discard_if_empty, run
 from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
 from stp.errors import fail
 from stp.evaluation import accuracy, counts, evaluate, standard_sampler
-from stp.loop import train
+from stp.guards import DivergedError, Guard
+from stp.loop import Unlogged, train
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy, require_available
 from stp.pregenerate import static_dataset
@@ -31,13 +32,13 @@ def main(config: Config) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    bootstrap()
+    bootstrap(config.guards.rank_timeout)
     hydra = HydraConfig.get()
     folder, choices = Path(ranks.broadcast(hydra.runtime.output_dir)), dict(hydra.runtime.choices)
     sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
     summary = finished(config, folder, choices, sweep) if config.trainer.resume == "auto" else None
     if config.trainer.resume == "auto" and sweep is not None:  # a job continues itself, never another job
-        config.trainer.resume = str(folder) if checkpoints.latest(folder) else None
+        config.trainer.resume = str(folder) if checkpoints.written(folder) else None
     summary = ranks.broadcast(summary) or execute(config, folder, choices)
     return summary["final"].get("accuracy", float("nan"))
 
@@ -78,14 +79,40 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     """Train, evaluate before and after, and leave a run's files in its folder. Returns the summary.
 
     fresh: the folder of a new run (a resumed one stays in its own). choices: the option taken in each group.
+    Too many updates in a row that could not be applied: the run goes back to its last checkpoint, once.
+
+    Raises:
+        RunError: a full disk, a rank that is gone, or updates that could not be applied a second time.
+        Interrupted: SIGTERM or SIGINT, after a checkpoint was written.
     """
     bootstrap()
+    with faults.listening(config.guards.grace):
+        try:
+            return attempt(config, fresh, choices)
+        except DivergedError as trouble:
+            if not checkpoints.written(trouble.run):
+                raise
+            reason = str(trouble)
+            config.trainer.resume = str(trouble.run)
+        if ranks.rank() == 0:
+            print(f"{reason}; back to the last checkpoint", flush=True)
+        return attempt(config, fresh, choices)
+
+
+def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, Any]:
+    """`execute`, from the newest checkpoint on."""
     reset_peak_memory()
     check_ranks(config, ranks.world_size())
     require_available(config.model)
-    folder, state = resume_point(config, fresh)
-    if not state and (folder / "checkpoints" / "latest").exists():
+    folder, state = ranks.from_first(lambda: resume_point(config, fresh))
+    if not state and checkpoints.written(folder):
         fail("hydra.run.dir", folder, f"it holds another run's checkpoints; continue that with trainer.resume={folder}")
+    with faults.explained(folder):
+        return work(config, folder, state, choices)
+
+
+def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any]:
+    """`execute` in a run's folder, after what a checkpoint says (`state`, or nothing)."""
     rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
     clock = Clock(state.get("clock") if rank == 0 else None)  # whose `cpu` is all ranks', so the others start at 0
     codes = list(dict.fromkeys([*state.get("code", []), code_version()]))
@@ -102,6 +129,9 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
         reference = AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
     static = None
     with tracker_for(folder, config, rank, state) as tracker:
+        if rank == 0:
+            checkpoints.clean(folder)
+        logged = ranks.broadcast(tracker.keep_until(state.get("update", -1)))
         if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
             with clock.phase("pregenerate"):
                 static = static_dataset(config, policy, codec, problems, config.trainer.rollout_rows, tracker, totals, rank)
@@ -110,6 +140,8 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
         if done:
             engine.load(folder / "checkpoints", state["tag"], state["optimizer_updates"])
             tracker.say(f"resumed after update {done} from {folder}")
+        guard = Guard(config.guards, folder, rank, read_jsonl(folder / "metrics.jsonl"), tracker.say)
+        boundary: dict[str, Any] = {}  # the last update that is complete, and what its checkpoint keeps
 
         final: dict[str, Any] = {}
 
@@ -148,36 +180,56 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
             named = {f"eval/accuracy_{name}": score["accuracy"] for name, score in final.items()}
             return {"eval/accuracy": next(iter(named.values())), **named} if named else {}
 
-        def checkpoint_now(update: int) -> None:
+        def checkpoint_now(unlogged: Unlogged) -> None:
             every = config.trainer.checkpoint_every
+            update = unlogged["metrics"]["update"]
+            faults.hold(False)
+            boundary.update(unlogged=unlogged, saved=False)
             if every and update % every == 0:
-                with clock.phase("checkpoint"):
-                    kept = {
-                        "clock": spent(clock, totals),
-                        "wandb_id": tracker.wandb_id,
-                        "base": base,
-                        "config": plain(config),
-                        "ranks": totals.ranks,
-                        "code": codes,
-                    }
-                    checkpoints.save(engine, folder, update, kept, config.trainer.keep_checkpoints)
+                save()
+            ranks.gather(None)  # may raise Interrupted
 
-        base = state["base"] if done else measure(0)
+        def save() -> None:
+            if not boundary or boundary["saved"] or guard.in_a_row:  # never the weights of a streak of bad updates
+                return
+            with clock.phase("checkpoint"):
+                kept = {
+                    "clock": spent(clock, totals),
+                    "wandb_id": tracker.wandb_id,
+                    "base": base,
+                    "config": plain(config),
+                    "ranks": totals.ranks,
+                    "code": codes,
+                    "unlogged": boundary["unlogged"],
+                }
+                checkpoints.save(
+                    engine, folder, boundary["unlogged"]["metrics"]["update"], kept, config.trainer.keep_checkpoints
+                )
+            boundary["saved"] = True
+
         try:
-            parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank)
-            train(*parts, done, evaluate_now, checkpoint_now)
+            base = state["base"] if done else measure(0)
+            parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank, guard)
+            unlogged = state["unlogged"] if 0 <= logged < done else None
+            train(*parts, done, unlogged, evaluate_now, checkpoint_now)
             final = final or measure(config.trainer.updates)  # a run that stopped after its last update has it still to come
             checkpoints.export(engine, tokenizer, folder)
             summary = summarise(config, choices, folder, base, final or base, spent(clock, totals), codes, len(held_out))
             tracker.summary(summary)
             report(tracker, summary, base, final or base, folder)
             return summary
+        except faults.Interrupted as signal:
+            save()
+            last = checkpoints.written(folder)
+            after = f"continue after {last[0].name} with trainer.resume={folder}" if last else "there was no update to keep"
+            tracker.say(f"stopped (exit code {signal.code}); {after}")
+            raise
         finally:
             engine.destroy()
 
 
 def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) -> Any:
-    """The run's tracker, its config.yaml written and later lines of a resumed run dropped; closed at the end."""
+    """The run's tracker, its config.yaml written; closed at the end."""
     from contextlib import closing
 
     from omegaconf import OmegaConf
@@ -186,37 +238,54 @@ def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) 
     tracker = Tracker(folder, config.logging, record, rank == 0, state.get("wandb_id"))
     if rank == 0:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
-    tracker.keep_until(state.get("update", -1))
     return closing(tracker)
 
 
 def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
-    """The run's folder and what its newest checkpoint says; a new folder and {} unless `trainer.resume` finds one.
+    """The run's folder and what its newest whole checkpoint says; a new folder and {} unless `trainer.resume` finds one.
 
     `auto` takes the folder's own checkpoint, or that of the newest run of this name, if it has these settings and updates
-    left; otherwise it starts a new one.
+    left; otherwise it starts a new one. Checkpoints that are not whole are named and left out. For rank 0.
     """
     wanted = config.trainer.resume
     if wanted is None:
         return fresh, {}
     auto = wanted == "auto"
     for folder in [fresh, *sorted(fresh.parent.glob("*"), reverse=True)] if auto else [Path(wanted)]:
-        found = checkpoints.latest(folder)
-        trouble = _not_resumable(config, folder, found)
-        if found is not None and trouble is None:
-            if ranks.rank() == 0 and fresh != folder:
+        trouble: str | None = "no complete checkpoint there; give a run folder that has checkpoints/, or auto"
+        torn = False
+        for checkpoint in checkpoints.written(folder):
+            try:
+                state = checkpoints.state(checkpoint)
+                trouble = _not_resumable(config, folder, state)
+                if trouble is None:
+                    checkpoints.verify(checkpoint)
+            except checkpoints.BrokenError as broken:
+                trouble, torn = f"none of its checkpoints is whole; {checkpoint.name}: {broken}", True
+                print(f"{checkpoint}: skipped, {broken}", flush=True)
+                continue
+            torn = False
+            break
+        if trouble is None:
+            if config.zero.stage > 0 and state["ranks"] != ranks.world_size():
+                sharded = f"ZeRO sharded it over {state['ranks']} rank(s), this launch has {ranks.world_size()}"
+                fail("trainer.resume", folder, f"{sharded}; launch as many as before")
+            if fresh != folder:
                 discard_if_empty(fresh)
-            return folder, {**found[1], "tag": found[0]}
-        if not auto:
-            fail("trainer.resume", folder, str(trouble))
+            return folder, {**state, "tag": checkpoint.name}
+        if not auto or (torn and _settings(folder) == decisive(plain(config))):  # auto never starts over in silence
+            fail("trainer.resume", folder, trouble)
     return fresh, {}
 
 
-def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any]] | None) -> str | None:
-    """Why a folder's newest checkpoint cannot be continued with this config, and the fix; None when it can."""
-    if found is None:
-        return "no complete checkpoint there; give a run folder that has checkpoints/latest, or auto"
-    state = found[1]
+def _settings(folder: Path) -> dict[str, Any] | None:
+    """What decides the results of the run in a folder, by its config.yaml."""
+    file = folder / "config.yaml"
+    return decisive(yaml.safe_load(file.read_text())) if file.exists() else None
+
+
+def _not_resumable(config: Config, folder: Path, state: dict[str, Any]) -> str | None:
+    """Why a checkpoint cannot be continued with this config, and the fix; None when it can."""
     strange = unknown(decisive(state["config"]), decisive(plain(config)))
     if strange:
         return (
@@ -226,8 +295,6 @@ def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any
     changed = differences(decisive(state["config"]), decisive(plain(config)))
     if changed:
         return f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones"
-    if config.zero.stage > 0 and state["ranks"] != ranks.world_size():
-        return f"ZeRO sharded it over {state['ranks']} rank(s), this launch has {ranks.world_size()}; launch as many as before"
     if state["update"] > config.trainer.updates or (
         (folder / "summary.json").exists() and state["update"] == config.trainer.updates
     ):

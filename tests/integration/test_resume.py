@@ -1,5 +1,6 @@
 """A resumed run continues as the uninterrupted one, bit for bit."""
 
+import hashlib
 import json
 import shutil
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from stp.engine import Engine
-from stp.errors import UserError
+from stp.errors import RunError, UserError
 from stp.tracking import read_jsonl
 from tests.integration.runs import metrics, run, weights
 
@@ -59,12 +60,20 @@ def test_a_crash_while_writing_leaves_the_last_good_checkpoint(tmp_path, monkeyp
             raise OSError("No space left on device")
 
     cut = tmp_path / "cut"
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patched, pytest.raises(RunError, match="no space"):
         patched.setattr(Engine, "save", crash)
         run(cut, *KEEP, "trainer.checkpoint_every=1")
     assert (cut / "checkpoints" / "latest").read_text() == "update-000002"
     run(tmp_path / "unused", *KEEP, "trainer.checkpoint_every=1", f"trainer.resume={cut}")
     assert metrics(cut) == metrics(whole)
+
+
+def rewrite(file, state):
+    """state.json and the hash that its manifest holds."""
+    file.write_text(json.dumps(state))
+    manifest = file.with_name("manifest.json")
+    hashes = json.loads(manifest.read_text()) | {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    manifest.write_text(json.dumps(hashes))
 
 
 def test_a_run_of_another_version_is_refused_in_one_line(tmp_path):
@@ -74,7 +83,7 @@ def test_a_run_of_another_version_is_refused_in_one_line(tmp_path):
     state = json.loads(file.read_text())
     assert state["code"] == json.loads((tmp_path / "run" / "summary.json").read_text())["code"].split(", then ")
     classes = state["config"].pop("classes")
-    file.write_text(json.dumps(state))
+    rewrite(file, state)
     again = (tmp_path / "new", f"trainer.resume={tmp_path / 'run'}", "trainer.updates=3")
     with pytest.raises(UserError) as refused:
         run(*again)
@@ -83,12 +92,12 @@ def test_a_run_of_another_version_is_refused_in_one_line(tmp_path):
         "this one's (classes); continue it with that version, or start a new run in another folder"
     )
     state["config"] |= {"classes": classes, "trainer": state["config"]["trainer"] | {"gone": 1}}
-    file.write_text(json.dumps(state))
+    rewrite(file, state)
     with pytest.raises(UserError, match=r"settings are not this one's \(trainer.gone\)"):
         run(*again)
     with pytest.raises(UserError, match=r"sampler\.gamma: 0\.05 -> None"):  # another class, of the same version
         state["config"]["trainer"].pop("gone")
-        file.write_text(json.dumps(state))
+        rewrite(file, state)
         run(*again, "sampler=standard")
 
 
