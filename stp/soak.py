@@ -66,35 +66,44 @@ def members(session: int) -> list[int]:
     return found
 
 
-def run(episode: Episode, overrides: list[str], draws: random.Random | None = None, within: float = 0.0) -> float:
-    """Start the run, and again each time it was struck, at most four times. Returns the seconds that its last process worked.
+def updates(folder: Path) -> int:
+    """Lines of metrics.jsonl so far."""
+    file = folder / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
-    draws: None leaves it alone. within: each strike comes up to so many seconds after the process wrote its config.yaml, when
-    it begins to work; a run that ends before is done.
+
+def run(episode: Episode, overrides: list[str], draws: random.Random | None = None, total: int = 0, each: float = 0.0) -> float:
+    """Start the run, and again each time it was struck, one to four times. Returns the seconds that its last process worked.
+
+    draws: None leaves it alone. total: updates of a run. each: seconds that one takes; a strike comes within such a time after
+    an update drawn from those to come, but not before the process works, which is when it writes its config.yaml.
     """
     planned = draws.randint(1, 4) if draws is not None else 0
     log, config = episode.folder.with_suffix(".log"), episode.folder / "config.yaml"
     command = [sys.executable, "-m", "stp.train", *overrides, f"hydra.run.dir={episode.folder}", "trainer.resume=auto"]
     while True:
-        launched, begun, struck = time.time(), float("inf"), False
-        delay, number = float("inf"), signal.SIGKILL
-        if draws is not None and planned > 0:
-            delay, number = draws.uniform(0, within), draws.choice(STRIKES)
+        strikes = draws is not None and planned > 0
+        mark, delay, number = 0, 0.0, signal.SIGKILL
+        if draws is not None and strikes:
+            done = updates(episode.folder)
+            mark, delay, number = draws.randint(done, max(done, total - 2)), draws.uniform(0, each), draws.choice(STRIKES)
+        launched, begun, struck = time.time(), 0.0, 0.0
         with log.open("a") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         while process.poll() is None:
             time.sleep(0.1)
             look(process.pid, episode)
-            if begun == float("inf") and config.exists() and config.stat().st_mtime > launched:
+            if not begun and config.exists() and config.stat().st_mtime > launched:
                 begun = time.monotonic()
-            if not struck and time.monotonic() > begun + delay:
-                struck = True
-                process.send_signal(number)
-                episode.strikes[number.name] += 1
-                begun = time.monotonic()
-        worked = time.monotonic() - begun
+            if strikes and not struck and begun and updates(episode.folder) >= mark:
+                time.sleep(delay)
+                if process.poll() is None:
+                    struck = time.monotonic()
+                    process.send_signal(number)
+                    episode.strikes[number.name] += 1
+        ended = time.monotonic()
         if struck:
-            episode.slowest_stop = max(episode.slowest_stop, worked)
+            episode.slowest_stop = max(episode.slowest_stop, ended - struck)
         if process.returncode not in ((0, -number, 128 + number) if struck else (0,)):  # 0: it was just ending
             raise SystemExit(f"error: exit code {process.returncode}; see {log}")
         time.sleep(0.5)  # what a run leaves behind may take a moment to go
@@ -102,7 +111,7 @@ def run(episode: Episode, overrides: list[str], draws: random.Random | None = No
             episode.left.append(pid)
             os.kill(pid, signal.SIGKILL)
         if process.returncode == 0:
-            return worked
+            return ended - begun
         planned -= 1
 
 
@@ -133,14 +142,15 @@ def main(arguments: list[str] | None = None) -> None:
 
     began, draws = time.monotonic(), random.Random(options.seed)
     alone = Episode(options.to / "alone")
-    within = run(alone, overrides)
+    seconds = run(alone, overrides)
+    total = updates(alone.folder)
     wanted = fingerprint(alone.folder)
     memory = f"memory {alone.growth():+.1f} MB from the second to the last quarter of its updates"
     print(f"left alone: {describe(alone)}; {memory}", flush=True)
     episodes: list[Episode] = []
     while not episodes or time.monotonic() - began < 60 * options.minutes:
         episode = Episode(options.to / f"struck-{len(episodes)}")
-        run(episode, overrides, draws, within)
+        run(episode, overrides, draws, total, seconds / total)
         episodes.append(episode)
         found = fingerprint(episode.folder)
         differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
