@@ -10,8 +10,9 @@ from typing import Any
 import torch
 import yaml
 
-from stp import checkpoints
+from stp import checkpoints, preflight
 from stp import engine as ranks
+from stp.anchors import StaticDataset
 from stp.cli import discard_if_empty, run
 from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
@@ -21,10 +22,13 @@ from stp.loop import train
 from stp.models import nf4
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy
-from stp.pregenerate import static_dataset
+from stp.pregenerate import FOLDER, static_dataset
 from stp.samplers import Stp
 from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
-from stp.tracking import TRAINING, Clock, Tracker, advance, read_jsonl, write_atomically
+from stp.tasks.base import Problem
+from stp.tracking import TRAINING, Clock, Tracker, advance, read_jsonl, require_wandb, write_atomically
+
+KEPT = {"update": int, "optimizer_updates": int, "ranks": int, "base": dict, "clock": dict, "config": dict}  # in state.json
 
 
 def main(config: Config) -> float:
@@ -96,9 +100,13 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     task = config.task
     problems = task.problems("train")
     held_out = task.problems(config.trainer.eval_split)[: config.trainer.eval_size] if config.trainer.eval_size else []
+    ready(config, folder, problems + held_out)
     policy, tokenizer = load_policy(config.model)
     codec = Codec(tokenizer, task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     policy.to(device)
+    if rank == 0:
+        kept = config.trainer.keep_checkpoints + 1 if config.trainer.checkpoint_every else 0
+        preflight.room(folder, policy, kept)
     reference: Any = None
     if config.objective.needs_reference:
         reference = AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
@@ -176,6 +184,22 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
             engine.destroy()
 
 
+def ready(config: Config, folder: Path, problems: list[Problem]) -> None:
+    """Refuse, before weights are read, what would fail later: W&B, folders to write, the static dataset, prompts too long."""
+    if ranks.rank() == 0:
+        require_wandb(config.logging)
+        preflight.writable("hydra.run.dir", folder)
+    if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
+        if config.sampler.static is not None:
+            made_for = {"task": config.task.name, "source": config.sampler.anchors, "length": config.sampler.length}
+            StaticDataset.load(Path(config.sampler.static), made_for)
+        elif ranks.rank() == 0:
+            preflight.writable("sampler.static", FOLDER)
+    cut = preflight.prompts(config.model, config.task, config.sampler.length, problems)
+    if cut and ranks.rank() == 0:
+        print(f"{cut} of {len(problems)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
+
+
 def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) -> Any:
     """The run's tracker, its config.yaml written and later lines of a resumed run dropped; closed at the end."""
     from contextlib import closing
@@ -217,6 +241,8 @@ def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any
     if found is None:
         return "no complete checkpoint there; give a run folder that has checkpoints/latest, or auto"
     state = found[1]
+    if not (isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in KEPT.items())):
+        return f"its state.json is not what stp.train writes; remove {folder / 'checkpoints' / found[0]}"
     strange = unknown(decisive(state["config"]), decisive(plain(config)))
     if strange:
         return (
