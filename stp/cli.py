@@ -60,10 +60,10 @@ def run(job: Callable[[Any], Any], name: str) -> None:
                 with contextlib.suppress(OSError):
                     (folder / FAILED).write_text(f"{with_causes(error)}\n" if mistake else traceback.format_exc())
                     error.add_note(f"the traceback is in {folder / FAILED}")
-            if debug or sweeping or not mistake:
+            if debug or sweeping:
                 raise
             discard_if_empty(folder)
-            stop(with_causes(error))
+            stop(with_causes(error) if mistake else unexpected(error))
 
     try:
         hydra.main(config_path=CONF, config_name=name, version_base="1.3")(checked)()

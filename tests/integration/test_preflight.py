@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from stp import export, preflight, pregenerate, pretrain, trace, train
 from stp.anchors import StaticDataset
 from stp.config import build
 from stp.errors import UserError
+from stp.models.codec import Codec
+from stp.models.policy import checkpoint_folder, load_tokenizer
 from stp.tracking import Logging, Tracker
 from tests.config import raw
 from tests.integration.runs import composed, environment, run
@@ -109,17 +112,25 @@ def test_a_response_longer_than_the_model_can_place(tmp_path):
 def test_prompts_longer_than_prompt_tokens(tmp_path):
     line = refused(run, tmp_path / "run", "model.prompt_tokens=4")
     assert line.startswith("model.prompt_tokens=4: 16 of 16 prompts are longer and would lose their beginning; choose ")
-    wanted = int(line.rpartition("choose ")[2].split()[0])
-    config = composed(f"model.prompt_tokens={wanted - 1}")
+    config = composed(f"model.prompt_tokens={line.rpartition('choose ')[2].split()[0]}")
+    assert preflight.prompts(config.model, config.task, 24, config.task.problems("train")) == 0
+
+
+def test_a_few_longer_prompts_are_counted():
+    config = composed("task=gsm8k")
     problems = config.task.problems("train")
-    assert 0 <= preflight.prompts(config.model, config.task, 24, problems) <= 6  # of the training problems perhaps none
+    codec = Codec(load_tokenizer(checkpoint_folder(config.model)), "", 10_000)
+    lengths = [len(codec.encode_prompt(problem.question)) for problem in problems]
+    config.model.prompt_tokens = int(median(lengths))
+    cut = preflight.prompts(config.model, config.task, 24, problems)
+    assert cut == sum(tokens > config.model.prompt_tokens for tokens in lengths) > 0
 
 
 def test_a_static_dataset_that_does_not_fit(tmp_path):
     assert "no static dataset there" in refused(run, tmp_path / "run", f"sampler.static={tmp_path}")
     ones = torch.ones(1, 1, 24)
     made_by = {"task": "countdown", "source": "model", "length": 48}
-    StaticDataset({**made_by, "length": 24}, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0]).save(tmp_path / "s")
+    StaticDataset({**made_by, "length": 24}, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0].clone()).save(tmp_path / "s")
     for override, said in {
         "sampler.anchors=ground_truth": "made with source model",
         "task=gsm8k": "made with task countdown",
@@ -128,7 +139,7 @@ def test_a_static_dataset_that_does_not_fit(tmp_path):
     line = refused(run, tmp_path / "run", f"sampler.static={tmp_path / 's'}", "sampler.length=48", "sampler.steps=12")
     assert "made with length 24, this run has 48" in line
     with pytest.raises(UserError, match="not of the length that it names"):
-        StaticDataset(made_by, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0]).save(tmp_path / "t")
+        StaticDataset(made_by, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0].clone()).save(tmp_path / "t")
         StaticDataset.load(tmp_path / "t")
 
 
