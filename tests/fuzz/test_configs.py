@@ -87,17 +87,20 @@ def composed():
 
 def overrides(known):
     """Overrides of known fields and of others, set, added and deleted."""
-    name = st.sampled_from(known) | st.sampled_from(known).map(lambda n: n + "x") | st.text(st.characters(), max_size=6)
+    of_schema = st.sampled_from(known)
+    name = st.one_of(*[of_schema] * 8, of_schema.map(lambda n: n + "x"), st.text(st.characters(), max_size=6))
     value = st.one_of(
         st.sampled_from(VALUES),
         st.sampled_from(CONTROLS),
+        *[st.integers(0, 64).map(str)] * 2,
+        *[st.floats(0, 1).map(str)] * 2,
         st.integers().map(str),
         st.floats().map(str),
         st.text(st.characters(), max_size=12),
     )
     several = st.tuples(name, value).map("=".join)
     marked = st.tuples(st.sampled_from(["", "", "", "", "+", "++", "~"]), several).map("".join)
-    return st.lists(marked | st.text(max_size=5), min_size=1, max_size=3)
+    return st.lists(several, min_size=1, max_size=3) | st.lists(marked | st.text(max_size=5), max_size=3)
 
 
 @contextlib.contextmanager
@@ -112,7 +115,7 @@ def composing():
 def test_fields_given_anything_are_built_or_refused(composed):
     known = {start: sorted(names(config)) for start, config in composed.items()}
 
-    @inputs(100)
+    @inputs(150)
     @given(st.sampled_from(STARTS).flatmap(lambda start: st.tuples(st.just(start), overrides(known[start]))))
     def check(example):
         start, given_ = example
