@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint tiny ablations tables theory bench soak clean
+.PHONY: help setup train test lint fuzz audit tiny ablations tables theory bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,13 @@ test: ## run the tests, two at a time
 
 lint: ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+fuzz: ## the fuzz tests with FUZZ times as many inputs, new ones each time (FUZZ=20)
+	OMP_NUM_THREADS=1 FUZZ=$(or $(FUZZ),20) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+audit: ## look the installed packages up among known vulnerabilities (needs a network)
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --local --skip-editable
 
 tiny: ## pretrain the tiny bases again (three quarters of an hour on one core)
 	$(BIN)/python -m stp.pretrain task=countdown

@@ -84,6 +84,20 @@ class StaticDataset:
             return False
         return (found.provenance, found.problems) == (self.provenance, self.problems)
 
+    def check(self) -> None:
+        """Raise ValueError unless the parts are of the kinds and shapes that fit together."""
+        shape, ids = self.tokens_NKL.shape, self.problems
+        same = self.eligible_NKL.shape == self.confidence_NKL.shape == shape and self.reward_NK.shape == shape[:2]
+        if not (same and len(shape) == 3 and shape[0] == len(ids) and min(shape) >= 1):
+            raise ValueError("its tensors do not have one row per problem and one shape")
+        kinds = [self.tokens_NKL.dtype, self.eligible_NKL.dtype, self.confidence_NKL.dtype, self.reward_NK.dtype]
+        if kinds != [torch.int64, torch.bool, torch.float32, torch.float32]:
+            raise ValueError("its tensors are of other types")
+        if not isinstance(self.provenance, dict) or not all(isinstance(problem, str) for problem in ids):
+            raise ValueError("its anchors.json does not say what made it, or for which problems")
+        if shape[2] != self.provenance.get("length", shape[2]):
+            raise ValueError("its anchors are not of the length that it names")
+
     @classmethod
     def load(cls, folder: Path, expected: dict[str, Any] | None = None) -> "StaticDataset":
         """Read a folder; with `expected`, refuse one whose provenance differs, naming what does.
@@ -101,9 +115,10 @@ class StaticDataset:
                 tensors["confidence"],
                 tensors["reward"],
             )
+            dataset.check()
         except FileNotFoundError:
             fail("sampler.static", folder, "no static dataset there; make one with python -m stp.pregenerate")
-        except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
                 f"sampler.static={folder}: not a readable static dataset ({error}); delete it and make it again"
             ) from None

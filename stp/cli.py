@@ -1,5 +1,6 @@
 """Around every entry point: Hydra, one-line errors with exit code 2, and quiet libraries."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -16,9 +17,11 @@ from hydra.experimental.callback import Callback
 
 from stp.errors import RunError, UserError
 from stp.faults import stop_at_once
+from stp.text import visible
 
 DEBUG = "STP_DEBUG"  # set it to see tracebacks
-FAILED = "failed.txt"  # in a sweep: why a job failed
+FAILED = "failed.txt"  # in a run folder: why the job failed
+LONGEST = 2_000  # characters of a message; a value it quotes may be of any length
 
 
 def run(job: Callable[[Any], Any], name: str) -> None:
@@ -53,14 +56,17 @@ def run(job: Callable[[Any], Any], name: str) -> None:
         (folder / FAILED).unlink(missing_ok=True)
         try:
             return job(build(config))
-        except Exception as error:  # a sweep goes on; what failed is kept beside the job and listed at the end
-            said = isinstance(error, UserError | RunError)
-            if sweeping and folder.is_dir():
-                (folder / FAILED).write_text(f"{error}\n" if said else traceback.format_exc())
-            if debug or sweeping or not said:
+        except Exception as error:  # a sweep goes on; why a job failed is kept beside it and listed at the end
+            mistake = isinstance(error, UserError | OmegaConfBaseException)
+            said = mistake or isinstance(error, RunError)
+            if folder.is_dir() and (sweeping or not said):
+                with contextlib.suppress(OSError):
+                    (folder / FAILED).write_text(f"{with_causes(error)}\n" if said else traceback.format_exc())
+                    error.add_note(f"the traceback is in {folder / FAILED}")
+            if debug or sweeping:
                 raise
             discard_if_empty(folder)
-            stop(str(error), 2 if isinstance(error, UserError) else 1)
+            stop(with_causes(error) if said else unexpected(error), 1 if isinstance(error, RunError) else 2)
 
     try:
         hydra.main(config_path=CONF, config_name=name, version_base="1.3")(checked)()
@@ -69,19 +75,12 @@ def run(job: Callable[[Any], Any], name: str) -> None:
         if debug:
             raise
         Sweep.stop_if_failed()
-        causes = [str(error)]
-        while error.__cause__ is not None:
-            error = error.__cause__  # type: ignore[assignment]
-            causes.append(str(error))
-        stop("\n".join(causes))
-    except ValueError as error:
-        if debug or "Config group override" not in str(error):
-            Sweep.stop_if_failed()
+        stop(with_causes(error))
+    except Exception as error:
+        if debug:
             raise
-        stop(f"{error}; a group takes one of its options, which --help lists")
-    except Exception:
         Sweep.stop_if_failed()
-        raise
+        stop(unexpected(error))
 
 
 class Sweep(Callback):
@@ -110,6 +109,23 @@ def discard_if_empty(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def with_causes(error: BaseException) -> str:
+    """The messages of an error and of those that led to it, a line or more each."""
+    return str(error) + (f"\n{with_causes(error.__cause__)}" if error.__cause__ is not None else "")
+
+
+def unexpected(error: Exception) -> str:
+    """What is said of an error that no rule foresaw: what it is and where it arose."""
+    if "Config group override" in str(error):  # Hydra's, of a group that was given a table or a number
+        return f"{error}; a group takes one of its options, which --help lists"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; give a path that can be read and written, on a disk with room"
+    places = traceback.extract_tb(error.__traceback__)
+    own = [place for place in places if Path(place.filename).is_relative_to(Path(__file__).parent)] or places
+    kept = "; ".join([*getattr(error, "__notes__", []), f"{DEBUG}=1 shows it"])
+    return f"{type(error).__name__}: {error} ({Path(own[-1].filename).name}, line {own[-1].lineno}); {kept}"
+
+
 def stop(message: str, code: int = 2) -> NoReturn:
     """One line on stderr, and the exit code: 2 for a user's mistake."""
     print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
@@ -117,12 +133,13 @@ def stop(message: str, code: int = 2) -> NoReturn:
 
 
 def one_line(message: str) -> str:
-    """Fold a library's message into one line, with a suggestion where a name is misspelt."""
+    """Fold a library's message into one line that a terminal can show, with a suggestion where a name is misspelt."""
     wanted = re.search(r"Key '(\w+)' (?:is not in struct|not in '(\w+)')", message)
     noise = ("full_key:", "object_type=", "reference_type=", "To append", "Config search path", "provider=", "^", "Set the env")
     lines = [line.strip() for line in message.splitlines()]
     text = "; ".join(dict.fromkeys(line.rstrip(".") for line in lines if line and not line.startswith(noise)))
-    text = text.replace(":; ", ": ")
+    text = visible(text.replace(":; ", ": "))
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     if wanted and (near := _near(*wanted.groups())):
         return text + f"; did you mean {near}?"
     return text + ("; --help lists groups, options and fields" if wanted or "Could not find" in text else "")

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from stp import __version__
 from stp.engine import Optimizer, Zero
@@ -24,6 +26,7 @@ from stp.models.policy import Model
 from stp.objectives import PolicyGradient
 from stp.tracking import Logging
 
+INVALID = (OmegaConfBaseException, yaml.YAMLError)  # in a file of settings
 CONF = str(Path(__file__).resolve().parents[1] / "conf")
 
 
@@ -377,6 +380,24 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
         if not k.startswith(("eval_every", "probe_", "checkpoint_", "keep_", "resume", "updates"))
     }
     return {k: v for k, v in record.items() if k not in ("logging", "guards")} | {"trainer": trainer}
+
+
+def recorded(folder: Path) -> tuple[Model, dict[str, Any]]:
+    """The model of a run, and its whole config, by its config.yaml; the parts that others read are of their schemas' types.
+
+    Raises:
+        UserError: it cannot be read, or stp.train did not write it.
+    """
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        parts: dict[str, Any] = {}
+        for group in ("model", "sampler", "task"):
+            schema = {option.__name__: option for option in SCHEMAS[group].values()}[config["classes"][group]]
+            parts[group] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), config[group]))
+        return parts["model"], config | {group: dataclasses.asdict(part) for group, part in parts.items()}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, *INVALID) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        fail("checkpoint", folder, f"its config.yaml is not one that stp.train wrote ({reason:.200})")
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import LlamaForCausalLM
 
-from stp import checkpoints
+from stp import checkpoints, preflight
 from stp.cli import run
 from stp.config import Export
 from stp.errors import fail, require
@@ -21,6 +21,7 @@ def main(config: Export) -> None:
     """Write the checkpoint whole or not at all, and say where."""
     folder, model, _ = checkpoints.trained(config.checkpoint, config.model)
     to = destination(config)
+    preflight.writable("folder", to)
     if config.to == "adapter" and (folder is None or not (folder / "adapter_config.json").exists()):
         fail("to", "adapter", "this checkpoint has no adapter, all of its weights are its own; use to=merged")
     # an adapter trained on 4-bit weights goes into the weights that they were made from

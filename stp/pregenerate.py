@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from stp import engine as ranks
+from stp import preflight
 from stp.anchors import VERSION, StaticDataset, scored
 from stp.cli import run
 from stp.config import Pregeneration
@@ -131,7 +132,9 @@ def main(config: Pregeneration) -> None:
     ranks.bootstrap()
     sampler = config.sampler if isinstance(config.sampler, Stp) else Stp(**vars(config.sampler))
     config = dataclasses.replace(config, sampler=dataclasses.replace(sampler, anchors=config.source, static=None))
+    preflight.writable("to", Path(config.to) if config.to is not None else FOLDER)
     problems = config.task.problems("train")
+    preflight.prompts(config.model, config.task, config.sampler.length, problems)
     policy, tokenizer = load_policy(config.model, trainable=False)
     policy.to(ranks.device())
     codec = Codec(tokenizer, config.task.instruction if config.model.instructions else "", config.model.prompt_tokens)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from stp import preflight
 from stp.cli import run
 from stp.config import Pretraining
 from stp.evaluation import accuracy, evaluate, measured
@@ -108,6 +109,7 @@ def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, t
 def main(options: Pretraining) -> None:
     """Pretrain, measure, and write weights, tokenizer and pretraining.json (options, seconds, machine, accuracy)."""
     folder = BASES / options.task.name if options.to is None else Path(options.to)
+    preflight.writable("to", folder)
     tokenizer = tiny_tokenizer(options.task.phrases)
     started = time.perf_counter()
     model = pretrain(options, tokenizer)

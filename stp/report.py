@@ -11,6 +11,8 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from stp import figures
+from stp.cli import stop
+from stp.errors import UserError
 from stp.evaluation import counts
 from stp.runs import CLOCKS, Run, conditions, contrast, load_runs, name_methods, presets
 from stp.tables import BASE, FIGURE_3, TABLES, Cell, Table
@@ -463,7 +465,10 @@ def main() -> None:
     parser.add_argument("--model", help="runs of this model only (needed where there are several)")
     options = parser.parse_args()
     folders = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
-    runs = load_runs(folders, options.clock)
+    try:
+        runs = load_runs(folders, options.clock)
+    except UserError as error:
+        stop(str(error))
     models = sorted({run["model"] for run in runs})
     if not runs:
         parser.error("no finished run found; give run folders, or train one with python -m stp.train")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from stp.config import decisive, leaves, preset_config, seedless_hash
+from stp.errors import fail
 from stp.tables import TASKS
 from stp.tracking import read_jsonl
 
@@ -33,27 +34,33 @@ def load_runs(folders: list[Path], clock: str = "wall") -> list[Run]:
     """
     runs: list[Run] = []
     for folder in folders:
-        if not (folder / "summary.json").exists():
-            continue
-        summary = json.loads((folder / "summary.json").read_text())
-        if not (isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()):
-            continue  # an evaluation's, or another program's
-        data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
-        if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
-            continue
-        config = yaml.safe_load((data / "config.yaml").read_text())
-        runs.append(
-            {
-                **summary,
-                "folder": data,
-                "metrics": read_jsonl(data / "metrics.jsonl"),
-                "settings": settings(config, summary),
-                "seedless_hash": seedless_hash(config),
-                "split": config["trainer"].get("eval_split", "test"),
-                "seconds": summary["time"].get(CLOCKS[clock][0]),
-            }
-        )
+        try:
+            run = _load_run(folder, clock)
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+            fail("runs", folder, f"its files are not those that stp.train wrote ({error!r:.200}); remove the folder")
+        runs += [run] if run is not None else []
     return runs
+
+
+def _load_run(folder: Path, clock: str) -> Run | None:
+    if not (folder / "summary.json").exists():
+        return None
+    summary = json.loads((folder / "summary.json").read_text())
+    if not (isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()):
+        return None  # an evaluation's, or another program's
+    data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
+    if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
+        return None
+    config = yaml.safe_load((data / "config.yaml").read_text())
+    return {
+        **summary,
+        "folder": data,
+        "metrics": read_jsonl(data / "metrics.jsonl"),
+        "settings": settings(config, summary),
+        "seedless_hash": seedless_hash(config),
+        "split": config["trainer"].get("eval_split", "test"),
+        "seconds": summary["time"].get(CLOCKS[clock][0]),
+    }
 
 
 def settings(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ The samplers run unchanged, on a denoiser that compares the tokens of each call 
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from html import escape
@@ -15,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stp import checkpoints
+from stp import checkpoints, preflight
 from stp import engine as ranks
 from stp.anchors import StaticDataset
 from stp.cli import run
 from stp.config import Tracing
 from stp.diffusion import Denoiser, draw
-from stp.errors import fail
+from stp.errors import fail, require
 from stp.evaluate import chosen
 from stp.evaluation import standard_sampler
 from stp.models.codec import Codec
@@ -29,6 +28,7 @@ from stp.pregenerate import make, provenance
 from stp.samplers import Standard, Stp
 from stp.samplers.standard import Start
 from stp.statistics import Totals
+from stp.text import visible, visible_lines
 from stp.tracking import Logging, Tracker, write_atomically
 from stp.types import Draws, Prompts
 
@@ -107,29 +107,13 @@ def denoise_row(denoise: Denoiser, sampler: Standard, prompts: Prompts, start: S
     )
 
 
-def visible(text: str) -> str:
-    """Text whose every character can be seen: line breaks as ⏎, other controls and invisible marks by their code."""
-    return "".join(_visible(character) for character in text)
-
-
 def _shown(value: Any) -> Any:
     """Data whose texts are all visible, where lines stay lines."""
     if isinstance(value, str):
-        return "\n".join(map(visible, value.split("\n")))
+        return visible_lines(value)
     if isinstance(value, dict):
         return {_shown(name): _shown(item) for name, item in value.items()}
     return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _visible(character: str) -> str:
-    if character == "\n":
-        return "⏎"
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if unicodedata.category(character) in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"):
-        return f"⟨U+{code:04X}⟩"  # among them the marks that turn the direction of text
-    return character
 
 
 def record(
@@ -163,6 +147,8 @@ def main(config: Tracing) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     file = Path(config.to) if config.to is not None else Path(HydraConfig.get().runtime.output_dir) / "trace.html"
+    preflight.writable("to", file.parent)
+    require(not file.is_dir(), "to", file, "that is a folder; give the name of a file, say trace.html")
     weights, options, sampler, trained_on = chosen(config)
     policy, tokenizer = checkpoints.load(weights, options)
     device, task, path = ranks.device(), config.task, config.task.data.path

@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stp.errors import require, require_choice
+from stp.errors import fail, require, require_choice
+from stp.text import visible_lines
 
 
 @dataclass
@@ -32,6 +33,9 @@ class Logging:
 
     def __post_init__(self) -> None:
         require_choice("logging.wandb", self.wandb, ("auto", "online", "offline", "disabled"))
+        strange = sorted(set(self.project) & set("/\\#?%:"))
+        require(bool(self.project) and not strange, "logging.project", self.project, "a name without / \\ # ? % :, say stp")
+        require(len(self.project) <= 128, "logging.project", self.project, "W&B takes at most 128 characters")
         require(self.samples >= 0, "logging.samples", self.samples, "a number of completions cannot be negative")
 
 
@@ -127,7 +131,7 @@ class Tracker:
     def say(self, text: str) -> None:
         """A line for the terminal."""
         if self.active:
-            self.console.print(text, markup=False)
+            self.console.print(visible_lines(text), markup=False)
 
     def progress(self) -> Progress:
         """A live display, silent when the output is not a terminal."""
@@ -197,24 +201,42 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def require_wandb(options: Logging) -> None:
+    """Refuse what W&B would refuse once everything is loaded: `online` without a login, an unknown mode in the environment."""
+    if options.wandb == "online":
+        require(_logged_in(), "logging.wandb", "online", "not logged in to W&B; run wandb login, or use logging.wandb=offline")
+    if options.wandb == "auto" and os.environ.get("WANDB_MODE"):
+        require_choice("WANDB_MODE", os.environ["WANDB_MODE"], ("online", "offline", "disabled", "shared", "dryrun", "run"))
+
+
 def _start_wandb(folder: Path, options: Logging, config: dict[str, Any], resume_id: str | None) -> Any:
     import wandb
 
     mode = options.wandb
     if mode == "auto":
-        logged_in = bool(os.environ.get("WANDB_API_KEY")) or "api.wandb.ai" in _netrc()
-        mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
-    settings = wandb.Settings(
-        silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False, init_timeout=30
-    )
-    common: dict[str, Any] = {"project": options.project, "dir": folder, "config": config, "settings": settings}
-    common |= {"id": resume_id, "resume": "allow" if resume_id else None}
+        mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
     try:
-        return wandb.init(mode=mode, **common)  # type: ignore[arg-type]
-    except wandb.errors.Error:
-        if options.wandb == "online":
-            raise
-        return wandb.init(mode="offline", **common)  # logged in, but the service cannot be reached
+        settings = wandb.Settings(
+            silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False, init_timeout=30
+        )
+        common: dict[str, Any] = {"project": options.project, "dir": folder, "config": config, "settings": settings}
+        common |= {"id": resume_id, "resume": "allow" if resume_id else None}
+        try:
+            return wandb.init(mode=mode, **common)  # type: ignore[arg-type]
+        except wandb.errors.Error:
+            if options.wandb == "online":
+                raise
+            return wandb.init(mode="offline", **common)  # logged in, but the service cannot be reached
+    except (wandb.errors.Error, ValueError) as error:  # ValueError: a WANDB_… variable that it cannot take
+        reason = " ".join(str(error).split())
+        fail("logging.wandb", options.wandb, f"W&B does not start ({reason}); use logging.wandb=offline or logging=files")
+
+
+def _logged_in() -> bool:
+    """Whether W&B has a key or a token for its service; what they are is never read."""
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("://")[2].split("/")[0]
+    given = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
+    return given or host in _netrc()
 
 
 def _netrc() -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 import yaml
 
-from stp import checkpoints, faults
+from stp import checkpoints, faults, preflight
 from stp import engine as ranks
+from stp.anchors import StaticDataset
 from stp.cli import discard_if_empty, run
 from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
@@ -21,10 +22,13 @@ from stp.guards import DivergedError, Guard
 from stp.loop import Unlogged, train
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy, require_available
-from stp.pregenerate import static_dataset
+from stp.pregenerate import FOLDER, static_dataset
 from stp.samplers import Stp
 from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
-from stp.tracking import TRAINING, Clock, Tracker, read_jsonl, write_atomically
+from stp.tasks.base import Problem
+from stp.tracking import TRAINING, Clock, Tracker, read_jsonl, require_wandb, write_atomically
+
+KEPT = {"update": int, "optimizer_updates": int, "ranks": int, "base": dict, "clock": dict, "config": dict}  # in state.json
 
 
 def main(config: Config) -> float:
@@ -121,9 +125,13 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
     task = config.task
     problems = task.problems("train")
     held_out = task.problems(config.trainer.eval_split)[: config.trainer.eval_size] if config.trainer.eval_size else []
+    ready(config, folder, problems + held_out)
     policy, tokenizer = load_policy(config.model)
     codec = Codec(tokenizer, task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     policy.to(device)
+    if rank == 0:
+        kept = config.trainer.keep_checkpoints + 1 if config.trainer.checkpoint_every else 0
+        preflight.room(folder, policy, kept)
     reference: Any = None
     if config.objective.needs_reference:
         reference = AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
@@ -228,6 +236,22 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
             engine.destroy()
 
 
+def ready(config: Config, folder: Path, problems: list[Problem]) -> None:
+    """Refuse, before weights are read, what would fail later: W&B, folders to write, the static dataset, prompts too long."""
+    if ranks.rank() == 0:
+        require_wandb(config.logging)
+        preflight.writable("hydra.run.dir", folder)
+    if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
+        if config.sampler.static is not None:
+            made_for = {"task": config.task.name, "source": config.sampler.anchors, "length": config.sampler.length}
+            StaticDataset.load(Path(config.sampler.static), made_for)
+        elif ranks.rank() == 0:
+            preflight.writable("sampler.static", FOLDER)
+    cut = preflight.prompts(config.model, config.task, config.sampler.length, problems)
+    if cut and ranks.rank() == 0:
+        print(f"{cut} of {len(problems)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
+
+
 def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) -> Any:
     """The run's tracker, its config.yaml written; closed at the end."""
     from contextlib import closing
@@ -286,6 +310,8 @@ def _settings(folder: Path) -> dict[str, Any] | None:
 
 def _not_resumable(config: Config, folder: Path, state: dict[str, Any]) -> str | None:
     """Why a checkpoint cannot be continued with this config, and the fix; None when it can."""
+    if not all(isinstance(state.get(name), kind) for name, kind in KEPT.items()):
+        return "its state.json is not what stp.train writes; remove that checkpoint"
     strange = unknown(decisive(state["config"]), decisive(plain(config)))
     if strange:
         return (

@@ -55,7 +55,7 @@ def qwen2_config(raw: dict[str, Any], path: Path) -> Qwen2Config:
 
 def is_dream(raw: dict[str, Any]) -> bool:
     """Whether a config.json describes a Dream (`DreamModel`) or a Dream saved as a stock Qwen2."""
-    return raw.get("model_type") in ("Dream", "qwen2") or "DreamModel" in (raw.get("architectures") or [])
+    return raw.get("model_type") in ("Dream", "qwen2") or "DreamModel" in str(raw.get("architectures"))
 
 
 def dream_config(raw: dict[str, Any], path: Path) -> Qwen2Config:

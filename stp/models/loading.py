@@ -16,6 +16,8 @@ from stp.models import nf4
 
 Stock = TypeVar("Stock", bound=PreTrainedModel)
 
+MAX_LAYERS = 1_000
+
 
 def load(
     stock: type[Stock],
@@ -32,12 +34,15 @@ def load(
     model's name of a weight. quantize=nf4 puts 4-bit layers in; they quantise when the model moves to its GPU.
     Raises UserError when weights are missing, unexpected or misshapen.
     """
+    layers = config.num_hidden_layers
+    whole = isinstance(layers, int) and 1 <= layers <= MAX_LAYERS  # each takes time to build, whatever the files hold
+    require(whole, "model.path", path, f"its config.json has num_hidden_layers={layers!r}; a model has 1 to {MAX_LAYERS}")
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     require(heads % kv_heads == 0, "model.path", path, f"its {heads} heads cannot share {kv_heads} key-value heads evenly")
     config._attn_implementation = attention
     try:
         with torch.device("meta"):
-            model = bidirectional(stock._from_config(config, dtype=dtype))
+            model = bidirectional(read_as(stock._from_config, path, config, dtype=dtype))
     except ImportError as error:
         fail("model.attention", attention, f"{str(error).splitlines()[0]}; install it or use model.attention=sdpa")
     if quantize == "nf4":
@@ -61,7 +66,7 @@ def load(
         fail("model.path", path, f"weights do not fit the config: missing {missing[:3]}, unexpected {unexpected[:3]}")
     model.tie_weights()
     trunk: Any = model.base_model
-    trunk.rotary_emb = type(trunk.rotary_emb)(config=config)  # its frequencies are computed, not stored
+    trunk.rotary_emb = read_as(type(trunk.rotary_emb), path, config=config)  # its frequencies are computed, not stored
     return model.eval()
 
 
@@ -87,17 +92,17 @@ def read_config(path: Path) -> dict[str, Any]:
         raw = json.loads((path / "config.json").read_text())
     except FileNotFoundError:
         fail("model.path", path, "no config.json there; give a checkpoint folder")
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         fail("model.path", path, f"its config.json cannot be read ({error})")
     require(isinstance(raw, dict), "model.path", path, "its config.json is not a table of settings")
     return raw
 
 
-def read_as(config: Callable[..., PretrainedConfig], path: Path, *args: Any, **kwargs: Any) -> Any:
-    """`config(...)`, where values that describe no model are refused in one line."""
+def read_as(made: Callable[..., Any], path: Path, *args: Any, **kwargs: Any) -> Any:
+    """`made(...)` of what config.json says; values that describe no model are refused in one line."""
     try:
-        return config(*args, **kwargs)
-    except UserError:
+        return made(*args, **kwargs)
+    except (UserError, ImportError):
         raise
     except Exception as error:  # transformers checks values with errors of several kinds
         fail("model.path", path, f"its config.json describes no model ({' '.join(str(error).split())})")
@@ -110,12 +115,14 @@ def files(path: Path) -> Iterator[dict[str, Tensor]]:
     if index.exists():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            if any(Path(name).name != name for name in names):
+                raise ValueError("a name in it is not that of a file beside it")
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError) as error:
             fail("model.path", path, f"model.safetensors.index.json is not an index of weights ({error!r})")
     for name in names:
         try:
             yield load_file(path / name)
         except FileNotFoundError:
             fail("model.path", path, f"{name} is not there; only safetensors are loaded, convert pickled weights first")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
             raise UserError(f"model.path={path}: {name} is not a readable safetensors file ({error})") from None

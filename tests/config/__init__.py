@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from stp.cli import one_line
+from stp.cli import one_line, with_causes
 from stp.config import CONF, ROOTS, build, register
 from stp.errors import UserError
 
@@ -30,10 +30,5 @@ def told(entry: str, *overrides: str) -> str:
     try:
         composed(entry, *overrides)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        causes: list[str] = []
-        cause: BaseException | None = error
-        while cause is not None:
-            causes.append(str(cause))
-            cause = cause.__cause__
-        return one_line("\n".join(causes))
+        return one_line(with_causes(error))
     raise AssertionError(f"{entry} accepts {overrides}")

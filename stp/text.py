@@ -1,0 +1,24 @@
+"""Text from elsewhere (a model, a file, a command line) as a terminal or a page may show it."""
+
+import unicodedata
+
+
+def visible(text: str) -> str:
+    """Text whose every character can be seen: line breaks as ⏎, other controls and invisible marks by their code."""
+    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
+
+
+def visible_lines(text: str) -> str:
+    """`visible`, where lines stay lines."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def _visible(character: str) -> str:
+    if character == "\n":
+        return "⏎"
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if unicodedata.category(character) in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"):
+        return f"⟨U+{code:04X}⟩"  # among them the marks that turn the direction of text
+    return character

@@ -1,0 +1,165 @@
+"""What can be known at the start is said there: before any weight is read, nothing written."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+
+from stp import export, preflight, pregenerate, pretrain, trace, train
+from stp.anchors import StaticDataset
+from stp.config import build
+from stp.errors import UserError
+from stp.models.codec import Codec
+from stp.models.policy import checkpoint_folder, load_tokenizer
+from stp.tracking import Logging, Tracker
+from tests.config import raw
+from tests.integration.runs import composed, environment, run
+
+
+@pytest.fixture(autouse=True)
+def unread(monkeypatch):
+    """No weights are read."""
+    for module in (train, pregenerate, export.checkpoints):
+        monkeypatch.setattr(module, "load_policy", lambda *_: pytest.fail("the weights were read"))
+    monkeypatch.setattr(pretrain, "pretrain", lambda *_: pytest.fail("the work began"))
+
+
+def refused(work, *arguments):
+    """The line that a mistake is refused in."""
+    with pytest.raises(UserError) as error:
+        work(*arguments)
+    return str(error.value)
+
+
+@pytest.fixture
+def blocked(tmp_path):
+    """A path under a file, where nobody can make a folder, not even root."""
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "folder"
+
+
+def test_a_run_folder_that_cannot_be_written(blocked):
+    line = refused(run, blocked)
+    assert line == f"hydra.run.dir={blocked}: nothing can be written there (Not a directory); give another folder"
+
+
+@pytest.mark.parametrize("entry", ["pregenerate", "trace", "export", "pretrain"])
+def test_a_place_to_write_that_cannot_be_written(entry, blocked):
+    option = "folder" if entry == "export" else "to"
+    checkpoint = ["checkpoint=."] if entry == "export" else []
+    main = {"pregenerate": pregenerate, "trace": trace, "export": export, "pretrain": pretrain}[entry].main
+    line = refused(main, build(raw(entry, f"{option}={blocked}/x", *checkpoint)))
+    assert line.startswith(f"{option}={blocked}") and "nothing can be written there (Not a directory)" in line
+
+
+def test_outputs_static_that_cannot_be_written(tmp_path):
+    (tmp_path / "outputs").touch()
+    assert refused(run, tmp_path / "run").startswith("sampler.static=outputs/static: nothing can be written there")
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 2 * 2**30))
+    policy = torch.nn.Linear(2**14, 2**14, bias=False, device="meta")  # 1 GiB
+    policy.llama = torch.nn.Module()
+    policy.llama.dtype = torch.float32
+    preflight.room(tmp_path / "new", policy, 0)  # the weights alone have room
+    line = refused(preflight.room, tmp_path / "new", policy, 3)
+    assert "3 checkpoint(s) and the weights take 10.0 GiB, 2.0 are free" in line and "trainer.keep_checkpoints=1" in line
+    policy.requires_grad_(False)
+    preflight.room(tmp_path, policy, 3)
+
+
+def test_wandb_online_without_a_login(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    line = refused(run, tmp_path / "run", "logging=wandb", "logging.wandb=online")
+    assert line == "logging.wandb=online: not logged in to W&B; run wandb login, or use logging.wandb=offline"
+    monkeypatch.setenv("WANDB_MODE", "of line")
+    assert refused(run, tmp_path / "run", "logging=wandb").startswith("WANDB_MODE=of line: choose one of online, offline")
+
+
+def test_wandb_that_cannot_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_CONSOLE", "nowhere")  # as wandb's own settings know no such console
+    monkeypatch.setenv("WANDB_SILENT", "perhaps")
+    line = refused(Tracker, tmp_path, Logging(wandb="offline"), {}, True)
+    assert line.startswith("logging.wandb=offline: W&B does not start (") and "\n" not in line
+
+
+@pytest.mark.parametrize("project", ["", "a/b", "a:b", "x" * 129])
+def test_a_project_that_wandb_would_refuse(project):
+    assert refused(Logging, "offline", project).startswith(f"logging.project={project}: ")
+
+
+def test_a_response_longer_than_the_model_can_place(tmp_path):
+    """The tiny model has 512 positions; the longest prompt of the twelve and four takes some of them."""
+    line = refused(run, tmp_path / "run", "sampler.length=512", "sampler.steps=64")
+    assert line.startswith("sampler.length=512: after a prompt of ") and "leaves the model's 512 positions" in line
+    longest = int(line.partition("prompt of ")[2].split()[0])
+    assert f"choose {512 - longest} or less" in line and 5 < longest < 20
+    config = composed()
+    problems = config.task.problems("train")
+    assert preflight.prompts(config.model, config.task, 512 - longest, problems) == 0
+
+
+def test_prompts_longer_than_prompt_tokens(tmp_path):
+    line = refused(run, tmp_path / "run", "model.prompt_tokens=4")
+    assert line.startswith("model.prompt_tokens=4: 16 of 16 prompts are longer and would lose their beginning; choose ")
+    config = composed(f"model.prompt_tokens={line.rpartition('choose ')[2].split()[0]}")
+    assert preflight.prompts(config.model, config.task, 24, config.task.problems("train")) == 0
+
+
+def test_a_few_longer_prompts_are_counted():
+    config = composed("task=gsm8k")
+    problems = config.task.problems("train")
+    codec = Codec(load_tokenizer(checkpoint_folder(config.model)), "", 10_000)
+    lengths = [len(codec.encode_prompt(problem.question)) for problem in problems]
+    config.model.prompt_tokens = int(median(lengths))
+    cut = preflight.prompts(config.model, config.task, 24, problems)
+    assert cut == sum(tokens > config.model.prompt_tokens for tokens in lengths) > 0
+
+
+def test_a_static_dataset_that_does_not_fit(tmp_path):
+    assert "no static dataset there" in refused(run, tmp_path / "run", f"sampler.static={tmp_path}")
+    ones = torch.ones(1, 1, 24)
+    made_by = {"task": "countdown", "source": "model", "length": 48}
+    StaticDataset({**made_by, "length": 24}, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0].clone()).save(tmp_path / "s")
+    for override, said in {
+        "sampler.anchors=ground_truth": "made with source model",
+        "task=gsm8k": "made with task countdown",
+    }.items():
+        assert said in refused(run, tmp_path / "run", f"sampler.static={tmp_path / 's'}", override)
+    line = refused(run, tmp_path / "run", f"sampler.static={tmp_path / 's'}", "sampler.length=48", "sampler.steps=12")
+    assert "made with length 24, this run has 48" in line
+    with pytest.raises(UserError, match="not of the length that it names"):
+        StaticDataset(made_by, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0].clone()).save(tmp_path / "t")
+        StaticDataset.load(tmp_path / "t")
+
+
+def test_what_no_rule_foresaw_is_one_line_too(tmp_path):
+    """An error in the work itself: its kind, its place, and where the traceback is; shown when it is asked for."""
+    code = "from stp.cli import run; run(lambda options: {}['\\x1b[31m'], 'pretrain')"
+    command = [sys.executable, "-c", code, "hydra.run.dir=out"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith("error: KeyError: '\\x1b[31m' (") and "STP_DEBUG=1 shows it" in line
+    assert "KeyError" in (tmp_path / "out" / "failed.txt").read_text().splitlines()[-1]
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=environment() | {"STP_DEBUG": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert "Traceback" in shown.stderr
+
+
+def test_a_place_that_hydra_cannot_make(tmp_path):
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "stp.pretrain", "hydra.run.dir=file/run"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and "file/run: Not a directory" in line and not Path("file/run").exists()
