@@ -54,8 +54,9 @@ class StaticDataset:
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".writing-{folder.name}-*"):  # by a writer that was killed
-            if time.time() - left.stat().st_mtime > 3600:
-                shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                if time.time() - left.stat().st_mtime > 3600:
+                    shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".writing-{folder.name}-") as temporary:
             aside = Path(temporary) / "new"
             aside.mkdir()

@@ -191,8 +191,8 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
         def checkpoint_now(unlogged: Unlogged) -> None:
             every = config.trainer.checkpoint_every
             update = unlogged["metrics"]["update"]
+            boundary.update(unlogged=unlogged, clock=spent(clock, totals), saved=False)
             faults.hold(False)
-            boundary.update(unlogged=unlogged, saved=False)
             if every and update % every == 0:
                 save()
             ranks.gather(None)  # may raise Interrupted
@@ -202,7 +202,7 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
                 return
             with clock.phase("checkpoint"):
                 kept = {
-                    "clock": spent(clock, totals),
+                    "clock": boundary["clock"],
                     "wandb_id": tracker.wandb_id,
                     "base": base,
                     "config": plain(config),

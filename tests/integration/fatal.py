@@ -17,7 +17,7 @@ from tests.integration.runs import run
 # where a call is counted; the signal comes before the nth one does anything
 MOMENTS: dict[str, tuple[Any, str]] = {
     "static dataset": (stp.anchors, "save_file"),
-    "forward": (stp.samplers.standard, "draw_tokens"),
+    "forward": (stp.samplers.standard, "draw"),
     "optimizer": (Engine, "step"),
     "checkpoint": (stp.checkpoints, "_sync"),
     "latest": (stp.checkpoints, "write_atomically"),
