@@ -140,29 +140,6 @@ def test_a_folder_of_weights_is_loaded_or_refused(bases):
     check()
 
 
-def test_a_tokenizer_is_loaded_or_refused(bases):
-    @inputs(30)
-    @given(st.data())
-    def check(data):
-        name, content = data.draw(damage(bases[0], ["tokenizer.json", "tokenizer_config.json"]))
-        with TemporaryDirectory() as aside:
-            to = spoilt(bases[0], Path(aside) / "weights", name, content)
-            outcome("checkpoints", lambda: load_policy(Model(path=str(to)), trainable=False))
-
-    check()
-
-
-@pytest.fixture(scope="module")
-def static(tmp_path_factory):
-    """A static dataset of two problems."""
-    shape = (2, 1, 4)
-    tensors = torch.ones(shape, dtype=torch.long), torch.ones(shape, dtype=torch.bool), torch.zeros(shape), torch.zeros(2, 1)
-    StaticDataset({"length": 4, "task": "countdown"}, ["a", "b"], *tensors).save(
-        folder := tmp_path_factory.mktemp("s") / "static"
-    )
-    return folder
-
-
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     """A LoRA adapter of rank 2 on the small model."""
@@ -173,6 +150,7 @@ def adapter(tmp_path_factory):
 
 def test_an_adapter_is_loaded_or_refused(adapter):
     model = small_model()
+    assert load_adapter(adapter, copy.deepcopy(model))
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     @inputs(40)
