@@ -361,7 +361,7 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that decides a run's results, given the number of updates."""
     trainer = {
         k: v
-        for k, v in record.get("trainer", {}).items()
+        for k, v in record["trainer"].items()
         if not k.startswith(("eval_every", "probe_", "checkpoint_", "keep_", "resume", "updates"))
     }
     return {k: v for k, v in record.items() if k != "logging"} | {"trainer": trainer}

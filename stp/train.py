@@ -242,7 +242,10 @@ def _not_resumable(config: Config, folder: Path, found: tuple[str, dict[str, Any
         return "no complete checkpoint there; give a run folder that has checkpoints/latest, or auto"
     state = found[1]
     whole = isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in KEPT.items())
-    if not (whole and all(isinstance(state["config"].get(name, {}), dict) for name in ("trainer", "classes"))):
+    # a config of an older version has no classes, which `unknown` names
+    if not (
+        whole and isinstance(state["config"].get("trainer"), dict) and isinstance(state["config"].get("classes", {}), dict)
+    ):
         return f"its state.json is not what stp.train writes; remove {folder / 'checkpoints' / found[0]}"
     strange = unknown(decisive(state["config"]), decisive(plain(config)))
     if strange:
