@@ -141,6 +141,17 @@ def test_a_folder_of_weights_is_loaded_or_refused(bases):
 
 
 @pytest.fixture(scope="module")
+def static(tmp_path_factory):
+    """A static dataset of two problems."""
+    shape = (2, 1, 4)
+    tensors = torch.ones(shape, dtype=torch.long), torch.ones(shape, dtype=torch.bool), torch.zeros(shape), torch.zeros(2, 1)
+    StaticDataset({"length": 4, "task": "countdown"}, ["a", "b"], *tensors).save(
+        folder := tmp_path_factory.mktemp("s") / "static"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     """A LoRA adapter of rank 2 on the small model."""
     folder = tmp_path_factory.mktemp("adapter")
