@@ -239,7 +239,7 @@ def test_a_checkpoints_state_is_read_or_refused(tmp_path):
     config = composed("trainer.resume=x")
 
     @inputs(40)
-    @given(damaged_json(STATE))
+    @given(damaged_json(STATE).filter(lambda text: not text.startswith("[[")))
     def check(text):
         with TemporaryDirectory() as aside:
             run = Path(aside)
