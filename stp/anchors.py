@@ -119,7 +119,7 @@ class StaticDataset:
             dataset.check()
         except FileNotFoundError:
             fail("sampler.static", folder, "no static dataset there; make one with python -m stp.pregenerate")
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+        except (SafetensorError, ValueError, RecursionError, KeyError, TypeError, OSError) as error:
             raise UserError(
                 f"sampler.static={folder}: not a readable static dataset ({error}); delete it and make it again"
             ) from None

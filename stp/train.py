@@ -310,8 +310,12 @@ def _settings(folder: Path) -> dict[str, Any] | None:
 
 def _not_resumable(config: Config, folder: Path, state: dict[str, Any]) -> str | None:
     """Why a checkpoint cannot be continued with this config, and the fix; None when it can."""
-    if not all(isinstance(state.get(name), kind) for name, kind in KEPT.items()):
-        return "its state.json is not what stp.train writes; remove that checkpoint"
+    whole = isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in KEPT.items())
+    # a config of an older version has no classes, which `unknown` names
+    if not (
+        whole and isinstance(state["config"].get("trainer"), dict) and isinstance(state["config"].get("classes", {}), dict)
+    ):
+        return "the state.json of its newest checkpoint is not what stp.train writes; remove that checkpoint"
     strange = unknown(decisive(state["config"]), decisive(plain(config)))
     if strange:
         return (

@@ -45,7 +45,7 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> PeftModel:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """adapter_config.json, all of whose other settings are off."""
+    """adapter_config.json, all of whose other settings are off or as usual."""
     try:
         settings = json.loads((folder / "adapter_config.json").read_text())
     except (ValueError, RecursionError, OSError) as error:
@@ -55,7 +55,8 @@ def _settings(folder: Path) -> dict[str, Any]:
         fail("checkpoint", folder, "its adapter_config.json names no list of target_modules")
     if type(settings.get("r")) is not int or type(settings.get("lora_alpha")) not in (int, float):
         fail("checkpoint", folder, "its adapter_config.json has no r and lora_alpha")
-    more = {k: v for k, v in settings.items() if k not in (*USED, *IGNORED, *FIXED) and v}
+    usual = LoraConfig().to_dict()
+    more = {k: v for k, v in settings.items() if k not in (*USED, *IGNORED, *FIXED) and v and v != usual.get(k)}
     more |= {k: settings.get(k) for k, value in FIXED.items() if settings.get(k) != value}
     if more:
         name, value = min(more.items())
