@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
 from peft import PeftModel
 
 from stp import engine as ranks
+from stp.config import recorded
 from stp.engine import Engine
 from stp.errors import fail
+from stp.models.adapters import load_adapter
 from stp.models.policy import Lora, Model, Policy, load_policy
 from stp.tracking import write_atomically
 
@@ -86,8 +87,7 @@ def trained(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str
         fail("checkpoint", checkpoint, "no such folder; give a run folder, an adapter or weights folder, or base")
     if not (folder / "config.yaml").exists():
         return folder, model, {}
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    model = Model(**config["model"] | {"lora": Lora(**config["model"]["lora"])})
+    model, config = recorded(folder)
     inside = [folder / name for name in ("adapter", "weights") if (folder / name).is_dir()]
     if not inside:
         fail("checkpoint", folder, f"this run has not finished; continue it with trainer.resume={folder}")
@@ -103,9 +103,5 @@ def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
     policy, tokenizer = load_policy(bare, trainable=False)
     if not adapter:
         return policy, tokenizer
-    try:
-        adapted = PeftModel.from_pretrained(policy.llama, str(folder))
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        fail("checkpoint", folder, f"the adapter does not fit the base; choose its own with model= ({reason})")
+    adapted = load_adapter(folder, policy.llama)
     return Policy(adapted, policy.mask_id, policy.eos_id, model.logit_chunk).requires_grad_(False).eval(), tokenizer
