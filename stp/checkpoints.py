@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
 from peft import PeftModel
 
 from stp import engine as ranks
+from stp.config import recorded
 from stp.engine import Engine
 from stp.errors import fail
+from stp.models.adapters import load_adapter
 from stp.models.policy import Lora, Model, Policy, load_policy
 from stp.tracking import write_atomically
 
@@ -146,8 +147,7 @@ def trained(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str
         fail("checkpoint", checkpoint, "no such folder; give a run folder, an adapter or weights folder, or base")
     if not (folder / "config.yaml").exists():
         return folder, model, {}
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    model = Model(**config["model"] | {"lora": Lora(**config["model"]["lora"])})
+    model, config = recorded(folder)
     inside = [folder / name for name in ("adapter", "weights") if (folder / name).is_dir()]
     if not inside:
         fail("checkpoint", folder, f"this run has not finished; continue it with trainer.resume={folder}")
@@ -157,15 +157,11 @@ def trained(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str
 def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
     """Policy and tokenizer of what `trained` found, nothing of it trainable; an adapter stays an adapter."""
     bare = dataclasses.replace(model, lora=Lora())
-    adapter = folder is not None and (folder / "adapter_config.json").exists()
-    if folder is not None and not adapter:
+    adapter = folder if folder is not None and (folder / "adapter_config.json").exists() else None
+    if folder is not None and adapter is None:
         bare = dataclasses.replace(bare, path=str(folder))
     policy, tokenizer = load_policy(bare, trainable=False)
-    if not adapter:
+    if adapter is None:
         return policy, tokenizer
-    try:
-        adapted = PeftModel.from_pretrained(policy.llama, str(folder))
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        fail("checkpoint", folder, f"the adapter does not fit the base; choose its own with model= ({reason})")
+    adapted = load_adapter(adapter, policy.llama)
     return Policy(adapted, policy.mask_id, policy.eos_id, model.logit_chunk).requires_grad_(False).eval(), tokenizer

@@ -307,12 +307,15 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
     mask_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else read_config(folder).get("mask_token_id")
     if mask_id is None:
         fail("model.path", folder, "neither its tokenizer nor its config.json names a mask token (mask_token_id)")
-    require(tokenizer.eos_token_id is not None, "model.path", folder, "its tokenizer names no end of sequence (eos_token)")
+    known = model.config.vocab_size
+    for name, token in {"mask": mask_id, "end-of-text": tokenizer.eos_token_id}.items():
+        within = type(token) is int and 0 <= token < known
+        require(within, "model.path", folder, f"its {name} token is {token!r}, the model knows 0 to {known - 1}")
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora.rank and trainable:
         model = add_lora(model, options.lora)
-    policy = Policy(model, int(mask_id), int(tokenizer.eos_token_id), options.logit_chunk, options.lora.dropout)
+    policy = Policy(model, mask_id, tokenizer.eos_token_id, options.logit_chunk, options.lora.dropout)
     return policy.requires_grad_(False).eval() if not trainable else policy.eval(), tokenizer
 
 

@@ -140,6 +140,18 @@ def test_a_folder_of_weights_is_loaded_or_refused(bases):
     check()
 
 
+def test_a_tokenizer_is_loaded_or_refused(bases):
+    @inputs(30)
+    @given(st.data())
+    def check(data):
+        name, content = data.draw(damage(bases[0], ["tokenizer.json", "tokenizer_config.json"]))
+        with TemporaryDirectory() as aside:
+            to = spoilt(bases[0], Path(aside) / "weights", name, content)
+            outcome("checkpoints", lambda: load_policy(Model(path=str(to)), trainable=False))
+
+    check()
+
+
 @pytest.fixture(scope="module")
 def static(tmp_path_factory):
     """A static dataset of two problems."""
