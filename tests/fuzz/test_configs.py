@@ -27,6 +27,7 @@ STARTS = [  # every class of every group is in one of them
     ("train", "estimator=unigrpo"),
     ("plan",),
     ("evaluate",),
+    ("evaluate", "protocol=published"),
     ("trace",),
     ("export",),
     ("pretrain",),
