@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from stp.errors import fail
 from stp.types import Trajectory
 
 CACHED, QUEUED = 2**19, 2**26  # numbers drawn from at once: what a core's cache holds; on a GPU, few long kernels
@@ -15,7 +16,8 @@ CACHED, QUEUED = 2**19, 2**26  # numbers drawn from at once: what a core's cache
 class Denoiser(Protocol):
     """A mask predictor. Samplers and estimators need nothing else of a model: any object with these three will do.
 
-    One that also has a method `draw` of the arguments of `draw` below draws by itself, say chunk by chunk.
+    One that also has a method `draw` of the arguments of `draw` below draws by itself, say chunk by chunk; one that has
+    `within` keeps keys and values within a block.
     """
 
     mask_id: int
@@ -43,6 +45,18 @@ def draw(
     if own is not None:
         return own(ids_BS, attend_BS, index_M, temperature, uniform_M)
     return draw_tokens(denoise(ids_BS, attend_BS, index_M), temperature, uniform_M, denoise.mask_id)
+
+
+def within(denoise: Denoiser, begin: int, end: int) -> Any:
+    """A denoiser for the draws of one block, which lie at positions `begin` to `end`; an approximation.
+
+    Its first forward is that of `denoise`. Later ones compute these positions alone and take the others' keys and values from
+    the first, as if nothing had been revealed since.
+    """
+    own = getattr(denoise, "within", None)
+    if own is None:
+        fail("sampler.cache", type(denoise).__name__, "this denoiser keeps no keys and values; choose sampler.cache=none")
+    return own(begin, end)
 
 
 class FromLogits:

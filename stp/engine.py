@@ -139,14 +139,14 @@ def from_first(work: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def interruptible(policy: nn.Module) -> Iterator[None]:
-    """Between any two forwards of `policy` this rank may stop. It does so by meeting the others where they gather next."""
+def interruptible(policy: Any) -> Iterator[None]:
+    """Between any two forwards of the trunk this rank may stop. It does so by meeting the others where they gather next."""
 
     def before_forward(*_: Any) -> None:
         if faults.asked is not None:
             gather(None)
 
-    handle = policy.register_forward_pre_hook(before_forward)
+    handle = policy.llama.model.register_forward_pre_hook(before_forward)
     try:
         yield
     finally:

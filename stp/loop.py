@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict
 
@@ -14,11 +14,10 @@ from stp.anchors import StaticDataset
 from stp.diffusion import Denoiser
 from stp.errors import require, require_choice
 from stp.estimators.base import Estimator, score
-from stp.estimators.base import concatenate as concatenate_log_probs
 from stp.objectives import Objective
 from stp.samplers import Standard, Stp
 from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records, spent
-from stp.types import Draws, LogProbs, Prompts, Trajectory
+from stp.types import Draws, LogProbs, Noise, Prompts, Trajectory
 
 
 @dataclass
@@ -231,13 +230,20 @@ def update(
     rows, tokens = draws.batch, int(totals({"tokens": int(trainable_BL.sum())})["tokens"])
     weight_BL = objective.token_weights(trainable_BL, rows, tokens)
     learns_B = rollout.advantage_B != 0
-    if objective.needs_reference:
+    if objective.trains_equal:
         learns_B = torch.ones_like(learns_B)
     by_width = trajectory.prompts.by_width()
-    batches = micro_batches(by_width[learns_B[by_width]], trainer.micro_batch, totals) or [IDLE]
+    learning, idle = by_width[learns_B[by_width]], by_width[~learns_B[by_width]]
+    batches = micro_batches(learning, trainer.micro_batch, totals) or [IDLE]
     sets = trainer.inner_updates if trainer.fresh_masks else 1
     first_is_old = objective.needs_old and not getattr(engine.policy, "dropout", 0.0)
     known: list[tuple[Tensor, LogProbs]] = []  # theta_old on the first mask set, some rows at a time
+
+    def some(denoise: Denoiser, rows: Tensor, noise: Noise) -> list[tuple[Tensor, LogProbs]]:
+        """Log-likelihoods of these rows without gradients: as many forwards on every rank."""
+        parts = micro_batches(rows, trainer.micro_batch, totals)
+        found = [score(denoise, estimator, trajectory.rows(p), noise.rows(p), trainer.micro_batch) for p, _ in parts]
+        return [(part, values) for (part, live), values in zip(parts, found, strict=True) if live]
 
     with clock.phase("score"):
         noises = [estimator.draw(trajectory, draws, step=i) for i in range(sets)]
@@ -245,12 +251,10 @@ def update(
         references: list[LogProbs] | list[None] = [None] * sets
         for i in range(1 if first_is_old else 0, sets if objective.needs_old else 0):
             olds[i] = score(engine.policy, estimator, trajectory, noises[i], trainer.micro_batch)
-        if first_is_old and sets == 1:  # rows that teach nothing, for the ELBO's statistics
-            for part, live in micro_batches(by_width[~learns_B[by_width]], trainer.micro_batch, totals):
-                found = score(engine.policy, estimator, trajectory.rows(part), noises[0].rows(part), trainer.micro_batch)
-                known += [(part, found)] if live else []
+        if first_is_old and sets == 1:  # rows that are not trained, for the ELBO's statistics
+            known += some(engine.policy, idle, noises[0])
         if reference is not None:
-            references = [score(reference, estimator, trajectory, noise, trainer.micro_batch) for noise in noises]
+            references = [whole(some(reference, learning, noise), noise) for noise in noises]
 
     stats: dict[str, float] = {}
     skipped = 0
@@ -291,8 +295,7 @@ def update(
             norm, lr = engine.step()
             engine.policy.eval()
             if first_is_old and sets == 1 and inner == 0:
-                order = torch.cat([part for part, _ in known]).argsort()
-                olds[0] = concatenate_log_probs([found.to("cpu") for _, found in known]).rows(order)
+                olds[0] = whole(known, noises[0])
             if math.isnan(norm):
                 skipped = trainer.inner_updates - inner
                 tensors = {"masked_BKL": noises[i].masked_BKL}
@@ -308,6 +311,18 @@ def update(
                 break
 
     return stats | {"guard/skipped": skipped} | elbo_stats(estimator, olds[-1], trainable_BL, draw_parts, totals)
+
+
+def whole(found: list[tuple[Tensor, LogProbs]], noise: Noise) -> LogProbs:
+    """One record (on the CPU) of the rows found, 0 in the others."""
+    B, K, L = noise.masked_BKL.shape
+    upper = any(values.upper_BL is not None for _, values in found)
+    record = LogProbs(torch.zeros(B, L), torch.zeros(B, K), torch.zeros(B, L) if upper else None)
+    for part, values in found:
+        for into, value in zip(astuple(record), astuple(values.to("cpu")), strict=True):
+            if into is not None:
+                into[part] = value
+    return record
 
 
 def _bad(value: Tensor) -> Tensor:

@@ -102,13 +102,14 @@ class Tracker:
         if self.run is not None:
             self.run.log({k: v for k, v in metrics.items() if k != "update"}, step=metrics["update"])
 
-    def keep_until(self, update: int) -> int:
+    def keep_until(self, update: int, updates: int) -> int:
         """Drop lines that a resumed run is about to write again. Returns the last update that is whole, its metrics logged.
 
-        A checkpoint is written when its update has done all but its evaluation and its line in metrics.jsonl.
+        A checkpoint is written when its update has done all but its evaluation and its line in metrics.jsonl. The evaluation
+        after the last of the run's `updates` comes again even where it is logged, for the summary.
         """
         logged = self._drop_after("metrics", update, default=min(update, 0))
-        self._drop_after("eval", logged)
+        self._drop_after("eval", min(logged, updates - 1))
         self._drop_after("variance", update)
         self._drop_after("samples", update)
         return logged

@@ -139,7 +139,7 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
     with tracker_for(folder, config, rank, state) as tracker:
         if rank == 0:
             checkpoints.clean(folder)
-        logged = ranks.broadcast(tracker.keep_until(state.get("update", -1)))
+        logged = ranks.broadcast(tracker.keep_until(state.get("update", -1), config.trainer.updates))
         if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
             with clock.phase("pregenerate"):
                 static = static_dataset(config, policy, codec, problems, config.trainer.rollout_rows, tracker, totals, rank)

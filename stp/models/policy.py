@@ -29,6 +29,7 @@ from stp.models.dream import is_dream, load_dream
 from stp.models.llada import load_llada
 from stp.models.loading import read_config
 from stp.models.tiny import shipped
+from stp.models.within import KeysValues, Within
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Model:
     instructions: bool = field(default=False, metadata={"help": "put the task's instruction before each question"})
     prompt_tokens: int = field(default=200, metadata={"help": "longer prompts are cut on the left to this"})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "recompute activations in the backward pass"})
+    compile: bool = field(default=False, metadata={"help": "torch.compile the layers: faster, after a minute; other last bits"})
     logit_chunk: int = field(default=8192, metadata={"help": "positions whose logits exist at once"})
     lora: Lora = field(default_factory=Lora)
 
@@ -140,9 +142,10 @@ class Policy(nn.Module):
         index_M: Tensor,
         temperature: float = 0.0,
         uniform_M: Tensor | None = None,
+        kept: KeysValues | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One token at each of these positions and its confidence (`stp.diffusion.draw`), chunk by chunk."""
-        hidden_MD = self._hidden(ids_BS, attend_BS, index_M)
+        hidden_MD = self._hidden(ids_BS, attend_BS, index_M, kept)
         parts = hidden_MD.split(self.logit_chunk)
         uniforms = [None] * len(parts) if uniform_M is None else uniform_M.split(self.logit_chunk)
         drawn = [
@@ -151,19 +154,33 @@ class Policy(nn.Module):
         ]
         return torch.cat([token_M for token_M, _ in drawn]), torch.cat([confidence_M for _, confidence_M in drawn])
 
-    def _hidden(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor) -> Tensor:
-        """One trunk forward: hidden states at the chosen positions."""
+    def within(self, begin: int, end: int) -> Within:
+        """This policy for one block: see `stp.diffusion.within`."""
+        return Within(self, max(begin - 1, 0) if self.shifted else begin, end)
+
+    def _hidden(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, kept: KeysValues | None = None) -> Tensor:
+        """One trunk forward: hidden states at the chosen positions. kept: those of a block, after its first forward."""
         device = self.device
         ids_BS, index_M = ids_BS.to(device, non_blocking=True), index_M.to(device, non_blocking=True)
         positions_BS = None
         if attend_BS is not None:
             attend_BS = attend_BS.to(device, non_blocking=True)
             positions_BS = (attend_BS.long().cumsum(dim=1) - 1).clamp(min=0)
-        llama = self.llama
+        llama, width = self.llama, ids_BS.shape[1]
         if self.shifted:
-            index_M = one_to_the_left(index_M, attend_BS, ids_BS.shape[1])
+            index_M = one_to_the_left(index_M, attend_BS, width)
+        if kept is not None and kept.layers:
+            if positions_BS is None:
+                positions_BS = torch.arange(width, device=device)[None]
+            block = slice(kept.begin, kept.end)
+            ids_BS, positions_BS = ids_BS[:, block], positions_BS[:, block]
+            index_M = index_M // width * (kept.end - kept.begin) + index_M % width - kept.begin
         hidden_BSD = llama.model(
-            input_ids=ids_BS, attention_mask=self._mask(attend_BS), position_ids=positions_BS, use_cache=False
+            input_ids=ids_BS,
+            attention_mask=self._mask(attend_BS),
+            position_ids=positions_BS,
+            past_key_values=kept,
+            use_cache=False,
         ).last_hidden_state
         return hidden_BSD.flatten(0, 1)[index_M]
 
@@ -316,7 +333,16 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
     if options.lora.rank and trainable:
         model = add_lora(model, options.lora)
     policy = Policy(model, mask_id, tokenizer.eos_token_id, options.logit_chunk, options.lora.dropout)
+    if options.compile:
+        compile_layers(policy)
     return policy.requires_grad_(False).eval() if not trainable else policy.eval(), tokenizer
+
+
+def compile_layers(policy: Policy) -> None:
+    """torch.compile for each layer, in place and for any number of rows and positions."""
+    torch._dynamo.config.recompile_limit = 64  # with and without gradients, adapter, padding; a single row or more
+    for layer in policy.llama.model.layers:
+        layer.compile(dynamic=True)
 
 
 def add_lora(model: Stock, lora: Lora) -> PeftModel:

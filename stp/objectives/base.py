@@ -40,6 +40,11 @@ class Objective(ABC):
         """Whether the loss reads the reference policy."""
         return False
 
+    @property
+    def trains_equal(self) -> bool:
+        """Whether groups of equal rewards, whose advantages are 0, have a gradient and are trained."""
+        return False
+
     def advantages(self, reward_B: Tensor, group_size: int) -> Tensor:
         """r - mean within each group of `group_size` consecutive rows; 0 where a group's rewards are equal.
 

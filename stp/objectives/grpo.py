@@ -18,6 +18,10 @@ class Grpo(Objective):
     clip: float = field(default=0.2, metadata={"help": "epsilon of the ratio's clip"})
     beta: float = field(default=0.04, metadata={"help": "weight of the KL penalty; 0 needs no reference policy"})
     log_ratio_max: float = field(default=2.0, metadata={"help": "log-ratios are clamped to this before the exponential"})
+    skip_equal: bool = field(
+        default=False,
+        metadata={"help": "leave groups of equal rewards out, and their KL penalty with them; at beta=0 they always are"},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +43,10 @@ class Grpo(Objective):
     @property
     def needs_reference(self) -> bool:
         return self.beta > 0
+
+    @property
+    def trains_equal(self) -> bool:
+        return self.beta > 0 and not self.skip_equal
 
     def __call__(
         self,

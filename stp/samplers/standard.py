@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stp.diffusion import Denoiser, draw, top_per_row, until_eos
-from stp.errors import require
+from stp.diffusion import Denoiser, draw, top_per_row, until_eos, within
+from stp.errors import require, require_choice
 from stp.samplers.schedule import Window, plan_windows, quotas
 from stp.types import Anchors, Draws, Prompts, Rows, Trajectory
 
@@ -38,6 +38,10 @@ class Standard:
     steps: int = field(default=128, metadata={"help": "N, forwards of the unpruned sampler"})
     block_length: int = field(default=32, metadata={"help": "tokens per semi-autoregressive block; divides the length"})
     temperature: float = field(default=0.9, metadata={"help": "softmax temperature of the token draws; 0 takes the argmax"})
+    cache: str = field(
+        default="none",
+        metadata={"help": "keys and values kept within a block, approximate: none | prefix (before it) | dual (and after it)"},
+    )
 
     def __post_init__(self) -> None:
         require(self.length >= 1, "sampler.length", self.length, "the response needs at least 1 token")
@@ -54,6 +58,7 @@ class Standard:
             f"each block needs a forward and each forward a token; choose {self.length // self.block_length}..{self.length}",
         )
         require(0 <= self.temperature <= 10, "sampler.temperature", self.temperature, "choose a temperature in [0, 10]")
+        require_choice("sampler.cache", self.cache, ("none", "prefix", "dual"))
 
     @property
     def needs_anchors(self) -> bool:
@@ -94,6 +99,9 @@ class Standard:
             span = slice(window.begin, window.end)
             quota_B = quota_BW[alive, w]
             masks = int((~start.fixed_BL[alive, span]).sum())
+            block = denoise
+            if self.cache != "none":
+                block = within(denoise, P + window.begin, P + (window.end if self.cache == "dual" else self.length))
             for s in range(window.forwards):
                 count_B = quota_B // window.forwards + (s < quota_B % window.forwards)
                 local_M = torch.nonzero_static(open_BL[:, span].flatten(), size=masks).squeeze(1)
@@ -103,7 +111,7 @@ class Standard:
                 if self.temperature > 0:
                     uniform_BL = draws.uniform("tokens", step + s, self.length)
                     uniform_M = uniform_BL[alive, span].to(device, non_blocking=True).flatten()[local_M]
-                token_M, confidence_M = draw(denoise, ids_BS, attend_BS, index_M, self.temperature, uniform_M)
+                token_M, confidence_M = draw(block, ids_BS, attend_BS, index_M, self.temperature, uniform_M)
                 active_BW = open_BL[:, span]
                 confidence_BW = torch.zeros_like(active_BW, dtype=torch.float32)
                 confidence_BW.view(-1)[local_M] = confidence_M

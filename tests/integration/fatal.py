@@ -22,6 +22,7 @@ MOMENTS: dict[str, tuple[Any, str]] = {
     "checkpoint": (stp.checkpoints, "_sync"),
     "latest": (stp.checkpoints, "write_atomically"),
     "log": (Tracker, "log"),
+    "export": (stp.checkpoints, "export"),
 }
 
 

@@ -13,6 +13,7 @@ import torch
 
 from stp.engine import Engine
 from stp.errors import RunError, UserError
+from stp.samplers import standard
 from stp.tracking import read_jsonl
 from tests.integration.fatal import strike
 from tests.integration.runs import SMALL, environment, metrics, run, weights
@@ -77,6 +78,8 @@ def test_killed_again_and_again(tmp_path, whole):
         (signal.SIGINT, "forward", 40, 1),  # in the rollout of update 2
         (signal.SIGTERM, "optimizer", 3, 2),  # in the first inner update of update 2, which it ends
         (signal.SIGTERM, "log", 2, 2),
+        (signal.SIGINT, "log", 3, 3),  # when all is logged, and not yet exported and summed up
+        (signal.SIGTERM, "export", 1, 3),
     ],
 )
 def test_a_signal_saves_the_last_update(tmp_path, monkeypatch, whole, number, moment, nth, updates):
@@ -90,6 +93,21 @@ def test_a_signal_saves_the_last_update(tmp_path, monkeypatch, whole, number, mo
     assert [p.name for p in found] == ([f"update-{updates:06d}"] if updates else [])
     run(tmp_path / "run", *RARELY, "trainer.resume=auto")
     assert_same(tmp_path / "run", whole)
+
+
+def test_a_signal_in_a_rollout_lets_no_other_forward_begin(tmp_path, monkeypatch):
+    forwards, draw = [], standard.draw
+
+    def counted(*args):
+        forwards.append(None)
+        if len(forwards) == 40:  # in the rollout of update 2
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(standard, "draw", counted)
+        run(tmp_path / "run", *RARELY)
+    assert len(forwards) == 40
 
 
 def test_a_signal_in_an_evaluation_keeps_the_update_before_it(tmp_path, monkeypatch, whole):
