@@ -11,6 +11,7 @@ it is the wall clock. The shape `llada` has LLaDA's vocabulary and random weight
 """
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -34,13 +35,15 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stp import plain
+from stp.config import SCHEMAS
 from stp.diffusion import Denoiser
 from stp.engine import Engine, Optimizer, Zero, bootstrap
 from stp.estimators import Elbo, OneStep
 from stp.estimators.base import Estimator, masked_log_probs
 from stp.loop import Rollout, Trainer, generate, rollout, update
+from stp.models.codec import Codec
 from stp.models.loading import bidirectional
-from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, load_policy
+from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, compile_layers, load_policy
 from stp.objectives import Grpo
 from stp.plan import Live
 from stp.samplers import Standard, Stp
@@ -453,6 +456,107 @@ def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any],
     yield "prompts of a fifth to all of the width, three batches by width", sorted_by_width, as_they_come
 
 
+def compile_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """model.compile over the layers as they are: a rollout, and a likelihood with its gradient. A CPU needs a C++ compiler."""
+    compiled = replace(shape, policy=copy.deepcopy(shape.policy))
+    compile_layers(compiled.policy)
+    done = rolled_out(shape, engine, shape.sampler)
+    noise = shape.estimator.draw(done.trajectory, done.draws)
+
+    def gradient(policy: Policy) -> None:
+        shape.estimator(policy, done.trajectory, noise).token_BL.sum().backward()
+        policy.zero_grad()
+
+    for what, work, plainly in (
+        ("rollout, compiled", compiled.rollout, shape.rollout),
+        ("likelihood and gradient, compiled", partial(gradient, compiled.policy), partial(gradient, shape.policy)),
+    ):
+        work()  # compiles
+        turns = take_turns({"with": work, "without": plainly}, repeats, shape.device)
+        yield row("compile", shape.name, what, "not compiled", turns.ratio("with", "without"), turns, "with")
+
+
+def cache_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """sampler.cache: time over the exact sampler's; with the tiny bases, how far completions and log-probabilities drift."""
+    caches: dict[str, Callable[[], Any]] = {
+        cache: partial(shape.rollout, replace(shape.sampler, cache=cache)) for cache in ("none", "prefix", "dual")
+    }
+    turns = take_turns(caches, repeats, shape.device)
+    for cache in ("prefix", "dual"):
+        yield row("cache", shape.name, f"cache={cache}", "cache=none", turns.ratio(cache, "none"), turns, cache)
+    for base in SCHEMAS["task"] if shape.name == "tiny" else ():
+        for cache in ("prefix", "dual"):
+            for what, values in drift(base, cache, shape.device).items():
+                yield {
+                    "item": "cache",
+                    "shape": base,
+                    "what": f"cache={cache}: {what}",
+                    "over": "",
+                    "ratio": spread(values),
+                } | BARE
+
+
+BARE: Row = {"target": None, "cpu_s": 0.0, "wall_s": 0.0}  # of a line that is no time
+DRIFT_BATCHES, DRIFT_ROWS = 4, 64
+
+
+def drift(base: str, cache: str, device: torch.device) -> dict[str, list[float]]:
+    """On validation problems of a task, greedily, a value for each batch: the exact sampler's tokens (up to its EOS) and whole
+    completions that come out with the cache, both accuracies; and forward by forward, in the exact sampler's own states, how
+    often the best token is another one, and how far its log-probability is off."""
+    task: Any = SCHEMAS["task"][base]()
+    policy, tokenizer = load_policy(Model(base=base), trainable=False)
+    policy.to(device)
+    codec = Codec(tokenizer, "", sys.maxsize)
+    found: dict[str, list[float]] = {}
+    for i in range(DRIFT_BATCHES):
+        problems = task.problems("validation")[i * DRIFT_ROWS : (i + 1) * DRIFT_ROWS]
+        prompts, draws, beside = codec.prompts(problems).to(device), Draws(i, len(problems)), Beside(policy)
+        exact = Standard(48, 40, 24, 0.0)(policy, prompts, draws).to("cpu")
+        kept = Standard(48, 40, 24, 0.0, cache=cache)(policy, prompts, draws).to("cpu")
+        Standard(48, 40, 24, 0.0, cache=cache)(beside, prompts, draws)
+        same_BL = exact.response_BL == kept.response_BL
+        right = [[task.correct(p, text) for p, text in zip(problems, codec.completions(t), strict=True)] for t in (exact, kept)]
+        values = {
+            "tokens the same": same_BL[exact.until_eos_BL],
+            "completions the same": (same_BL | ~exact.until_eos_BL).all(dim=1),
+            "accuracy of the exact sampler": torch.tensor(right[0]),
+            "accuracy": torch.tensor(right[1]),
+            "best token the same, in the exact states": torch.cat(beside.same),
+            "its log-probability off by (nats), there": torch.cat(beside.off),
+        }
+        for what, value in values.items():
+            found.setdefault(what, []).append(float(value.float().mean()))
+    return found
+
+
+class Beside(Denoiser):
+    """The exact policy, with what its `within` would have said noted beside it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.mask_id, self.eos_id = policy, policy.mask_id, policy.eos_id
+        self.same, self.off = list[Tensor](), list[Tensor]()
+
+    def __call__(self, *args: Any) -> Tensor:
+        return self.policy(*args)
+
+    def within(self, begin: int, end: int) -> Any:
+        kept = self.policy.within(begin, end).kept
+
+        def draw(ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+            first = not kept.layers
+            token_M, confidence_M = self.policy.draw(ids_BS, attend_BS, index_M)
+            logits_MV = self.policy.llama.lm_head(self.policy._hidden(ids_BS, attend_BS, index_M, kept)).float()
+            logits_MV[:, self.mask_id] = -torch.inf
+            logp_M = logits_MV.log_softmax(dim=1).gather(1, token_M[:, None]).squeeze(1)
+            if not first:  # which is exact
+                self.same.append(logits_MV.argmax(dim=1) == token_M)
+                self.off.append((logp_M - confidence_M.log()).abs())
+            return token_M, confidence_M
+
+        return SimpleNamespace(draw=draw, mask_id=self.mask_id, eos_id=self.eos_id)
+
+
 class Ending(Denoiser):
     """A denoiser that draws `TOKEN` throughout the first third of the rows; they end where that is the EOS."""
 
@@ -504,6 +608,8 @@ ITEMS: dict[str, Callable[[Shape, Any, int], Iterator[Row]]] = {
     "ranks": ranks_item,
     "pruning": pruning_item,
     "savings": savings_item,
+    "compile": compile_item,
+    "cache": cache_item,
 }
 
 

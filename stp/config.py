@@ -291,11 +291,12 @@ def check(config: Config) -> None:
         require(not full, "model.quantize", config.model.quantize, "4-bit weights cannot be trained; add model.lora.rank=128")
         require(config.zero.stage < 3, "zero.stage", 3, "4-bit weights are not sharded; use zero=stage2 or model.quantize=none")
     if config.model.compile:
+        require(config.zero.stage < 3, "model.compile", True, "ZeRO-3 gathers each layer's weights; use zero=stage2")
         require(
-            config.zero.stage < 3, "model.compile", True, "ZeRO-3 gathers each layer's weights; leave it off or use zero=stage2"
-        )
-        require(
-            config.sampler.cache == "none", "model.compile", True, "kept keys and values are not compiled; sampler.cache=none"
+            config.sampler.cache == "none",
+            "model.compile",
+            True,
+            "kept keys and values are not compiled; use sampler.cache=none",
         )
     if full and config.model.dtype == "bfloat16" and config.objective.beta > 0:
         require(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict
 
@@ -316,12 +316,15 @@ def update(
 def whole(found: list[tuple[Tensor, LogProbs]], noise: Noise) -> LogProbs:
     """One record (on the CPU) of the rows found, 0 in the others."""
     B, K, L = noise.masked_BKL.shape
-    upper = any(values.upper_BL is not None for _, values in found)
-    record = LogProbs(torch.zeros(B, L), torch.zeros(B, K), torch.zeros(B, L) if upper else None)
+    record = LogProbs(torch.zeros(B, L), torch.zeros(B, K))
+    if found:
+        first = found[0][1].to("cpu")
+        kinds = (first.token_BL, first.draw_BK, first.upper_BL)
+        record = LogProbs(*(None if t is None else t.new_zeros(B, t.shape[1]) for t in kinds))  # type: ignore[arg-type]
     for part, values in found:
-        for into, value in zip(astuple(record), astuple(values.to("cpu")), strict=True):
+        for name, into in vars(record).items():
             if into is not None:
-                into[part] = value
+                into[part] = getattr(values, name).to("cpu")
     return record
 
 

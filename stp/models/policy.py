@@ -169,11 +169,11 @@ class Policy(nn.Module):
         llama, width = self.llama, ids_BS.shape[1]
         if self.shifted:
             index_M = one_to_the_left(index_M, attend_BS, width)
+        if kept is not None and positions_BS is None:
+            positions_BS = torch.arange(width, device=device)[None]
         if kept is not None and kept.layers:
-            if positions_BS is None:
-                positions_BS = torch.arange(width, device=device)[None]
             block = slice(kept.begin, kept.end)
-            ids_BS, positions_BS = ids_BS[:, block], positions_BS[:, block]
+            ids_BS, positions_BS = ids_BS[:, block], positions_BS[:, block]  # type: ignore[index]
             index_M = index_M // width * (kept.end - kept.begin) + index_M % width - kept.begin
         hidden_BSD = llama.model(
             input_ids=ids_BS,

@@ -40,6 +40,7 @@ class Standard:
     temperature: float = field(default=0.9, metadata={"help": "softmax temperature of the token draws; 0 takes the argmax"})
     cache: str = field(
         default="none",
+        kw_only=True,
         metadata={"help": "keys and values kept within a block, approximate: none | prefix (before it) | dual (and after it)"},
     )
 

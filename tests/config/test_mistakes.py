@@ -156,6 +156,9 @@ MISTAKES = [
     ("train", "objective=policy_gradient objective.beta=0.04", "objective.beta=0.04", "or use objective=grpo"),
     ("train", "estimator.masks=bernoulli estimator.t_min=0", "estimator.t_min=0.0", "variance is infinite", "say to 0.05"),
     ("train", "zero=off zero.offload=cpu", "zero.offload=cpu", "zero=stage1 or higher"),
+    ("train", "sampler.cache=block", "sampler.cache=block", "choose one of none, prefix, dual"),
+    ("train", "model.compile=true zero=stage3 model.logit_chunk=99999", "model.compile=True", "use zero=stage2"),
+    ("train", "model.compile=true sampler.cache=dual", "model.compile=True", "use sampler.cache=none"),
     ("train", "model=llada_8b zero=off", "model.dtype=bfloat16", "add zero=stage1 or zero=stage2"),
     (
         "train",

@@ -82,12 +82,12 @@ def a_rollout(rewards, objective, prompts=None):
 ALL_TEACH, ONE_GROUP_TEACHES = [1.0, 0.0, 0.3, 0.1, 0.9, 0.4], [1.0, 0.0, 0.3, 0.1, 0.1, 0.1]
 
 
-def trained(rewards, scored=False, beta=0.0, micro_batch=3, **options):
+def trained(rewards, scored=False, beta=0.0, micro_batch=3, objective=None, **options):
     """Metrics, weights and forwards after one update of two inner ones. scored: theta_old gets a forward of its own."""
-    policy, objective = a_policy(), Grpo(beta=beta)
+    policy, objective = a_policy(), objective or Grpo(beta=beta)
     policy.dropout = 0.1 if scored else 0.0  # said to have dropout, of which it has none
     engine, trainer = Engine(policy), Trainer(inner_updates=2, group_size=GROUP, micro_batch=micro_batch, **options)
-    reference = a_policy(1) if beta else None
+    reference = a_policy(1) if objective.needs_reference else None
     stats = update(engine, a_rollout(rewards, objective), Elbo(samples=2), objective, trainer, reference, ALONE, CLOCK)
     return stats, torch.cat([p.flatten() for p in policy.parameters()]), engine.forwards
 
@@ -108,6 +108,36 @@ def test_rows_that_teach_nothing_are_scored_for_the_statistics_alone():
     assert_close(weights, expected_weights, rtol=1e-5, atol=1e-6)
     assert stats == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert forwards == {True: [6, 6], False: [6]} and scored == {True: [6, 6], False: [6, 6]}
+
+
+class EqualWeighNothing(Grpo):
+    """Trains groups of equal rewards, their tokens counting nothing."""
+
+    def token_weights(self, trainable_BL, rows, tokens):
+        weight_BL = super().token_weights(trainable_BL, rows, tokens)
+        return weight_BL * (torch.arange(ROWS) < GROUP)[:, None]
+
+
+@pytest.mark.parametrize("fresh_masks", [False, True])
+def test_groups_of_equal_rewards_can_be_left_out_with_their_penalty(fresh_masks):
+    _, weights, forwards = trained(ONE_GROUP_TEACHES, objective=Grpo(beta=0.5, skip_equal=True), fresh_masks=fresh_masks)
+    _, expected, whole = trained(ONE_GROUP_TEACHES, objective=EqualWeighNothing(beta=0.5), fresh_masks=fresh_masks)
+    assert_close(weights, expected, rtol=1e-5, atol=1e-6)
+    assert forwards[True] == [6, 6] and whole[True] == [6, 6, 6, 6]
+    _, penalised, _ = trained(ONE_GROUP_TEACHES, objective=Grpo(beta=0.5), fresh_masks=fresh_masks)
+    assert not torch.allclose(weights, penalised, rtol=1e-5, atol=1e-6)
+
+
+def test_where_all_groups_teach_none_is_left_out():
+    assert torch.equal(
+        trained(ALL_TEACH, objective=Grpo(beta=0.5, skip_equal=True))[1], trained(ALL_TEACH, objective=Grpo(beta=0.5))[1]
+    )
+
+
+def test_an_update_without_any_lesson_changes_nothing():
+    before = torch.cat([p.flatten() for p in a_policy().parameters()])
+    stats, weights, _ = trained([0.5] * ROWS, objective=Grpo(beta=0.5, skip_equal=True))
+    assert torch.equal(weights, before) and stats["grad_norm"] == 0 and stats["kl"] == 0
 
 
 def test_the_published_loops_learn_the_same():
