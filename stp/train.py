@@ -148,7 +148,9 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
         if done:
             engine.load(folder / "checkpoints", state["tag"], state["optimizer_updates"])
             tracker.say(f"resumed after update {done} from {folder}")
-        guard = Guard(config.guards, folder, rank, read_jsonl(folder / "metrics.jsonl"), tracker.say)
+        unlogged = state["unlogged"] if 0 <= logged < done else None
+        seen = read_jsonl(folder / "metrics.jsonl") + ([unlogged["metrics"]] if unlogged else [])
+        guard = Guard(config.guards, folder, rank, seen, tracker.say)
         boundary: dict[str, Any] = {}  # the last update that is complete, and what its checkpoint keeps
 
         final: dict[str, Any] = {}
@@ -218,7 +220,6 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
         try:
             base = state["base"] if done else measure(0)
             parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank, guard)
-            unlogged = state["unlogged"] if 0 <= logged < done else None
             train(*parts, done, unlogged, evaluate_now, checkpoint_now)
             final = final or measure(config.trainer.updates)  # a run that stopped after its last update has it still to come
             checkpoints.export(engine, tokenizer, folder)

@@ -3,11 +3,13 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from stp.errors import fail
 from stp.tasks.base import ANSWER_CLOSE, ANSWER_OPEN, Problem, format_response
 from stp.types import Prompts, Trajectory
 
@@ -27,8 +29,20 @@ class Codec:
     prompt_tokens: int | None
     prefill: str = ""
 
+    @cached_property
+    def special(self) -> list[str]:
+        """Texts that the tokenizer takes for its special tokens wherever they stand."""
+        return [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+
     def encode_prompt(self, question: str) -> list[int]:
-        """One user turn in the chat template and the prefill, cut on the left."""
+        """One user turn in the chat template and the prefill, cut on the left.
+
+        Raises:
+            UserError: the question spells out one of the tokenizer's special tokens, say its mask.
+        """
+        spelled = [mark for mark in self.special if mark in question]
+        if spelled:
+            fail("task.data", f"{question:.80}", f"it spells out the special token {spelled[0]}; remove it from the question")
         content = f"{self.instruction}\n\n{question}" if self.instruction else question
         messages = [{"role": "user", "content": content}]
         if self.tokenizer.chat_template:
@@ -57,6 +71,8 @@ class Codec:
         if solution is None:
             return None
         text = format_response(*solution, tagged_reasoning=bool(self.instruction))
+        if any(mark in text for mark in self.special):
+            return None
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return None if len(ids) > length else ids  # type: ignore[arg-type,return-value]
 

@@ -34,6 +34,8 @@ _ASSUMED = {
     "attention_layer_norm": False,
     "input_emb_norm": False,
     "scale_logits": False,
+    "clip_qkv": None,
+    "rope_scaling": None,
 }
 
 _TRUNK = {"wte": "model.embed_tokens", "ln_f": "model.norm", "ff_out": "lm_head"}
@@ -137,7 +139,7 @@ def save_llada(model: LlamaForCausalLM, folder: Path, mask_id: int) -> None:
             "AutoModelForCausalLM": f"{_CODE}--modeling_llada.LLaDAModelLM",
         },
         **{llada: getattr(config, stock) for llada, stock in _CONFIG_KEYS.items()},
-        **_ASSUMED,
+        **{key: value for key, value in _ASSUMED.items() if value is not None},
         "mlp_ratio": 4,
         "vocab_size": config.vocab_size,
         "embedding_size": config.vocab_size,

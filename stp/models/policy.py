@@ -332,6 +332,7 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora.rank and trainable:
         model = add_lora(model, options.lora)
+        model.peft_config["default"].base_model_name_or_path = options.path
     policy = Policy(model, mask_id, tokenizer.eos_token_id, options.logit_chunk, options.lora.dropout)
     if options.compile:
         compile_layers(policy)
@@ -350,6 +351,11 @@ def add_lora(model: Stock, lora: Lora) -> PeftModel:
     modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     unknown = [name for name in lora.target_modules if name.rpartition(".")[2] not in modules]
     require(not unknown, "model.lora.target_modules", lora.target_modules, f"the model has no {', '.join(unknown)}")
+    tied = model.config.tie_word_embeddings and {"lm_head", "embed_tokens"} & {
+        n.rpartition(".")[2] for n in lora.target_modules
+    }
+    rule = "the model's head and embeddings are one matrix, which cannot take an adapter and stay one; leave them out"
+    require(not tied, "model.lora.target_modules", lora.target_modules, rule)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

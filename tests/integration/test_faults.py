@@ -18,8 +18,9 @@ from stp.tracking import read_jsonl
 from tests.integration.fatal import strike
 from tests.integration.runs import SMALL, environment, metrics, run, weights
 
-EVERY = ["trainer.updates=3", "trainer.checkpoint_every=1", "trainer.keep_checkpoints=9"]
-RARELY = ["trainer.updates=3", "trainer.checkpoint_every=0"]
+THREE = ["trainer.updates=3", "guards.window=3", "guards.entropy=99"]  # an alarm that takes all three updates to ring
+EVERY = [*THREE, "trainer.checkpoint_every=1", "trainer.keep_checkpoints=9"]
+RARELY = [*THREE, "trainer.checkpoint_every=0"]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,10 @@ def whole(tmp_path_factory):
         patch.chdir(folder)
         run(folder / "run", *EVERY)
     return folder / "run"
+
+
+def test_the_alarm_of_three_updates_rings_at_the_third(whole):
+    assert [line["guard/alarms"] for line in metrics(whole)] == [0, 0, 1]
 
 
 def assert_same(found, whole):

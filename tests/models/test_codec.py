@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stp.diffusion import until_eos
+from stp.errors import UserError
 from stp.models.codec import Codec, answer_spans
 from stp.protocols import Clean, Published
 from stp.tasks import Countdown, Gsm8k, Math, format_response
@@ -43,6 +44,14 @@ def test_prompts_are_padded_on_the_left():
 def test_long_prompts_are_cut_on_the_left():
     whole = CODEC.encode_prompt("1+2+3")
     assert Codec(TOKENIZER, "", 2).encode_prompt("1+2+3") == whole[-2:]
+
+
+@pytest.mark.parametrize("token", ["<|mdm_mask|>", "<|endoftext|>"])
+def test_a_question_with_a_special_token_is_refused(token):
+    """As tokens it would be a mask to fill, or an end."""
+    with pytest.raises(UserError, match=r"^task\.data=Numbers: .*: it spells out the special token <\|\w+\|>; remove it"):
+        CODEC.encode_prompt(f"Numbers: [3, {token}7]")
+    assert CODEC.solution_ids((f"3{token}", "7"), 40) is None and CODEC.solution_ids(("3", "7"), 40)
 
 
 def test_the_instruction_stands_before_the_question():

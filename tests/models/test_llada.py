@@ -227,6 +227,8 @@ def test_weights_that_do_not_fit(change, message, tmp_path):
         {"attention_layer_norm": True},
         {"input_emb_norm": True},
         {"scale_logits": True},
+        {"clip_qkv": 8.0},
+        {"rope_scaling": {"type": "linear", "factor": 2.0}},
     ],
 )
 def test_another_architecture(key_value, tmp_path):

@@ -1,6 +1,7 @@
 """The policy as a denoiser: padding, chunks, LoRA and its reference, fingerprints."""
 
 import copy
+import json
 
 import huggingface_hub
 import pytest
@@ -121,6 +122,21 @@ def test_only_adapters_are_trained_and_their_draw_is_fixed():
 def test_unknown_target_modules_are_named():
     with pytest.raises(UserError, match=r"^model\.lora\.target_modules=\['attn_out'\]: "):
         add_lora(small_model(), Lora(rank=2, target_modules=["attn_out"]))
+
+
+@pytest.mark.parametrize("target", ["lm_head", "model.embed_tokens"])
+def test_an_adapter_on_one_of_two_tied_matrices_is_refused(target):
+    model = small_model()
+    model.config.tie_word_embeddings = True
+    with pytest.raises(UserError, match=r"^model\.lora\.target_modules=.* are one matrix.* leave them out"):
+        add_lora(model, Lora(rank=2, target_modules=["q_proj", target]))
+
+
+def test_an_adapter_names_its_base(tmp_path):
+    folder = checkpoint_folder(Model())
+    policy, _ = load_policy(Model(path=str(folder), lora=Lora(rank=2)))
+    policy.model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(folder)
 
 
 def test_the_frozen_copy_stays_where_it_was():
