@@ -99,6 +99,9 @@ class Tracker:
     def log(self, metrics: dict[str, Any]) -> None:
         """One line of metrics.jsonl, and the same names in W&B."""
         self.append("metrics", [metrics])
+        self._send(metrics)
+
+    def _send(self, metrics: dict[str, Any]) -> None:
         if self.run is not None:
             self.run.log({k: v for k, v in metrics.items() if k != "update"}, step=metrics["update"])
 
@@ -107,11 +110,17 @@ class Tracker:
 
         A checkpoint is written when its update has done all but its evaluation and its line in metrics.jsonl. The evaluation
         after the last of the run's `updates` comes again even where it is logged, for the summary.
+
+        W&B gets what it does not have of the lines that stay. Offline that is all of them: synced, the files of a resumed run
+        replace each other, and those of a killed one are empty.
         """
         logged = self._drop_after("metrics", update, default=min(update, 0))
         self._drop_after("eval", min(logged, updates - 1))
         self._drop_after("variance", update)
         self._drop_after("samples", update)
+        for line in read_jsonl(self.folder / "metrics.jsonl") if self.run is not None else []:
+            if line["update"] >= self.run.step:
+                self._send(line)
         return logged
 
     def _drop_after(self, name: str, update: int, default: int = 0) -> int:

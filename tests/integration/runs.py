@@ -66,7 +66,7 @@ def on_two_ranks(work: Callable[[int, Totals], Any]) -> list[Any]:
 
 def environment() -> dict[str, str]:
     """This process's environment for a new command: on its own, one thread, from any folder."""
-    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "WANDB_SERVICE")
     kept = {k: v for k, v in os.environ.items() if k not in launched}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
 

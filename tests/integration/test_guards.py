@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from stp.errors import RunError, UserError
 from stp.estimators import Elbo
 from stp.guards import Guard, Guards
 from stp.tasks import Countdown
-from tests.integration.runs import composed, metrics, run, weights
+from tests.integration.runs import composed, environment, metrics, run, weights
 
 ROWS = 12  # completions of an update
 QUIET = ["trainer.eval_size=0", "trainer.probe_every=0", "sampler=standard", "objective.beta=0.04"]
@@ -89,6 +91,21 @@ def test_what_is_not_finite_is_not_applied(tmp_path, monkeypatch, first, bad, re
     tensors = load_file(tmp_path / "run" / "bad" / "update-000002-rank0.safetensors")
     assert tensors["response_BL"].shape == tensors["old_BL"].shape == (ROWS, 24)
     assert bool(tensors["reward_B"].isnan()[3]) == (bad is bad_reward)
+
+
+def test_what_is_not_finite_on_one_rank_is_applied_on_none(tmp_path):
+    """Two ranks, the second of which has a bad reward in its second update."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    command += ["--rdzv_endpoint", "localhost:0", "-m", "tests.integration.poisoned", str(tmp_path / "run"), *QUIET]
+    command += ["trainer.updates=3", "zero=stage2"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line["guard/skipped"] for line in metrics(tmp_path / "run")] == [0, 2, 0]
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+    kept = {rank: load_file(tmp_path / "run" / "bad" / f"update-000002-rank{rank}.safetensors") for rank in (0, 1)}
+    assert kept[0]["reward_B"].isfinite().all() and kept[1]["reward_B"].isnan().tolist() == [i == 2 for i in range(6)]
+    records = [json.loads((tmp_path / "run" / "bad" / f"update-000002-rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert all("reward" in record["not_finite"] for record in records)
 
 
 def test_a_fault_that_passes_is_gone_after_going_back(tmp_path, monkeypatch):

@@ -1,0 +1,60 @@
+"""W&B, offline: what a run that was stopped, or killed, and resumed has sent is one run without a missing update."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from tests.integration.runs import environment, metrics, run
+
+LOGGED = ["logging=wandb", "logging.wandb=offline", "trainer.updates=3", "trainer.checkpoint_every=1", "trainer.eval_size=0"]
+
+
+BLOCK, HEAD = 32_768, 7  # the file is a LevelDB log: records (checksum, length, kind) in blocks, after a header as long
+
+
+def records(file):
+    """The protobuf records of an offline file; a torn last one is left out."""
+    content, place, parts = file.read_bytes(), HEAD, []
+    while place + HEAD <= len(content):
+        if BLOCK - place % BLOCK < HEAD:  # too little left in this block for a record
+            place += BLOCK - place % BLOCK
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        parts.append(content[place + HEAD : place + HEAD + length])
+        place += HEAD + length
+        if kind in (1, 4) and place <= len(content):  # whole, or the last part of several
+            yield Record.FromString(b"".join(parts))
+            parts = []
+
+
+def sent(folder):
+    """For each offline file of a run folder, in time: its name, and the reward logged at each step."""
+    found = {}
+    for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        found[file.parent.name] = rewards = {}
+        for record in records(file):
+            if record.HasField("history"):
+                items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+                assert items["_step"] not in rewards
+                rewards[items["_step"]] = items["reward/mean"]
+    return found
+
+
+@pytest.mark.parametrize(("number", "before"), [("SIGTERM", [1, 2]), ("SIGKILL", [])])
+def test_the_last_file_of_a_resumed_run_holds_the_whole_run(tmp_path, number, before):
+    """Synced, the offline files of one run replace each other; what a killed process had not written is lost to W&B."""
+    command = [sys.executable, "-m", "tests.integration.fatal", number, "optimizer", "5", str(tmp_path / "run"), *LOGGED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
+    assert done.returncode == (143 if number == "SIGTERM" else -signal.SIGKILL), done.stderr[-2000:]
+    ((name, first),) = sent(tmp_path / "run").items()
+    assert list(first) == before
+    run(tmp_path / "run", *LOGGED, "trainer.resume=auto")
+    files = sent(tmp_path / "run")
+    assert len(files) == 2 and {name.rpartition("-")[2] for name in files} == {name.rpartition("-")[2]}
+    lines = metrics(tmp_path / "run")
+    assert [line["update"] for line in lines] == [1, 2, 3]
+    assert list(files.values())[1] == {line["update"]: line["reward/mean"] for line in lines}
