@@ -5,10 +5,9 @@ import signal
 import subprocess
 import sys
 
-import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from tests.integration.runs import environment, metrics, run
+from tests.integration.runs import environment, metrics
 
 LOGGED = ["logging=wandb", "logging.wandb=offline", "trainer.updates=3", "trainer.checkpoint_every=1", "trainer.eval_size=0"]
 
@@ -44,17 +43,22 @@ def sent(folder):
     return found
 
 
-@pytest.mark.parametrize(("number", "before"), [("SIGTERM", [1, 2]), ("SIGKILL", [])])
-def test_the_last_file_of_a_resumed_run_holds_the_whole_run(tmp_path, number, before):
+def launched(folder, number, nth, *overrides):
+    """A run that gets a signal at its nth inner update."""
+    command = [sys.executable, "-m", "tests.integration.fatal", number, "optimizer", nth, str(folder / "run"), *LOGGED]
+    return subprocess.run([*command, *overrides], capture_output=True, text=True, cwd=folder, env=environment(), timeout=300)
+
+
+def test_the_last_file_of_a_resumed_run_holds_the_whole_run(tmp_path):
     """Synced, the offline files of one run replace each other; what a killed process had not written is lost to W&B."""
-    command = [sys.executable, "-m", "tests.integration.fatal", number, "optimizer", "5", str(tmp_path / "run"), *LOGGED]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
-    assert done.returncode == (143 if number == "SIGTERM" else -signal.SIGKILL), done.stderr[-2000:]
+    killed = launched(tmp_path, "SIGKILL", "5")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     ((name, first),) = sent(tmp_path / "run").items()
-    assert list(first) == before
-    run(tmp_path / "run", *LOGGED, "trainer.resume=auto")
+    assert list(first) == []
+    again = launched(tmp_path, "SIGKILL", "9999", "trainer.resume=auto")
+    assert again.returncode == 0, again.stderr[-2000:]
     files = sent(tmp_path / "run")
-    assert len(files) == 2 and {name.rpartition("-")[2] for name in files} == {name.rpartition("-")[2]}
+    assert len(files) == 2 and {file.rpartition("-")[2] for file in files} == {name.rpartition("-")[2]}
     lines = metrics(tmp_path / "run")
     assert [line["update"] for line in lines] == [1, 2, 3]
     assert list(files.values())[1] == {line["update"]: line["reward/mean"] for line in lines}
