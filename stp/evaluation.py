@@ -72,6 +72,8 @@ def regrade(task: Any, rows: list[tuple[str, dict[str, Any]]], known: dict[str, 
     """
     records = []
     for where, row in rows:
+        if "completion" not in row and "generations" in row:  # d1's name
+            row = row | {"completion": row["generations"]}
         whole = "ground_truth" in row and all(isinstance(row.get(column), str) for column in ("question", "completion"))
         require(whole, where, f"{row!r:.200}", "expected columns question and completion (text) and ground_truth")
         problem = task.graded_row(row, where)

@@ -79,15 +79,20 @@ def file_rows(path: Path, option: str = "task.data.path") -> list[Row]:
 
 
 def _json_rows(path: Path, option: str) -> list[Row]:
-    """One object per line, or one array of objects. A row of a line-wise file is numbered by its line."""
+    """One object per line, one array of objects, or such an array in an object's `generations`, as d1's evaluation writes it.
+
+    A row of a line-wise file is numbered by its line.
+    """
     fix = "write one JSON object per line, or one array of objects"
     try:
         text = path.read_text(encoding="utf-8-sig")
-        array = text.lstrip().startswith("[")
-        items = list(enumerate(json.loads(text), 1)) if array else []
+        array = _array(text)
+        items = list(enumerate(array or [], 1))
     except (OSError, ValueError, RecursionError) as error:
         fail(option, path, f"not readable as JSON ({_reason(error)}); {fix}")
-    for number, line in enumerate([] if array else text.split("\n"), 1):  # not splitlines: JSON strings may hold its breaks
+    for number, line in enumerate(
+        text.split("\n") if array is None else [], 1
+    ):  # not splitlines: JSON strings may hold its breaks
         try:
             items += [(number, json.loads(line))] if line.strip() else []
         except (ValueError, RecursionError) as error:
@@ -95,6 +100,18 @@ def _json_rows(path: Path, option: str) -> list[Row]:
     for number, item in items:
         require(isinstance(item, dict), option, path, f"row {number} is not a JSON object; {fix}")
     return [(f"{path.name} row {number}", item) for number, item in items]
+
+
+def _array(text: str) -> list[Any] | None:
+    """The rows of a text that is one array, or one object with an array of `generations`; None where it is neither."""
+    if text.lstrip().startswith("["):
+        return json.loads(text)
+    try:
+        held = json.loads(text)
+    except ValueError:  # a line for each row
+        return None
+    held = held.get("generations") if isinstance(held, dict) else None
+    return held if isinstance(held, list) else None
 
 
 def _table_rows(path: Path, suffix: str, option: str) -> list[Row]:

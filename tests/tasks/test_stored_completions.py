@@ -46,6 +46,17 @@ def test_both_counts_are_kept_and_the_tasks_own_is_the_accuracy(tmp_path, capsys
     assert summary["correct"] == 1 and summary["grading"] == "published"
 
 
+def test_d1s_own_files_are_graded(tmp_path):
+    rows = [
+        {"question": row["question"], "prompt_input": "…", "generations": row["completion"], "ground_truth": 18.0}
+        for row in ROWS
+    ]
+    file = tmp_path / "d1.json"
+    file.write_text(json.dumps({"metrics": {"wall_time": 1.0}, "gen_length": 256, "generations": rows}, indent=2))
+    summary, records = grade(tmp_path / "a", f"completions={file}", "task=gsm8k")
+    assert [r["completion"] for r in records] == [row["completion"] for row in ROWS] and summary["correct"] == 1
+
+
 def test_the_problems_file_supplies_what_the_rows_lack(tmp_path):
     file, problems = write(tmp_path / "rows.jsonl"), tmp_path / "problems.jsonl"
     write(problems, [{"question": row["question"], "answer": "so\n#### -3"} for row in ROWS])
