@@ -144,6 +144,8 @@ def main(arguments: list[str] | None = None) -> None:
     alone = Episode(options.to / "alone")
     seconds = run(alone, overrides)
     total = updates(alone.folder)
+    if not total:
+        raise SystemExit(f"error: the run left alone logged no update of its own; see {alone.folder.with_suffix('.log')}")
     wanted = fingerprint(alone.folder)
     memory = f"memory {alone.growth():+.1f} MB from the second to the last quarter of its updates"
     print(f"left alone: {describe(alone)}; {memory}", flush=True)
