@@ -38,7 +38,8 @@ def load(
     whole = isinstance(layers, int) and 1 <= layers <= MAX_LAYERS  # each takes time to build, whatever the files hold
     require(whole, "model.path", path, f"its config.json has num_hidden_layers={layers!r}; a model has 1 to {MAX_LAYERS}")
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    require(heads % kv_heads == 0, "model.path", path, f"its {heads} heads cannot share {kv_heads} key-value heads evenly")
+    shared = kv_heads >= 1 and heads % kv_heads == 0
+    require(shared, "model.path", path, f"its {heads} heads cannot share {kv_heads} key-value heads evenly")
     config._attn_implementation = attention
     try:
         with torch.device("meta"):

@@ -236,6 +236,12 @@ def test_another_architecture(key_value, tmp_path):
     assert f"its config has {key}={value}; only {key}=" in refusal(write_llada(random_llama(), tmp_path / "llada", **key_value))
 
 
+@pytest.mark.parametrize("kv_heads", [0, 3, -2])
+def test_heads_that_cannot_be_shared(kv_heads, tmp_path):
+    said = refusal(write_llada(random_llama(), tmp_path / "llada", n_kv_heads=kv_heads))
+    assert f"its 4 heads cannot share {kv_heads} key-value heads evenly" in said
+
+
 def test_missing_files(tmp_path):
     assert "no config.json there; give a checkpoint folder" in refusal(tmp_path / "nowhere")
     assert "no config.json there; give a checkpoint folder" in refusal(tmp_path)
