@@ -156,7 +156,7 @@ def trained(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str
 
 def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
     """Policy and tokenizer of what `trained` found, nothing of it trainable; an adapter stays an adapter."""
-    bare = dataclasses.replace(model, lora=Lora())
+    bare = dataclasses.replace(model, lora=Lora(), compile=False)
     adapter = folder if folder is not None and (folder / "adapter_config.json").exists() else None
     if folder is not None and adapter is None:
         bare = dataclasses.replace(bare, path=str(folder))

@@ -239,9 +239,9 @@ def update(
     first_is_old = objective.needs_old and not getattr(engine.policy, "dropout", 0.0)
     known: list[tuple[Tensor, LogProbs]] = []  # theta_old on the first mask set, some rows at a time
 
-    def some(denoise: Denoiser, rows: Tensor, noise: Noise) -> list[tuple[Tensor, LogProbs]]:
-        """Log-likelihoods of these rows without gradients: as many forwards on every rank."""
-        parts = micro_batches(rows, trainer.micro_batch, totals)
+    def some(denoise: Denoiser, chosen: Tensor, noise: Noise) -> list[tuple[Tensor, LogProbs]]:
+        """Log-likelihoods of the chosen rows without gradients: as many forwards on every rank."""
+        parts = micro_batches(chosen, trainer.micro_batch, totals)
         found = [score(denoise, estimator, trajectory.rows(p), noise.rows(p), trainer.micro_batch) for p, _ in parts]
         return [(part, values) for (part, live), values in zip(parts, found, strict=True) if live]
 
@@ -316,11 +316,9 @@ def update(
 def whole(found: list[tuple[Tensor, LogProbs]], noise: Noise) -> LogProbs:
     """One record (on the CPU) of the rows found, 0 in the others."""
     B, K, L = noise.masked_BKL.shape
-    record = LogProbs(torch.zeros(B, L), torch.zeros(B, K))
-    if found:
-        first = found[0][1].to("cpu")
-        kinds = (first.token_BL, first.draw_BK, first.upper_BL)
-        record = LogProbs(*(None if t is None else t.new_zeros(B, t.shape[1]) for t in kinds))  # type: ignore[arg-type]
+    like = found[0][1] if found else LogProbs(torch.zeros(B, L), torch.zeros(B, K))
+    kinds = (like.token_BL, like.draw_BK, like.upper_BL)
+    record = LogProbs(*(None if t is None else torch.zeros(B, t.shape[1]) for t in kinds))  # type: ignore[arg-type]
     for part, values in found:
         for name, into in vars(record).items():
             if into is not None:

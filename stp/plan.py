@@ -200,12 +200,16 @@ def _drop(parameter: Tensor) -> None:
 
 
 @torch.no_grad()
-def rollout_peak(policy: Policy, rows: int, tokens: int, positions: int, temperature: float) -> Counter[str]:
-    """Bytes of one denoising forward at their peak: `rows` sequences, `positions` open in the active blocks."""
+def rollout_peak(policy: Policy, rows: int, tokens: int, positions: int, temperature: float, cache: str) -> Counter[str]:
+    """Bytes of one denoising forward at their peak: `rows` sequences, `positions` open in the active blocks.
+
+    With a cache it is a block's first, which computes every position and keeps the keys and values.
+    """
+    kept = None if cache == "none" else policy.within(0, tokens).kept
     with Live(policy, policy.llama.config.vocab_size) as live:
         ids_BS = torch.zeros(rows, tokens, dtype=torch.long, device=policy.device)
         index_M = torch.zeros(positions, dtype=torch.long, device=policy.device)
-        policy.draw(ids_BS, None, index_M, temperature, torch.rand(positions, device=policy.device))
+        policy.draw(ids_BS, None, index_M, temperature, torch.rand(positions, device=policy.device), kept)
     return live.peak
 
 
@@ -320,7 +324,9 @@ class Planner:
         positions = min(config.trainer.micro_batch, rows_of_a_rank(config, ranks))
         positions *= config.estimator.samples * config.sampler.length
         up = self._once(update_peak, update.rows, update.tokens, positions, checkpointing)
-        roll = self._once(rollout_peak, rollout.rows, rollout.tokens, rollout.positions, config.sampler.temperature)
+        roll = self._once(
+            rollout_peak, rollout.rows, rollout.tokens, rollout.positions, config.sampler.temperature, config.sampler.cache
+        )
         frozen_copy = config.objective.needs_reference and not config.model.lora.rank
         return memory(self.sizes, config.zero, ranks, frozen_copy, up, roll)
 

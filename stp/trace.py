@@ -7,8 +7,10 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from stp import engine as ranks
 from stp.anchors import StaticDataset
 from stp.cli import run
 from stp.config import Tracing
-from stp.diffusion import Denoiser, draw
+from stp.diffusion import Denoiser, draw, within
 from stp.errors import fail, require
 from stp.evaluate import chosen
 from stp.evaluation import standard_sampler
@@ -50,11 +52,19 @@ class Watch(Denoiser):
     def __call__(self, *args: Tensor | None) -> Tensor:
         return self.inner(*args)  # type: ignore[arg-type]
 
-    def draw(self, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    def draw(self, *args: Any) -> tuple[Tensor, Tensor]:
         """The inner denoiser's draw, noted."""
+        return self._noted(self.inner, *args)
+
+    def within(self, begin: int, end: int) -> Any:
+        """The inner denoiser's for one block, noted too."""
+        block = within(self.inner, begin, end)
+        return SimpleNamespace(mask_id=self.mask_id, eos_id=self.eos_id, draw=partial(self._noted, block))
+
+    def _noted(self, inner: Denoiser, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         assert len(ids_BS) == 1, "one row at a time, so that a flat position is its place in the row"
         self.settle(ids_BS[0])
-        token_M, confidence_M = draw(self.inner, ids_BS, *args)
+        token_M, confidence_M = draw(inner, ids_BS, *args)
         self.forwards += 1
         _, index_M, *_ = args
         self.drawn = dict(zip(index_M.tolist(), confidence_M.tolist(), strict=True))
@@ -172,7 +182,7 @@ def main(config: Tracing) -> None:
 
     prompts = codec.prompts(problems)
     shown: list[dict[str, Any]] = [{"id": problem.id, "question": problem.question, "runs": []} for problem in problems]
-    pair = {"Standard": standard_sampler(sampler, sampler.temperature)}
+    pair = {"Standard": replace(standard_sampler(sampler, sampler.temperature), cache=sampler.cache)}
     if isinstance(sampler, Stp):
         pair["STP"] = sampler
     for name, one in pair.items():

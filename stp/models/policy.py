@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,7 +200,10 @@ class Policy(nn.Module):
 
     def frozen_copy(self) -> "Policy":
         """The reference policy under full fine-tuning: today's weights, never trained."""
-        return copy.deepcopy(self).requires_grad_(False).eval()
+        frozen = copy.deepcopy(self).requires_grad_(False).eval()
+        if any(layer._compiled_call_impl is not None for layer in self.llama.model.layers):  # which a copy has not
+            compile_layers(frozen)
+        return frozen
 
     def fingerprint(self, adapter: bool = False) -> str:
         """Short hash of the base's names, shapes and a sample of its values; an adapter on top counts where it is asked for."""
@@ -272,6 +277,10 @@ def require_available(options: Model) -> None:
     if options.attention == "flash_attention_2":
         rule = "FlashAttention needs a CUDA GPU and the flash-attn package, which are not both here; use model.attention=sdpa"
         require(is_flash_attn_2_available(), "model.attention", options.attention, rule)
+    if options.compile and not torch.cuda.is_available():
+        compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+        rule = "torch.compile needs a C++ compiler here; install g++ or use model.compile=false"
+        require(compiler, "model.compile", True, rule)
 
 
 def checkpoint_folder(options: Model) -> Path:
@@ -349,11 +358,10 @@ def compile_layers(policy: Policy) -> None:
 def add_lora(model: Stock, lora: Lora) -> PeftModel:
     """Fresh adapters on the target modules, drawn from a fixed seed without touching the global generator."""
     modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    unknown = [name for name in lora.target_modules if name.rpartition(".")[2] not in modules]
+    targets = {name: name.rpartition(".")[2] for name in lora.target_modules}
+    unknown = [name for name, module in targets.items() if module not in modules]
     require(not unknown, "model.lora.target_modules", lora.target_modules, f"the model has no {', '.join(unknown)}")
-    tied = model.config.tie_word_embeddings and {"lm_head", "embed_tokens"} & {
-        n.rpartition(".")[2] for n in lora.target_modules
-    }
+    tied = model.config.tie_word_embeddings and {"lm_head", "embed_tokens"} & set(targets.values())
     rule = "the model's head and embeddings are one matrix, which cannot take an adapter and stay one; leave them out"
     require(not tied, "model.lora.target_modules", lora.target_modules, rule)
     config = LoraConfig(

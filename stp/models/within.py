@@ -8,7 +8,8 @@ from torch import Tensor
 class KeysValues:
     """What a block's first forward computed at every position; each later one renews positions `begin` to `end` alone.
 
-    The part of transformers' `Cache` that a forward asks for.
+    The part of transformers' `Cache` that a forward asks for. (FlashAttention's path takes the last columns of the padding for
+    that of the block: in both there is none.)
     """
 
     def __init__(self, begin: int, end: int) -> None:

@@ -41,7 +41,7 @@ class Standard:
     cache: str = field(
         default="none",
         kw_only=True,
-        metadata={"help": "keys and values kept within a block, approximate: none | prefix (before it) | dual (and after it)"},
+        metadata={"help": "rollouts keep keys and values of a block: none (exact) | prefix (before it) | dual (and after it)"},
     )
 
     def __post_init__(self) -> None:

@@ -122,16 +122,17 @@ def test_activations_and_logits_are_what_the_cpu_allocates(lora, chunk, checkpoi
     assert predicted["logits"] <= min(positions, chunk) * policy.llama.config.vocab_size * 4
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.9, 1.0])
-def test_a_rollouts_forward_is_what_the_cpu_allocates(temperature):
+@pytest.mark.parametrize(("temperature", "cache"), [(0.0, "none"), (0.9, "none"), (1.0, "none"), (1.0, "dual")])
+def test_a_rollouts_forward_is_what_the_cpu_allocates(temperature, cache):
     rows, length, positions = 16, 72, 16 * 24
-    predicted = rollout_peak(skeleton(Model()), rows, length, positions, temperature)
+    predicted = rollout_peak(skeleton(Model()), rows, length, positions, temperature, cache)
     policy, _ = load_policy(Model(), trainable=False)
     ids_BS, index_M = torch.zeros(rows, length, dtype=torch.long), torch.zeros(positions, dtype=torch.long)
 
     def forward():
         with torch.no_grad():
-            policy.draw(ids_BS.clone(), None, index_M.clone(), temperature, torch.rand(positions))
+            kept = policy.within(0, length).kept if cache == "dual" else None
+            policy.draw(ids_BS.clone(), None, index_M.clone(), temperature, torch.rand(positions), kept)
 
     assert predicted.total() == pytest.approx(allocated(forward), rel=0.03)
 

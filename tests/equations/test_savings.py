@@ -87,9 +87,10 @@ def trained(rewards, scored=False, beta=0.0, micro_batch=3, objective=None, **op
     policy, objective = a_policy(), objective or Grpo(beta=beta)
     policy.dropout = 0.1 if scored else 0.0  # said to have dropout, of which it has none
     engine, trainer = Engine(policy), Trainer(inner_updates=2, group_size=GROUP, micro_batch=micro_batch, **options)
-    reference = a_policy(1) if objective.needs_reference else None
+    reference = Engine(a_policy(1)) if objective.needs_reference else None
     stats = update(engine, a_rollout(rewards, objective), Elbo(samples=2), objective, trainer, reference, ALONE, CLOCK)
-    return stats, torch.cat([p.flatten() for p in policy.parameters()]), engine.forwards
+    forwards = engine.forwards | {"reference": reference.forwards[False] if reference else []}
+    return stats, torch.cat([p.flatten() for p in policy.parameters()]), forwards
 
 
 @pytest.mark.parametrize("fresh_masks", [False, True])
@@ -107,7 +108,7 @@ def test_rows_that_teach_nothing_are_scored_for_the_statistics_alone():
     expected, expected_weights, scored = trained(ONE_GROUP_TEACHES, scored=True)
     assert_close(weights, expected_weights, rtol=1e-5, atol=1e-6)
     assert stats == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    assert forwards == {True: [6, 6], False: [6]} and scored == {True: [6, 6], False: [6, 6]}
+    assert forwards[True] == scored[True] == [6, 6] and forwards[False] == [6] and scored[False] == [6, 6]
 
 
 class EqualWeighNothing(Grpo):
@@ -124,6 +125,8 @@ def test_groups_of_equal_rewards_can_be_left_out_with_their_penalty(fresh_masks)
     _, expected, whole = trained(ONE_GROUP_TEACHES, objective=EqualWeighNothing(beta=0.5), fresh_masks=fresh_masks)
     assert_close(weights, expected, rtol=1e-5, atol=1e-6)
     assert forwards[True] == [6, 6] and whole[True] == [6, 6, 6, 6]
+    sets = 2 if fresh_masks else 1
+    assert forwards["reference"] == [6] * sets and whole["reference"] == [6, 6] * sets
     _, penalised, _ = trained(ONE_GROUP_TEACHES, objective=Grpo(beta=0.5), fresh_masks=fresh_masks)
     assert not torch.allclose(weights, penalised, rtol=1e-5, atol=1e-6)
 

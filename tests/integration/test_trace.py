@@ -13,7 +13,10 @@ import torch
 
 from stp import trace
 from stp.errors import UserError
+from stp.models.codec import Codec
+from stp.models.policy import Model, load_policy
 from stp.samplers import Standard, Stp
+from stp.tasks import Countdown
 from stp.trace import denoise_row, page, record, visible
 from stp.types import Draws
 from tests.config import composed, told
@@ -74,6 +77,20 @@ def test_what_is_shown_is_what_happened(sampler, eos):
         assert all((c is None) == (f in (0, None)) for c, f in zip(done.confidence_L, done.forward_L, strict=True))
     assert ended or eos < 0 or len(start.windows) < 2
     assert bool(fills) == start.fill or eos > 0
+
+
+@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
+def test_a_cache_is_watched_too(cache):
+    """What each forward of a block revealed adds up to the rollout."""
+    policy, tokenizer = load_policy(Model(), trainable=False)
+    asked = Codec(tokenizer, "", 200).prompts(Countdown().problems("train")[:2])
+    sampler, draws = Standard(24, 12, 8, 1.0, cache=cache), Draws(0, 2)
+    together, start = sampler(policy, asked, draws), sampler.start(None, draws)
+    for row in range(2):
+        done = denoise_row(policy, sampler, asked, start, draws, row)
+        assert done.ids_L == together.response_BL[row].tolist()
+        shown = [forward for forward in done.forward_L if forward is not None]
+        assert set(shown) == set(range(1, done.nfe_run + 1)) and len(shown) >= done.until_eos
 
 
 def test_nothing_pruned_is_the_standard_sampler():

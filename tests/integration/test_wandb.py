@@ -4,9 +4,12 @@ import json
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
+from stp.tracking import Logging, Tracker
 from tests.integration.runs import environment, metrics
 
 LOGGED = ["logging=wandb", "logging.wandb=offline", "trainer.updates=3", "trainer.checkpoint_every=1", "trainer.eval_size=0"]
@@ -62,3 +65,12 @@ def test_the_last_file_of_a_resumed_run_holds_the_whole_run(tmp_path):
     lines = metrics(tmp_path / "run")
     assert [line["update"] for line in lines] == [1, 2, 3]
     assert list(files.values())[1] == {line["update"]: line["reward/mean"] for line in lines}
+
+
+@pytest.mark.parametrize(("known", "again"), [(0, [1, 2]), (2, [2]), (3, [])])
+def test_only_what_the_service_lacks_is_sent_again(tmp_path, known, again):
+    """known: the step that it expects next of the run that is resumed."""
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"update": {i}, "loss": 0.5}}\n' for i in (1, 2, 3)))
+    tracker, steps = Tracker(tmp_path, Logging(wandb="disabled"), {}, active=True), []
+    tracker.run = SimpleNamespace(step=known, log=lambda metrics, step: steps.append(step))
+    assert tracker.keep_until(2, 9) == 2 and steps == again

@@ -54,6 +54,12 @@ def test_a_question_with_a_special_token_is_refused(token):
     assert CODEC.solution_ids((f"3{token}", "7"), 40) is None and CODEC.solution_ids(("3", "7"), 40)
 
 
+def test_an_added_token_that_is_not_special_is_text():
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.add_tokens(["<tool_call>"])
+    assert Codec(tokenizer, "", 200).encode_prompt("3 <tool_call>")
+
+
 def test_the_instruction_stands_before_the_question():
     asked = Codec(TOKENIZER, "Do this.", 200).encode_prompt("7")
     assert TOKENIZER.batch_decode([asked])[0].startswith("Do this.\n\n7")

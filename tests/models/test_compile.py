@@ -1,17 +1,25 @@
 """model.compile: the same model to rounding, with gradients, padding, adapters and a frozen copy."""
 
-import copy
 import shutil
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from stp.errors import UserError
 from stp.models.policy import AdapterOff, Lora, Model, load_policy
 from stp.types import Prompts
 from tests.models import random_ids
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
+
+
+def test_it_is_refused_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"^model\.compile=True: torch\.compile needs a C\+\+ compiler here; install g\+\+ or use"
+    ):
+        load_policy(Model(compile=True))
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler, which torch.compile needs on the CPU")
@@ -23,6 +31,8 @@ def test_compiled_layers_are_the_same_layers(monkeypatch):
         for policy in (plain, compiled):
             for i, p in enumerate(p for p in policy.parameters() if p.requires_grad):
                 p += 0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
+    for policy, is_compiled in ((plain, False), (compiled, True), (compiled.frozen_copy(), True)):
+        assert all((layer._compiled_call_impl is not None) == is_compiled for layer in policy.llama.model.layers)
     assert plain.fingerprint(adapter=True) == compiled.fingerprint(adapter=True)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     index_M, target_M = torch.tensor([20, 3, 17]), random_ids(1, 3, vocabulary=60)[0]
@@ -33,7 +43,7 @@ def test_compiled_layers_are_the_same_layers(monkeypatch):
             logp_M.sum().backward()
             with torch.no_grad():
                 reference_M = AdapterOff(policy.eval())(random_ids(2, 11, vocabulary=60), attend_BS, index_M, target_M)
-                copied_M = copy.deepcopy(policy)(random_ids(2, 11, vocabulary=60), attend_BS, index_M, target_M)
+                copied_M = policy.frozen_copy()(random_ids(2, 11, vocabulary=60), attend_BS, index_M, target_M)
             found.append([logp_M.detach(), reference_M, copied_M, *(p.grad for p in policy.parameters() if p.requires_grad)])
             policy.zero_grad()
         assert_close(found[1], found[0], atol=1e-4, rtol=1e-3)

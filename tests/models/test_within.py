@@ -101,6 +101,29 @@ def test_one_layer_keeps_what_it_would_compute(cache, padded, stp, shifted):
     assert torch.equal(completions(policy, cache, padded, stp=stp), completions(policy, "none", padded, stp=stp))
 
 
+class Asked(FromLogits):
+    """A denoiser that notes which blocks it is asked for."""
+
+    def __init__(self):
+        super().__init__(lambda ids_BS: torch.arange(8.0).expand(*ids_BS.shape, 8), 0, 99)
+        self.blocks = []
+
+    def within(self, begin, end):
+        self.blocks.append((begin, end))
+        return self
+
+
+@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
+def test_each_window_of_the_schedule_has_its_own(cache):
+    """Before it, with prefix; before it and after it, with dual. Fewer forwards than blocks join two."""
+    for sampler in (Standard(12, 8, 4, 0.0, cache=cache), Stp(12, 4, 3, 0.0, cache=cache, gamma=0.0, t_cutoff=0.3)):
+        denoise, draws = Asked(), Draws(0, 2)
+        sampler(denoise, Prompts(random_ids(2, WIDTH)), draws)
+        windows = [(w.begin, w.end) for w in sampler.start(None, draws).windows]
+        expected = [(WIDTH + a, WIDTH + (b if cache == "dual" else LENGTH)) for a, b in windows]
+        assert len(windows) > 1 and denoise.blocks == ([] if cache == "none" else expected)
+
+
 def test_several_layers_drift():
     policy = a_policy(3)
     exact, prefix, dual = (completions(policy, cache, True) for cache in ("none", "prefix", "dual"))
