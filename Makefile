@@ -51,7 +51,7 @@ soak: ## a run killed and stopped at random for an hour (ARGS="--minutes 60 trai
 theory: ## Theorems 4.1, 4.3 and 4.4 checked (docs/theory.md)
 	$(BIN)/python -m stp.theory $(ARGS)
 
-bench: ## rollouts and updates over their bare forwards and over the published loops (docs/performance.md)
+bench: ## rollouts and updates over their bare forwards and over the published loops, in an hour (ARGS="--shapes tiny": five minutes)
 	$(BIN)/python -m stp.bench $(ARGS)
 
 clean: ## remove caches (outputs/ and the virtual environment stay)

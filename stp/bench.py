@@ -644,7 +644,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stp.bench", description=__doc__)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="default: all")
     parser.add_argument("--items", nargs="+", choices=ITEMS, default=list(ITEMS), help="default: all")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each comparison (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each comparison (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--to", type=Path, default=Path("outputs/bench"), help="folder to write (default: %(default)s)")
@@ -663,9 +663,11 @@ def main() -> None:
         shape = SHAPES[name](torch.device(options.device))
         engine = Engine(shape.policy, Optimizer(lr=1e-6), Zero())
         for item in options.items:
+            began = time.perf_counter()
             for found in ITEMS[item](shape, engine, options.repeats):
                 rows.append(found)
                 write_atomically(options.to / "bench.json", json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+            console.print(f"{name}: {item} measured in {time.perf_counter() - began:.0f} s")
     console.print(table(rows))
     console.print(", ".join(f"{k} {v}" for k, v in about.items()))
 
