@@ -542,12 +542,12 @@ class Beside(Denoiser):
         return self.policy(*args)
 
     def within(self, begin: int, end: int) -> Any:
-        kept = self.policy.within(begin, end).kept
+        block = self.policy.within(begin, end)
 
         def draw(ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-            first = not kept.layers
+            first = not block.kept.layers
             token_M, confidence_M = self.policy.draw(ids_BS, attend_BS, index_M)
-            logits_MV = self.policy.llama.lm_head(self.policy._hidden(ids_BS, attend_BS, index_M, kept)).float()
+            logits_MV = block(ids_BS, attend_BS, index_M).float()
             logits_MV[:, self.mask_id] = -torch.inf
             logp_M = logits_MV.log_softmax(dim=1).gather(1, token_M[:, None]).squeeze(1)
             if not first:  # which is exact

@@ -124,9 +124,16 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def forward(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
-        """One trunk forward; the head only at the chosen positions. See `stp.diffusion.Denoiser`."""
-        hidden_MD, head = self._hidden(ids_BS, attend_BS, index_M), self.llama.lm_head
+    def forward(
+        self,
+        ids_BS: Tensor,
+        attend_BS: Tensor | None,
+        index_M: Tensor,
+        target_M: Tensor | None = None,
+        kept: KeysValues | None = None,
+    ) -> Tensor:
+        """One trunk forward; the head only at the chosen positions. See `stp.diffusion.Denoiser`. kept: of a block, renewed."""
+        hidden_MD, head = self._hidden(ids_BS, attend_BS, index_M, kept), self.llama.lm_head
         if target_M is None:
             return head(hidden_MD)
         target_M = target_M.to(self.device, non_blocking=True)

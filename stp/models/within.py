@@ -41,6 +41,10 @@ class Within:
         self.policy, self.mask_id, self.eos_id = policy, policy.mask_id, policy.eos_id
         self.kept = KeysValues(begin, end)
 
+    def __call__(self, *args: Any) -> Tensor:
+        """`Policy.forward` of positions in the block."""
+        return self.policy(*args, kept=self.kept)
+
     def draw(self, *args: Any) -> tuple[Tensor, Tensor]:
         """`Policy.draw` of positions in the block."""
         return self.policy.draw(*args, kept=self.kept)
