@@ -99,6 +99,20 @@ def read_config(path: Path) -> dict[str, Any]:
     return raw
 
 
+def stored_dtype(raw: dict[str, Any]) -> str | None:
+    """Returns the precision that a config.json says its weights have, `float32` or `bfloat16`; None where it says neither.
+
+    transformers writes `dtype` (5) or `torch_dtype` (4); LLaDA's own config has neither, it has `precision`.
+    """
+    for key in ("dtype", "torch_dtype", "precision"):
+        match str(raw.get(key)).removeprefix("torch.").removeprefix("amp_"):
+            case "float32" | "fp32":
+                return "float32"
+            case "bfloat16" | "bf16":
+                return "bfloat16"
+    return None
+
+
 def read_as(made: Callable[..., Any], path: Path, *args: Any, **kwargs: Any) -> Any:
     """`made(...)` of what config.json says; values that describe no model are refused in one line."""
     try:

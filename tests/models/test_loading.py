@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada
+from stp.models.loading import stored_dtype
 from tests.models import random_ids
 from tests.models.test_dream import write_dream
 from tests.models.test_llada import random_llama, write_llada
@@ -101,3 +102,20 @@ def test_a_loaded_model_saves_what_was_loaded(tmp_path):
     load_dream(folder).save_pretrained(tmp_path / "again")
     before, after = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "again"))
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"dtype": "bfloat16"}, "bfloat16"),  # transformers 5
+        ({"torch_dtype": "bfloat16"}, "bfloat16"),  # transformers 4
+        ({"dtype": None, "torch_dtype": "torch.float32"}, "float32"),
+        ({"precision": "amp_bf16"}, "bfloat16"),  # LLaDA's own config
+        ({"dtype": "float32", "precision": "amp_bf16"}, "float32"),
+        ({"torch_dtype": "float16"}, None),
+        ({"dtype": ["bfloat16"]}, None),
+        ({}, None),
+    ],
+)
+def test_a_config_says_its_weights_precision(raw, expected):
+    assert stored_dtype(raw) == expected
