@@ -63,7 +63,7 @@ class StaticDataset:
             tensors = {name: getattr(self, f"{name}_NKL").contiguous() for name in ("tokens", "eligible", "confidence")}
             save_file(tensors | {"reward": self.reward_NK}, aside / "anchors.safetensors")
             (aside / "anchors.json").write_text(
-                json.dumps({"provenance": self.provenance, "problems": self.problems}, indent=1)
+                json.dumps({"provenance": self.provenance, "problems": self.problems}, indent=1), encoding="utf-8"
             )
             for attempt in itertools.count():
                 try:
@@ -106,7 +106,7 @@ class StaticDataset:
         Which problems it covers may differ: those without an anchor are decoded with nothing fixed.
         """
         try:
-            record = json.loads((folder / "anchors.json").read_text())
+            record = json.loads((folder / "anchors.json").read_text(encoding="utf-8"))
             tensors = load_file(folder / "anchors.safetensors")
             dataset = cls(
                 record["provenance"],

@@ -596,7 +596,7 @@ def trained_seconds(ranks: int) -> float:
         command += ["trainer.probe_every=0"]
         command += [f"hydra.run.dir={folder}/run"]
         subprocess.run(command, check=True, env=environment, capture_output=True, cwd=folder)
-        return json.loads((Path(folder) / "run" / "summary.json").read_text())["time"]["train_s"]
+        return json.loads((Path(folder) / "run" / "summary.json").read_text(encoding="utf-8"))["time"]["train_s"]
 
 
 # ---- the output

@@ -38,9 +38,9 @@ def save(engine: Engine, run: Path, update: int, state: dict[str, Any], keep: in
         ranks.barrier()
         if ranks.rank() == 0:
             record = {"update": update, "optimizer_updates": engine.updates_done, **state}
-            (aside / "state.json").write_text(json.dumps(record))
+            (aside / "state.json").write_text(json.dumps(record), encoding="utf-8")
             hashes = {file.relative_to(aside).as_posix(): _hash(file) for file in _files(aside)}
-            (aside / MANIFEST).write_text(json.dumps(hashes, indent=1))
+            (aside / MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
             for file in [*_files(aside), aside, *run.glob("*.jsonl")]:  # lines up to here count with it
                 _sync(file)
             for other in folder.glob("update-*"):
@@ -78,17 +78,17 @@ def state(checkpoint: Path) -> dict[str, Any]:
     if not manifest.is_file():
         raise BrokenError(f"no {MANIFEST}: it was not written by stp.train, or not to the end")
     try:
-        hashes = json.loads(manifest.read_text())
+        hashes = json.loads(manifest.read_text(encoding="utf-8"))
         if hashes["state.json"] != _hash(checkpoint / "state.json"):
             raise BrokenError("state.json has changed since it was written")
-        return json.loads((checkpoint / "state.json").read_text())
+        return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BrokenError(f"cannot be read ({error})") from None
 
 
 def verify(checkpoint: Path) -> None:
     """Raise `BrokenError` unless the files are those of its manifest, name by name and hash by hash; nothing is unpickled."""
-    hashes = json.loads((checkpoint / MANIFEST).read_text())
+    hashes = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     found = {file.relative_to(checkpoint).as_posix(): file for file in _files(checkpoint) if file.name != MANIFEST}
     for name in sorted(hashes.keys() | found.keys()):
         if name not in found:

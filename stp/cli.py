@@ -27,6 +27,8 @@ LONGEST = 2_000  # characters of a message; a value it quotes may be of any leng
 def run(job: Callable[[Any], Any], name: str) -> None:
     """Compose `conf/<name>.yaml` with the command line, build and check it, and call `job`."""
     stop_at_once()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # in an ASCII terminal, say
     sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher's
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us here, to be said in one line
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -61,7 +63,9 @@ def run(job: Callable[[Any], Any], name: str) -> None:
             said = mistake or isinstance(error, RunError)
             if folder.is_dir() and (sweeping or not said):
                 with contextlib.suppress(OSError):
-                    (folder / FAILED).write_text(f"{with_causes(error)}\n" if said else traceback.format_exc())
+                    (folder / FAILED).write_text(
+                        f"{with_causes(error)}\n" if said else traceback.format_exc(), encoding="utf-8"
+                    )
                     error.add_note(f"the traceback is in {folder / FAILED}")
             if debug or sweeping:
                 raise
@@ -98,7 +102,9 @@ class Sweep(Callback):
         files = sorted(cls.folder.glob(f"**/{FAILED}")) if cls.folder is not None else []
         failed = [file for file in files if file.stat().st_mtime >= cls.started]
         if failed:
-            lines = [f"  {file.parent}: {one_line(file.read_text().strip().splitlines()[-1])}" for file in failed]
+            lines = [
+                f"  {file.parent}: {one_line(file.read_text(encoding='utf-8').strip().splitlines()[-1])}" for file in failed
+            ]
             print(f"error: {len(failed)} job(s) failed, the others are done:", *lines, sep="\n", file=sys.stderr, flush=True)
             raise SystemExit(1)
 

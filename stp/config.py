@@ -397,7 +397,7 @@ def recorded(folder: Path) -> tuple[Model, dict[str, Any]]:
         UserError: it cannot be read, or stp.train did not write it.
     """
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         parts: dict[str, Any] = {}
         for group in ("model", "sampler", "task"):
             schema = {option.__name__: option for option in SCHEMAS[group].values()}[config["classes"][group]]

@@ -117,7 +117,7 @@ def refuse_others(folder: Path, asked: dict[str, Any]) -> None:
         free = not (folder / "eval.jsonl").exists()
         require(free, "to", folder, "an evaluation is kept there, without its settings (evaluation.json); give another folder")
         return
-    settings = json.loads(file.read_text())
+    settings = json.loads(file.read_text(encoding="utf-8"))
     changed = differences({name: settings.get(name) for name in asked}, asked)
     if changed:
         rule = f"the evaluation kept there has other settings ({'; '.join(changed[:4])}); give the same ones, or another folder"

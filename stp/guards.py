@@ -100,7 +100,7 @@ class Guard:
                 {"problem": p.id, "question": p.question, "completion": text, "rewards": parts} for p, text, parts in rows
             ],
         }
-        Path(f"{file}.json").write_text(json.dumps(record, indent=1) + "\n")
+        Path(f"{file}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         self.say(f"update {update}: not finite: {', '.join(reasons)}; not applied, its batch is in {folder}")
 
     def watch(self, metrics: dict[str, Any]) -> dict[str, float]:

@@ -125,7 +125,7 @@ def main(options: Pretraining) -> None:
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}",
         "validation": result,
     }
-    (folder / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
     print(f"{folder}: {record['parameters']:,} parameters, {seconds:.0f} s")
 

@@ -380,7 +380,7 @@ def title(table: Table) -> str:
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Rows as a CSV file; empty where a value is missing."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -451,7 +451,7 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
         figures.phases(by_preset, PHASES, to / "phases.png")
         parts.append("## Learning curves\n\n![Mean reward of each update](table_curves.png)\n")
         parts.append(f"## Where the time goes (seconds)\n\n{phases_markdown(by_preset)}\n![Phases](phases.png)\n")
-    (to / "tables.md").write_text("\n".join(parts))
+    (to / "tables.md").write_text("\n".join(parts), encoding="utf-8")
     return "\n".join(shown)
 
 
@@ -487,7 +487,7 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     single = list({run["folder"].resolve(): run for run in runs}.values())  # presets may share a run
     rows = [row for run in single for row in rows_of(run)]
-    (options.to / "runs.md").write_text(markdown(rows))
+    (options.to / "runs.md").write_text(markdown(rows), encoding="utf-8")
     write_csv(
         options.to / "runs.csv", [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows]
     )

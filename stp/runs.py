@@ -45,13 +45,13 @@ def load_runs(folders: list[Path], clock: str = "wall") -> list[Run]:
 def _load_run(folder: Path, clock: str) -> Run | None:
     if not (folder / "summary.json").exists():
         return None
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     if not (isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()):
         return None  # an evaluation's, or another program's
     data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
     if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
         return None
-    config = yaml.safe_load((data / "config.yaml").read_text())
+    config = yaml.safe_load((data / "config.yaml").read_text(encoding="utf-8"))
     return {
         **summary,
         "folder": data,

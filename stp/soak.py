@@ -43,7 +43,7 @@ def look(pid: int, episode: Episode) -> None:
     try:
         if not (episode.folder / "metrics.jsonl").stat().st_size:
             return
-        pages = int((PROC / str(pid) / "statm").read_text().split()[1])
+        pages = int((PROC / str(pid) / "statm").read_text(encoding="utf-8").split()[1])
         files = len(os.listdir(PROC / str(pid) / "fd"))
     except OSError:
         return
@@ -58,7 +58,7 @@ def members(session: int) -> list[int]:
     found = []
     for status in PROC.glob("[0-9]*/stat"):
         try:
-            state, _, _, own = status.read_text().rpartition(")")[2].split()[:4]
+            state, _, _, own = status.read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
         except OSError:
             continue
         if int(own) == session and state != "Z":
@@ -88,7 +88,7 @@ def run(episode: Episode, overrides: list[str], draws: random.Random | None = No
             done = updates(episode.folder)
             mark, delay, number = draws.randint(done, max(done, total - 2)), draws.uniform(0, each), draws.choice(STRIKES)
         launched, begun, struck = time.time(), 0.0, 0.0
-        with log.open("a") as out:
+        with log.open("a", encoding="utf-8") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         while process.poll() is None:
             time.sleep(0.1)
@@ -121,7 +121,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
     for file in sorted([*folder.glob("weights/*.safetensors"), *folder.glob("adapter/*.safetensors")]):
         found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     for file in sorted(folder.glob("*.jsonl")):
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         kept = [{k: v for k, v in line.items() if not k.startswith(("time/", "memory/"))} for line in lines]
         found[file.name] = hashlib.sha256(json.dumps(kept).encode()).hexdigest()
     return found

@@ -189,7 +189,9 @@ def peak_memory_mb() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     if PROCESS.exists():
-        peak = next((line for line in (PROCESS / "status").read_text().splitlines() if line.startswith("VmHWM")), None)
+        peak = next(
+            (line for line in (PROCESS / "status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")), None
+        )
         if peak is not None:
             return int(peak.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -200,4 +202,4 @@ def reset_peak_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
-        (PROCESS / "clear_refs").write_text("5")
+        (PROCESS / "clear_refs").write_text("5", encoding="utf-8")

@@ -343,7 +343,7 @@ def write(tables: dict[str, Rows], to: Path) -> None:
     for name, rows in tables.items():
         lines = [" | ".join(rows[0]), "|".join(["---"] * len(rows[0])), *(" | ".join(map(cell, row.values())) for row in rows)]
         text += f"## {name}\n\n" + "".join(f"| {line} |\n" for line in lines) + "\n"
-        with (to / f"{name}.csv").open("w", newline="") as file:
+        with (to / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             spread = [{k: v if isinstance(v, list) else [v] for k, v in row.items()} for row in rows]
             flat = [
                 {k + end: x for k, v in row.items() for x, end in zip(v, ("", "_low", "_high"), strict=False)} for row in spread
@@ -351,7 +351,7 @@ def write(tables: dict[str, Rows], to: Path) -> None:
             writer = csv.DictWriter(file, flat[0])
             writer.writeheader()
             writer.writerows(flat)
-    (to / "theory.md").write_text(text)
+    (to / "theory.md").write_text(text, encoding="utf-8")
 
 
 def draw(tables: dict[str, Rows], series: dict[str, Tensor], to: Path) -> None:

@@ -93,7 +93,7 @@ class Tracker:
     def append(self, name: str, records: list[dict[str, Any]]) -> None:
         """Add lines to `<name>.jsonl`."""
         if self.active and records:
-            with (self.folder / f"{name}.jsonl").open("a") as file:
+            with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(_finite(record)) + "\n" for record in records)
 
     def log(self, metrics: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ class Tracker:
         file = self.folder / f"{name}.jsonl"
         if not (self.active and file.exists()):
             return default
-        lines = [line for line in file.read_text(errors="replace").splitlines() if _update_of(line) <= update]
+        lines = [line for line in file.read_text(errors="replace", encoding="utf-8").splitlines() if _update_of(line) <= update]
         write_atomically(file, "".join(line + "\n" for line in lines))
         return int(_update_of(lines[-1])) if lines else default
 
@@ -167,7 +167,7 @@ class Tracker:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content; a crash leaves the old or the new, never a part."""
     aside = path.with_name(f".{path.name}.writing")
-    with aside.open("w") as file:
+    with aside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -176,12 +176,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The records of a JSONL file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def whole_lines(path: Path) -> list[str]:
     """The lines of a JSONL file before the first that a crash cut short; none where there is no file."""
-    return list(itertools.takewhile(_parses, path.read_text(errors="replace").splitlines())) if path.exists() else []
+    return (
+        list(itertools.takewhile(_parses, path.read_text(errors="replace", encoding="utf-8").splitlines()))
+        if path.exists()
+        else []
+    )
 
 
 def _parses(line: str) -> bool:
@@ -251,4 +255,4 @@ def _logged_in() -> bool:
 
 def _netrc() -> str:
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

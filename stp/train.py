@@ -59,7 +59,7 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
     probes = {name: value for name, value in vars(config.trainer).items() if name.startswith("probe_")}
     others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
     for file in [folder / "summary.json", *others]:
-        found = json.loads(file.read_text()) if file.exists() else {}
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         gone = "same_as" in found and not (file.parent / found["same_as"] / "summary.json").exists()
         if gone or {name: found.get(name) for name in wanted} != wanted:
             continue
@@ -76,7 +76,7 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
 
 def trainer_of(folder: Path) -> dict[str, Any]:
     """The trainer settings of a run, by its config.yaml."""
-    return yaml.safe_load((folder / "config.yaml").read_text())["trainer"]
+    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["trainer"]
 
 
 def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
 def _settings(folder: Path) -> dict[str, Any] | None:
     """What decides the results of the run in a folder, by its config.yaml."""
     file = folder / "config.yaml"
-    return decisive(yaml.safe_load(file.read_text())) if file.exists() else None
+    return decisive(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def _not_resumable(config: Config, folder: Path, state: dict[str, Any]) -> str | None:

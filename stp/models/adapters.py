@@ -47,7 +47,7 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> PeftModel:
 def _settings(folder: Path) -> dict[str, Any]:
     """adapter_config.json, all of whose other settings are off or as usual."""
     try:
-        settings = json.loads((folder / "adapter_config.json").read_text())
+        settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
         fail("checkpoint", folder, f"its adapter_config.json cannot be read ({error})")
     modules = settings.get("target_modules") if isinstance(settings, dict) else None

@@ -160,7 +160,7 @@ def save_llada(model: LlamaForCausalLM, folder: Path, mask_id: int) -> None:
         "torch_dtype": str(model.dtype).removeprefix("torch."),
         "use_cache": False,
     }
-    (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     blocks, trunk = ({stock: llada for llada, stock in table.items()} for table in (_BLOCK, _TRUNK))
     weights = {}
     for name, tensor in model.named_parameters():  # a tied head is no parameter of its own, and not written

@@ -90,7 +90,7 @@ def bidirectional(model: Stock) -> Stock:
 def read_config(path: Path) -> dict[str, Any]:
     """config.json of a checkpoint folder; UserError when there is none."""
     try:
-        raw = json.loads((path / "config.json").read_text())
+        raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         fail("model.path", path, "no config.json there; give a checkpoint folder")
     except (ValueError, RecursionError, OSError) as error:
@@ -129,7 +129,7 @@ def files(path: Path) -> Iterator[dict[str, Tensor]]:
     names = ["model.safetensors"]
     if index.exists():
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
             if any(Path(name).name != name for name in names):
                 raise ValueError("a name in it is not that of a file beside it")
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError) as error:

@@ -313,7 +313,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer beside the weights; UserError when there is none."""
     try:
         settings = folder / "tokenizer_config.json"
-        named = json.loads(settings.read_text()).get("tokenizer_class") if settings.exists() else None
+        named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None
         # Dream's class is remote code around Qwen2's vocabulary, merges and special tokens
         if named == "DreamTokenizer":
             return Qwen2Tokenizer.from_pretrained(folder)

@@ -124,7 +124,7 @@ def serve() -> None:
     import logging
     import resource
 
-    replies = os.fdopen(os.dup(1), "w")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no reply
     compare("x+1", "1+x")  # imports, and builds what the first comparison would build
 
