@@ -14,8 +14,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["stp", "stp.*"]),
-    package_data={"stp": ["trace.html"], "stp.models": ["tiny_base/*/*"]},
+    packages=[*find_packages(include=["stp", "stp.*"]), "stp.conf"],
+    package_dir={"stp": "stp", "stp.conf": "conf"},  # an installed package holds the top-level conf/ as stp/conf
+    package_data={"stp": ["trace.html"], "stp.conf": ["*.yaml", "*/*.yaml"], "stp.models": ["tiny_base/*/*"]},
     install_requires=[
         "torch>=2.13,<2.15",
         "transformers>=5.23,<5.24",

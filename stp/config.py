@@ -27,7 +27,8 @@ from stp.objectives import PolicyGradient
 from stp.tracking import Logging
 
 INVALID = (OmegaConfBaseException, yaml.YAMLError)  # in a file of settings
-CONF = str(Path(__file__).resolve().parents[1] / "conf")
+_PACKAGE = Path(__file__).resolve().parent
+CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))  # installed; a checkout
 
 
 @dataclass

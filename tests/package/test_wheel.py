@@ -1,0 +1,75 @@
+"""An installed package works away from the checkout: it holds conf/, the tiny bases and the trace page."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMPOSED = ["train", "plan", "pregenerate", "evaluate", "trace", "export", "pretrain"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The content of a wheel built from the checkout's files, unpacked into a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in tracked.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-c", f"from setuptools.build_meta import build_wheel; build_wheel({str(folder)!r})"]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def python(installed, cwd, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def test_the_wheel_holds_every_file_that_the_package_reads(installed):
+    assert files(installed / "stp" / "conf") == files(ROOT / "conf")
+    assert files(installed / "stp" / "models" / "tiny_base") == files(ROOT / "stp" / "models" / "tiny_base")
+    assert {path.relative_to(ROOT / "stp") for path in (ROOT / "stp").rglob("*.html")} <= {
+        path.relative_to(installed / "stp") for path in (installed / "stp").rglob("*.html")
+    }
+
+
+def test_every_command_composes_its_config_away_from_the_checkout(installed, tmp_path):
+    code = f"""
+import stp.config, pathlib
+from hydra import compose, initialize_config_dir
+assert pathlib.Path(stp.config.__file__).is_relative_to({str(installed)!r}), stp.config.__file__
+assert pathlib.Path(stp.config.CONF).is_relative_to({str(installed)!r}), stp.config.CONF
+stp.config.register()
+with initialize_config_dir(stp.config.CONF, version_base="1.3"):
+    for name in {COMPOSED!r}:
+        stp.config.build(compose(name))
+    stp.config.build(compose("train", ["experiment=table5_stp"]))
+"""
+    done = python(installed, tmp_path, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_users_own_presets_are_found_and_outputs_lie_where_the_command_runs(installed, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nsampler:\n  gamma: 0.125\n")
+    done = python(installed, tmp_path, "-m", "stp.train", "--config-dir", "mine", "experiment=own", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "gamma: 0.125" in done.stdout
+    done = python(installed, tmp_path, "-m", "stp.train", "sampler.gamma=2")
+    assert done.returncode == 2 and done.stderr.startswith("error: sampler.gamma=2")
