@@ -145,7 +145,7 @@ class Shape:
 
 
 def tiny(device: torch.device) -> Shape:
-    """The shipped base as conf/scale/tiny.yaml trains it: but 4 prompts: G = 8, L = 48, N = 40, K = 3, mu = 2."""
+    """The shipped base as conf/training/tiny.yaml trains it: but 4 prompts: G = 8, L = 48, N = 40, K = 3, mu = 2."""
     policy, _ = load_policy(Model())
     policy.eos_id = NEVER
     trainer = Trainer(inner_updates=2, prompts_per_update=4, group_size=8, micro_batch=32, rollout_rows=512)

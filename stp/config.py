@@ -240,8 +240,9 @@ ROOTS: dict[str, type] = {
 
 
 def register() -> None:
-    """Give Hydra the schemas (group `schema/…`), the help pages and the resolver `half`. Idempotent."""
+    """Give Hydra the schemas (group `schema/…`), the help pages and the resolvers of conf. Idempotent."""
     OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
+    OmegaConf.register_new_resolver("zero_at", lambda scale: {"paper": "stage2"}.get(scale, "off"), replace=True)
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
@@ -443,8 +444,8 @@ def help_page(name: str, root: type) -> str:
     used = {f.name for f in dataclasses.fields(root)}
     conf = Path(CONF)
     groups = [g for g in SCHEMAS if g in used]
-    groups += ["sampling"] if "sampler" in groups else []
-    groups += ["scale", "experiment", "search"] if issubclass(root, Config) else []
+    groups += ["sampling", "scale"] if "sampler" in groups else []
+    groups += ["training", "experiment", "search"] if issubclass(root, Config) else []
     if groups:
         lines.append("Groups (choose with group=option)")
     for group in groups:

@@ -1,5 +1,7 @@
 """`scale=paper` is Table 8 of the paper."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.config import composed
@@ -55,3 +57,17 @@ def test_the_rules_around_the_table(paper):
     assert (paper.sampler.select, paper.sampler.gamma_of) == ("low_confidence", "length")
     assert paper.trainer.updates * paper.trainer.inner_updates == 6000
     assert paper.trainer.fresh_masks
+
+
+@pytest.mark.parametrize("entry", ["evaluate", "trace", "pregenerate"])
+def test_other_commands_take_the_scales_model_data_and_lengths(entry, paper):
+    looked = composed(entry, "scale=paper", "task=gsm8k")
+    assert looked.model == replace(paper.model, logit_chunk=looked.model.logit_chunk)
+    assert looked.task.data == paper.task.data and looked.task.data.source == "hub"
+    lengths = ("length", "steps", "block_length", "temperature")
+    assert all(getattr(looked.sampler, name) == getattr(paper.sampler, name) for name in lengths)
+
+
+def test_the_scale_chooses_the_stage_and_the_command_line_another_one(paper):
+    assert paper.zero.stage == 2 and composed("train").zero.stage == 0
+    assert composed("train", "scale=paper", "zero=stage1").zero.stage == 1
