@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ class Logging:
         default="auto", metadata={"help": "auto (online when logged in, else offline) | online | offline | disabled"}
     )
     project: str = field(default="stp", metadata={"help": "W&B project"})
+    name: str | None = field(
+        default=None,
+        metadata={"help": "W&B's name of the run; null is <task>/<experiment, or model-sampler-estimator>-seed<seed>"},
+    )
+    group: str | None = field(default=None, metadata={"help": "W&B's group; null is the default name without the seed"})
+    system: bool = field(default=True, metadata={"help": "W&B records the use of GPUs, CPUs, memory and disk too"})
     samples: int = field(default=4, metadata={"help": "completions written to samples.jsonl per update"})
 
     def __post_init__(self) -> None:
@@ -36,7 +42,17 @@ class Logging:
         strange = sorted(set(self.project) & set("/\\#?%:"))
         require(bool(self.project) and not strange, "logging.project", self.project, "a name without / \\ # ? % :, say stp")
         require(len(self.project) <= 128, "logging.project", self.project, "W&B takes at most 128 characters")
+        for name in ("name", "group"):
+            given = getattr(self, name)
+            require(given is None or 0 < len(given) <= 128, f"logging.{name}", given, "W&B takes 1 to 128 characters")
         require(self.samples >= 0, "logging.samples", self.samples, "a number of completions cannot be negative")
+
+
+def labelled(options: Logging, choices: dict[str, Any], seed: int) -> Logging:
+    """The options with W&B's name and group filled in where they are null, from the option taken in each group."""
+    method = "-".join(str(choices.get(group)) for group in ("model", "sampler", "estimator"))
+    experiment = f"{choices.get('task')}/{choices.get('experiment') or method}"
+    return replace(options, name=options.name or f"{experiment}-seed{seed}", group=options.group or experiment)
 
 
 TRAINING = ("sample", "score", "reward", "update")  # the phases of an update
@@ -231,10 +247,10 @@ def _start_wandb(folder: Path, options: Logging, config: dict[str, Any], resume_
         mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
     try:
         settings = wandb.Settings(
-            silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False, init_timeout=30
+            silent=True, console="off", x_disable_stats=not options.system, disable_git=True, save_code=False, init_timeout=30
         )
         common: dict[str, Any] = {"project": options.project, "dir": folder, "config": config, "settings": settings}
-        common |= {"id": resume_id, "resume": "allow" if resume_id else None}
+        common |= {"name": options.name, "group": options.group, "id": resume_id, "resume": "allow" if resume_id else None}
         try:
             return wandb.init(mode=mode, **common)  # type: ignore[arg-type]
         except wandb.errors.Error:

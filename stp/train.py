@@ -26,7 +26,7 @@ from stp.pregenerate import FOLDER, static_dataset
 from stp.samplers import Stp
 from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
 from stp.tasks.base import Problem
-from stp.tracking import TRAINING, Clock, Tracker, read_jsonl, require_wandb, write_atomically
+from stp.tracking import TRAINING, Clock, Tracker, labelled, read_jsonl, require_wandb, write_atomically
 
 KEPT = {"update": int, "optimizer_updates": int, "ranks": int, "base": dict, "clock": dict, "config": dict}  # in state.json
 
@@ -136,7 +136,7 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
     if config.objective.needs_reference:
         reference = AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
     static = None
-    with tracker_for(folder, config, rank, state) as tracker:
+    with tracker_for(folder, config, rank, state, choices) as tracker:
         if rank == 0:
             checkpoints.clean(folder)
         logged = ranks.broadcast(tracker.keep_until(state.get("update", -1), config.trainer.updates))
@@ -253,14 +253,14 @@ def ready(config: Config, folder: Path, problems: list[Problem]) -> None:
         print(f"{cut} of {len(problems)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
 
 
-def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any]) -> Any:
+def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any], choices: dict[str, Any]) -> Any:
     """The run's tracker, its config.yaml written; closed at the end."""
     from contextlib import closing
 
     from omegaconf import OmegaConf
 
     record = plain(config)
-    tracker = Tracker(folder, config.logging, record, rank == 0, state.get("wandb_id"))
+    tracker = Tracker(folder, labelled(config.logging, choices, config.seed), record, rank == 0, state.get("wandb_id"))
     if rank == 0:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
     return closing(tracker)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from stp.tracking import Logging, Tracker
+from stp.tracking import Logging, Tracker, labelled
 from tests.integration.runs import environment, metrics
 
 LOGGED = ["logging=wandb", "logging.wandb=offline", "trainer.updates=3", "trainer.checkpoint_every=1", "trainer.eval_size=0"]
@@ -74,3 +74,27 @@ def test_only_what_the_service_lacks_is_sent_again(tmp_path, known, again):
     tracker, steps = Tracker(tmp_path, Logging(wandb="disabled"), {}, active=True), []
     tracker.run = SimpleNamespace(step=known, log=lambda metrics, step: steps.append(step))
     assert tracker.keep_until(2, 9) == 2 and steps == again
+
+
+CHOICES = {"task": "gsm8k", "model": "tiny", "sampler": "stp", "estimator": "elbo", "experiment": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "experiment", "name", "group"),
+    [
+        ({}, None, "gsm8k/tiny-stp-elbo-seed3", "gsm8k/tiny-stp-elbo"),
+        ({}, "table2_gsm8k_stp", "gsm8k/table2_gsm8k_stp-seed3", "gsm8k/table2_gsm8k_stp"),
+        ({"name": "mine", "group": "ours"}, None, "mine", "ours"),
+    ],
+)
+def test_a_run_has_a_name_and_a_group_of_its_seeds(given, experiment, name, group):
+    options = labelled(Logging(**given), CHOICES | {"experiment": experiment}, seed=3)
+    assert (options.name, options.group) == (name, group)
+
+
+@pytest.mark.parametrize("system", [True, False])
+def test_wandb_is_told_the_name_the_group_and_whether_to_watch_the_machine(system, tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr("wandb.init", lambda **settings: told.update(settings))
+    Tracker(tmp_path, Logging(wandb="offline", name="a", group="b", system=system), {}, active=True)
+    assert (told["name"], told["group"], told["settings"].x_disable_stats) == ("a", "b", not system)
