@@ -11,8 +11,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stp.tracking import read_jsonl
-
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -26,7 +24,7 @@ def variance(groups: dict[str, list[Run]], to: Path) -> None:
     for i, (name, runs) in enumerate(groups.items()):
         by_update: dict[int, list[float]] = defaultdict(list)
         for run in runs:
-            for record in read_jsonl(run["folder"] / "variance.jsonl"):
+            for record in run["probes"]:
                 if record["variance"] is not None:  # it overflowed
                     by_update[record["update"]].append(record["variance"])
         everything[f"{name}\n({len(runs)} seeds)"] = [v for values in by_update.values() for v in values]

@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import math
+import sys
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +12,9 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from stp import figures
-from stp.cli import stop
-from stp.errors import UserError
 from stp.evaluation import counts
-from stp.runs import CLOCKS, Run, conditions, contrast, load_runs, name_methods, presets
+from stp.runs import CLOCKS, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
 from stp.tables import BASE, FIGURE_3, TABLES, Cell, Table
-from stp.tracking import read_jsonl
 
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates", "split", "seedless_hash"]
 PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
@@ -120,7 +118,7 @@ def _relative(value: float, reference: float) -> float | None:
 
 def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float | None]:
     """Mean difference in accuracy (points) over the seeds both have, with a 95 % interval over the seeds, None for one seed."""
-    by_seed = [{run["seed"]: solved(run) for run in side} for side in (ours, theirs)]
+    by_seed = [{run["seed"]: run["solved"] for run in side} for side in (ours, theirs)]
     seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
     pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
     differences = [[100 * (a[p] - b[p]) for p in sorted(a.keys() & b.keys())] for a, b in pairs]
@@ -145,13 +143,6 @@ def student_quantile(degrees: int) -> float:
         return table[degrees - 1]
     z = 1.96
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-
-
-def solved(run: Run) -> dict[str, float]:
-    """Whether each test problem was solved after training, at the temperature that counts."""
-    records = read_jsonl(run["folder"] / "eval.jsonl")
-    last = [r for r in records if r["update"] == run["updates"] and r["temperature"] == run["final"]["temperature"]]
-    return {r["problem"]: float(r["correct"]) for r in last}
 
 
 def fill(by_preset: dict[str, list[Run]]) -> dict[int, list[Measured]]:
@@ -250,8 +241,8 @@ def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> Pairs:
     for preset in FIGURE_3.values():
         values: dict[tuple[int, int], list[float]] = defaultdict(list)
         for run in by_preset.get(preset, []):
-            for record in read_jsonl(run["folder"] / "variance.jsonl"):
-                if record[key] is None or not math.isfinite(record[key]):  # JSON has null for what is not finite
+            for record in run["probes"]:
+                if record.get(key) is None:  # it was not finite
                     not_finite += 1
                 else:
                     values[run["seed"], record["update"]].append(record[key])
@@ -314,12 +305,12 @@ def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
     maps: dict[str, dict[tuple[float, float], dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda r: r["finished"]):
         settings = run["settings"]
-        place = (settings.get("sampler.gamma", 0.0), settings.get("sampler.t_cutoff", 0.0))
+        gamma, t_cutoff = (settings.get(name, 0.0) for name in PLACE)
         usual = all(settings.get(f"sampler.{name}", value) == value for name, value in plain.items())
         if not usual or run["estimator"] != "elbo":
             continue
         rest = conditions(run) | {k: v for k, v in settings.items() if k.split(".")[0] in ("estimator", "objective")}
-        maps[json.dumps(rest, sort_keys=True, default=str)][place][run["seed"]] = run
+        maps[json.dumps(rest, sort_keys=True, default=str)][gamma, t_cutoff][run["seed"]] = run
     fullest = max(maps.values(), key=lambda found: (len(found), sum(map(len, found.values()))), default={})
     return {place: list(by_seed.values()) for place, by_seed in fullest.items()}
 
@@ -352,13 +343,14 @@ def variance_of(run: Run) -> str:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A line per run and temperature, then the mean gain of each method over its seeds."""
+    """A line per run and temperature, then the mean gain of each method over its seeds: of a seed's runs the last counts."""
     names = ["method", "seed", "T", "split", "base", "final", "gain", "forwards", "estimate's variance, median (of)"]
     names += ["training s", "all s"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    gains: dict[tuple[str, str], list[float]] = defaultdict(list)
+    gains: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    ran = Counter((row["method"], row["temperature"]) for row in rows)
     for row in rows:
-        gains[row["method"], row["temperature"]].append(row["gain"])
+        gains[row["method"], row["temperature"]][row["seed"]] = row["gain"]
         lines.append(
             f"| {row['method']} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {row['split']} | "
             f"{counts(row['base'])} | {counts(row['final'])} | {row['gain']:+.1f} | {row['forwards']:.0f} | "
@@ -366,9 +358,11 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             + f" | {row['train_s']:.0f} | {row['total_s']:.0f} |"
         )
     lines.append("")
-    for (method, temperature), values in gains.items():
+    for (method, temperature), by_seed in gains.items():
+        values, runs = list(by_seed.values()), ran[method, temperature]
         spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-        lines.append(f"- {method}, {temperature}: {mean(values):+.1f}{spread} points over {len(values)} seed(s)")
+        repeated = f" ({runs} runs; of each seed the newest counts)" if runs > len(values) else ""
+        lines.append(f"- {method}, {temperature}: {mean(values):+.1f}{spread} points over {len(values)} seed(s){repeated}")
     return "\n".join(lines) + "\n"
 
 
@@ -465,10 +459,10 @@ def main() -> None:
     parser.add_argument("--model", help="runs of this model only (needed where there are several)")
     options = parser.parse_args()
     folders = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
-    try:
-        runs = load_runs(folders, options.clock)
-    except UserError as error:
-        stop(str(error))
+    runs, ignored = load_runs(folders, options.clock)
+    ignored += [f"{folder}: no finished run is there" for folder in folders if not (folder / "summary.json").exists()]
+    for line in ignored:
+        print(f"left out: {line}", file=sys.stderr)
     models = sorted({run["model"] for run in runs})
     if not runs:
         parser.error("no finished run found; give run folders, or train one with python -m stp.train")
@@ -491,8 +485,8 @@ def main() -> None:
     write_csv(
         options.to / "runs.csv", [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows]
     )
-    figures.methods(single, options.to)
-    ignored = [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
+    figures.methods(newest(single), options.to)
+    ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
     tables = write_tables(runs, options.to, options.clock, ignored)
     print(tables or markdown(rows))
     print(f"written to {options.to}")

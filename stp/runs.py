@@ -1,6 +1,8 @@
 """Finished runs as the report reads them: what tells two apart, and which of them fill a preset's cell."""
 
 import json
+import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -10,16 +12,30 @@ from typing import Any
 import yaml
 
 from stp.config import decisive, leaves, preset_config, seedless_hash
-from stp.errors import fail
 from stp.tables import TASKS
-from stp.tracking import read_jsonl
+from stp.text import visible
 
 Run = dict[str, Any]
 
 GROUPS = ("task", "model", "sampler", "estimator", "objective")
 METHOD = ("sampler", "estimator", "objective")  # what rows of a table differ in; but for SHARED, which they have in common
 SHARED = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
+PLACE = ("sampler.gamma", "sampler.t_cutoff")  # on the heat map
 DEFINING = ("sampler", "estimator", "objective", *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")))
+
+# what the report reads, and of which kinds; what None is allowed for may be missing, as in runs of older versions
+NUMBER = (int, float)
+SUMMARY = {
+    **dict.fromkeys(("task", "model", "sampler", "estimator", "objective", "finished"), str),
+    **dict.fromkeys(("seed", "updates"), int),
+    **dict.fromkeys(("base", "final", "time"), dict),
+    **dict.fromkeys(("experiment", "code", "same_as"), (str, type(None))),
+    "forwards_per_rollout": NUMBER,
+    "elbo_variance": (dict, type(None)),
+}
+SCORE = {"correct": int, "total": int, "accuracy": NUMBER}
+ANSWER = {"update": int, "temperature": NUMBER, "problem": str, "correct": bool}
+PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: it overflowed
 
 CLOCKS = {
     "wall": ("train_s", "wall clock"),
@@ -27,40 +43,93 @@ CLOCKS = {
 }
 
 
-def load_runs(folders: list[Path], clock: str = "wall") -> list[Run]:
-    """Summaries of finished and evaluated runs with their metrics and `settings`; others are left out.
+def load_runs(folders: list[Path], clock: str = "wall") -> tuple[list[Run], list[str]]:
+    """Summaries of finished and evaluated runs with their metrics and `settings`, and a line for each damaged folder.
 
-    A folder of a sweep whose settings had run already (`same_as`) brings that run under its own preset's name.
+    What is no run of stp.train, or has not finished, is neither. A folder of a sweep whose settings had run already (`same_as`)
+    brings that run under its own preset's name.
     """
     runs: list[Run] = []
+    damaged: list[str] = []
     for folder in folders:
         try:
             run = _load_run(folder, clock)
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
-            fail("runs", folder, f"its files are not those that stp.train wrote ({error!r:.200}); remove the folder")
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+            reason = visible(" ".join(str(error).split())) or type(error).__name__
+            damaged.append(f"{folder}: damaged, its files are not those that stp.train wrote ({reason:.200})")
+            continue
         runs += [run] if run is not None else []
-    return runs
+    return runs, damaged
 
 
 def _load_run(folder: Path, clock: str) -> Run | None:
+    """A run whose every value is of the kind that the report computes with; None for what is not a finished run."""
     if not (folder / "summary.json").exists():
         return None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    if not (isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()):
+    ours = isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()
+    if not ours and not (folder / "metrics.jsonl").exists():
         return None  # an evaluation's, or another program's
-    data = (folder / summary["same_as"]).resolve() if "same_as" in summary else folder
-    if "accuracy" not in summary["base"] or not (data / "metrics.jsonl").exists():
-        return None
+    _expect("summary.json", summary, SUMMARY)
+    if "accuracy" not in summary["base"]:
+        return None  # not evaluated
+    data = (folder / summary["same_as"]).resolve() if summary.get("same_as") else folder
+    scores = [summary[when] for when in ("base", "final")]
+    others = [name for name, score in scores[0].items() if isinstance(score, dict)]
+    for score in [*scores, *(score[name] for score in scores for name in others)]:
+        _expect("summary.json", score, SCORE)
+    for score in scores:
+        _expect("summary.json", score, {"temperature": NUMBER})
+    _expect("summary.json", summary["time"], dict.fromkeys(summary["time"], NUMBER) | {"train_s": NUMBER})
+    if summary.get("elbo_variance") is not None:
+        _expect("summary.json", summary["elbo_variance"], {"median": NUMBER, "draws": (int, type(None))})
     config = yaml.safe_load((data / "config.yaml").read_text(encoding="utf-8"))
+    _expect("config.yaml", config, {"trainer": dict})
+    found = settings(config, summary)
+    _expect("config.yaml", found, {name: NUMBER for name in PLACE if name in found})
     return {
         **summary,
         "folder": data,
-        "metrics": read_jsonl(data / "metrics.jsonl"),
-        "settings": settings(config, summary),
+        "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
+        "solved": _solved(data, summary),
+        "probes": _records(data / "variance.jsonl", PROBE) if (data / "variance.jsonl").exists() else [],
+        "settings": found,
         "seedless_hash": seedless_hash(config),
-        "split": config["trainer"].get("eval_split", "test"),
+        "split": str(config["trainer"].get("eval_split", "test")),
         "seconds": summary["time"].get(CLOCKS[clock][0]),
     }
+
+
+def _expect(where: str, record: Any, kinds: dict[str, Any]) -> None:
+    """Raise ValueError unless `record` has values of these kinds; where None is allowed, the name may be missing."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: {record!r:.40} in place of named values")
+    for name, kind in kinds.items():
+        value = record.get(name)
+        whole = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+        if not whole or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{where}: {name} is {value!r:.40}" if name in record else f"{where}: no {name}")
+
+
+def _records(path: Path, kinds: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lines of a JSONL file, at least one, each with values of these kinds."""
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise ValueError(f"{path.name}: line {number} is cut short") from None
+        _expect(f"{path.name}, line {number}", records[-1], kinds)
+    if not records:
+        raise ValueError(f"{path.name} is empty")
+    return records
+
+
+def _solved(folder: Path, summary: dict[str, Any]) -> dict[str, float]:
+    """Whether each test problem was solved after training, at the temperature that counts."""
+    records = _records(folder / "eval.jsonl", ANSWER)
+    last = [r for r in records if r["update"] == summary["updates"] and r["temperature"] == summary["final"]["temperature"]]
+    return {r["problem"]: float(r["correct"]) for r in last}
 
 
 def settings(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +142,7 @@ def settings(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
 def name_methods(runs: list[Run]) -> list[Run]:
     """The runs by method and seed. `method`: sampler and estimator, with every setting in which the runs of these differ.
 
-    The task stands before it where there are several.
+    The task stands before it where there are several. Runs of one method and seed come in the order in which they finished.
     """
     several = len({run["task"] for run in runs}) > 1
     alike: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
@@ -85,7 +154,12 @@ def name_methods(runs: list[Run]) -> list[Run]:
         for run in members:
             own = [f"{name}={run['settings'][name]}" for name in varied if name in run["settings"]]
             run["method"] = " ".join([f"{task}: " * several + f"{sampler} + {estimator}", *own])
-    return sorted(runs, key=lambda r: (r["method"], r["seed"]))
+    return sorted(runs, key=lambda r: (r["method"], r["seed"], r["finished"]))
+
+
+def newest(runs: list[Run]) -> list[Run]:
+    """The newest run of each method and seed, of `name_methods`: a seed that ran twice is one seed."""
+    return list({(run["method"], run["seed"]): run for run in runs}.values())
 
 
 def contrast(ours: dict[str, Any], theirs: dict[str, Any], names: Iterable[str] | None = None) -> str:
@@ -102,7 +176,7 @@ def conditions(run: Run) -> dict[str, Any]:
 @cache
 def _defined(preset: str) -> dict[str, Any]:
     """What makes a preset's row what its name says; nothing where conf has no such preset."""
-    found = preset_config(preset)
+    found = preset_config(preset) if re.fullmatch(r"[\w-]+", preset) else None
     if found is None:
         return {}
     config, chosen = found

@@ -19,10 +19,12 @@ from stp.config import recorded
 from stp.models.adapters import load_adapter
 from stp.models.llada import save_llada
 from stp.models.policy import Lora, Model, add_lora, load_policy
-from stp.runs import load_runs
+from stp.report import markdown, rows_of
+from stp.runs import load_runs, name_methods
 from stp.train import resume_point
 from stp.types import Draws
-from tests.fuzz import inputs, outcome
+from tests import fuzz
+from tests.fuzz import inputs, outcome, tried
 from tests.integration.runs import composed
 from tests.models import TOKENIZER, small_model
 
@@ -267,25 +269,38 @@ def test_a_checkpoints_state_is_read_or_refused(tmp_path):
     check()
 
 
+SCORE = {"temperature": 0.0, "correct": 2, "total": 4, "accuracy": 0.5}
 SUMMARY = {
     "task": "countdown", "model": "tiny", "sampler": "stp", "estimator": "elbo", "objective": "grpo", "experiment": None,
-    "seed": 0,
-    "updates": 2, "base": {"accuracy": 0.5, "total": 4}, "final": {"accuracy": 0.5, "total": 4}, "time": {"train_s": 1.0},
-    "finished": "2026-01-01T00:00:00",
+    "seed": 0, "updates": 2, "base": SCORE, "final": SCORE, "time": {"train_s": 1.0}, "forwards_per_rollout": 37.0,
+    "finished": "2026-01-01T00:00:00", "elbo_variance": {"median": 1.0, "draws": 3},
 }  # fmt: skip
 CONFIG = {"trainer": {"eval_split": "test", "updates": 2}, "seed": 0, "logging": {}, "sampler": {"length": 24}, "classes": {}}
+FILES = {
+    "summary.json": SUMMARY,
+    "config.yaml": CONFIG,
+    "metrics.jsonl": {"update": 1, "reward/mean": 0.5},
+    "eval.jsonl": {"update": 2, "temperature": 0.0, "problem": "p", "correct": True},
+    "variance.jsonl": {"update": 1, "variance": 1.0, "variance_per_token": 0.1},
+}
 
 
-@inputs(80)
+@inputs(120)
 @given(st.data())
-def test_a_run_is_reported_or_refused(data):
-    contents = {"summary.json": json.dumps(SUMMARY), "config.yaml": json.dumps(CONFIG), "metrics.jsonl": '{"update": 1}\n'}
+def test_a_run_is_reported_or_left_out(data):
+    """Beside a whole one, which is reported in any case."""
+    contents = {name: json.dumps(record) + "\n" for name, record in FILES.items()}
     name = data.draw(st.sampled_from(sorted(contents)))
-    record = {"summary.json": SUMMARY, "config.yaml": CONFIG, "metrics.jsonl": {"update": 1}}[name]
-    contents[name] = data.draw(
-        damaged_json(record) | st.sampled_from(["!!python/object/apply:os.system [exit]", "&a [*a]", "a: b: c", "\x1b"])
+    damage = data.draw(
+        damaged_json(FILES[name]) | st.sampled_from(["!!python/object/apply:os.system [exit]", "&a [*a]", "a: b: c", "\x1b"])
     )
     with TemporaryDirectory() as aside:
-        for file, text in contents.items():
-            (Path(aside) / file).write_text(text, errors="surrogatepass")
-        outcome("checkpoints", lambda: load_runs([Path(aside)]))
+        for folder, texts in (("whole", contents), ("broken", contents | {name: damage})):
+            (Path(aside) / folder).mkdir()
+            for file, text in texts.items():
+                (Path(aside) / folder / file).write_text(text, errors="surrogatepass")
+        runs, damaged = load_runs([Path(aside) / "whole", Path(aside) / "broken"])
+        tried["checkpoints", "refused" if damaged else "accepted"] += 1
+        assert (Path(aside) / "whole").resolve() in [run["folder"].resolve() for run in runs] and len(damaged) < 2
+        assert all(fuzz.plain(line) for line in damaged)
+        assert markdown([row for run in name_methods(runs) for row in rows_of(run)])

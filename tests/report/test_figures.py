@@ -7,7 +7,6 @@ import pytest
 from matplotlib import pyplot as plt
 
 from stp import figures
-from tests.report import write
 
 
 @pytest.fixture
@@ -24,15 +23,12 @@ def drawn(monkeypatch):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run():
     """A run as `stp.report.load_runs` gives it, as far as the figures read it."""
 
     def make(probes=(), rewards=(0.1, 0.2), accuracy=0.5, seconds=100.0, median=3.0, method="stp + elbo", **phases):
-        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
-        folder.mkdir()
-        write(folder / "variance.jsonl", [{"update": update, "variance": v} for update, v in probes])
         return {
-            "folder": folder,
+            "probes": [{"update": update, "variance": v} for update, v in probes],
             "method": method,
             "metrics": [{"reward/mean": r} for r in rewards],
             "base": {"accuracy": 0.25, "total": 100},

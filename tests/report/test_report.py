@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import matplotlib.image
 import pytest
+import yaml
 
 from stp import report
 from tests.integration.runs import environment
@@ -133,7 +135,7 @@ def test_students_quantiles(runs, degrees):
     for seed in range(degrees + 1):
         runs.add("table5_grpo_elbo", seed, "1000")
         runs.add("table5_stp", seed, "1100" if seed % 2 else "1000")
-    groups, _ = report.presets(report.load_runs(runs.folders))
+    groups, _ = report.presets(report.load_runs(runs.folders)[0])
     found = report.paired_difference(groups["table5_stp"], groups["table5_grpo_elbo"])
     n = degrees + 1
     share = (n // 2) / n
@@ -158,8 +160,8 @@ def test_only_the_answers_after_training_count(runs):
     lines = [json.loads(line) for line in (folder / "eval.jsonl").read_text().splitlines()]
     more = [line | {"temperature": 1.0, "correct": True} for line in lines]
     write(folder / "eval.jsonl", more + lines + [line | {"update": 1, "correct": True} for line in lines[:4]])
-    (run,) = report.load_runs([folder])
-    assert list(report.solved(run).values()) == [0.0, 1.0, 1.0, 0.0]
+    ((run,), _) = report.load_runs([folder])
+    assert list(run["solved"].values()) == [0.0, 1.0, 1.0, 0.0]
 
 
 def test_changes_are_against_the_better_baseline(runs, monkeypatch):
@@ -379,9 +381,93 @@ def test_unfinished_runs_are_left_out(runs, monkeypatch):
     assert len(read_csv(out / "runs.csv")) == 1
 
 
-def test_folders_on_the_command_line(runs, monkeypatch):
+def cut(path, keep=0.5):
+    """Leave the first part of a file, as a crash or a full disk does."""
+    text = path.read_text()
+    path.write_text(text[: int(keep * len(text))])
+
+
+def summary_with(**changes):
+    """A damage: other values in summary.json; `score` is put into `final`."""
+
+    def damage(folder):
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["final"] = summary["final"] | changes.get("score", {})
+        summary |= {name: value for name, value in changes.items() if name != "score"}
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    return damage
+
+
+def config_with(name, value):
+    """A damage: another value in config.yaml."""
+
+    def damage(folder):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        group, key = name.split(".")
+        config[group][key] = value
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+    return damage
+
+
+DAMAGE = {
+    "summary.json cut short": (lambda folder: cut(folder / "summary.json"), "line"),
+    "summary.json empty": (lambda folder: cut(folder / "summary.json", 0), "line 1"),
+    "summary.json a list": (lambda folder: (folder / "summary.json").write_text("[1]"), "summary.json: [1]"),
+    "no time": (summary_with(time=None), "summary.json: time is None"),
+    "a seed in words": (summary_with(seed="zero"), "summary.json: seed is 'zero'"),
+    "a number for a time": (summary_with(finished=5), "summary.json: finished is 5"),
+    "no accuracy after": (summary_with(score={"accuracy": None}), "summary.json: accuracy is None"),
+    "an infinite accuracy": (summary_with(score={"accuracy": math.inf}), "summary.json: accuracy is inf"),
+    "a temperature in words": (summary_with(score={"temperature": "0"}), "summary.json: temperature is '0'"),
+    "seconds in words": (summary_with(time={"train_s": 1.0, "eval_s": "5"}), "summary.json: eval_s is '5'"),
+    "a variance in words": (summary_with(elbo_variance={"median": "x"}), "summary.json: median is 'x'"),
+    "metrics.jsonl torn": (lambda folder: cut(folder / "metrics.jsonl", 0.75), "metrics.jsonl: line 2 is cut short"),
+    "metrics.jsonl empty": (lambda folder: cut(folder / "metrics.jsonl", 0), "metrics.jsonl is empty"),
+    "metrics.jsonl gone": (lambda folder: (folder / "metrics.jsonl").unlink(), "metrics.jsonl"),
+    "no reward": (lambda folder: (folder / "metrics.jsonl").write_text("{}\n"), "metrics.jsonl, line 1: no reward/mean"),
+    "eval.jsonl torn": (lambda folder: cut(folder / "eval.jsonl", 0.9), "eval.jsonl: line 8 is cut short"),
+    "eval.jsonl empty": (lambda folder: cut(folder / "eval.jsonl", 0), "eval.jsonl is empty"),
+    "eval.jsonl gone": (lambda folder: (folder / "eval.jsonl").unlink(), "eval.jsonl"),
+    "variance.jsonl torn": (lambda folder: cut(folder / "variance.jsonl", 0.95), "variance.jsonl: line 6 is cut short"),
+    "bytes": (lambda folder: (folder / "eval.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
+    "config.yaml cut short": (lambda folder: (folder / "config.yaml").write_text("model: {name: t"), "flow mapping"),
+    "config.yaml empty": (lambda folder: cut(folder / "config.yaml", 0), "config.yaml: None in place of named values"),
+    "config.yaml of another version": (lambda folder: (folder / "config.yaml").write_text("train: {}\n"), "no trainer"),
+    "gamma in words": (config_with("sampler.gamma", "high"), "config.yaml: sampler.gamma is 'high'"),
+    "a folder for a file": (lambda folder: [(folder / "eval.jsonl").unlink(), (folder / "eval.jsonl").mkdir()], "directory"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_run_is_named_and_stops_no_other(runs, monkeypatch, capsys, kind):
+    monkeypatch.setattr(report, "figures", Mock(heat_map=lambda *_: [{}]))  # which are drawn of the same runs
+    for seed in (0, 1):
+        runs.add("table5_stp", seed, "1110")
+    damaged = runs.add("table5_stp", 2, "1111")
+    damage, told = DAMAGE[kind]
+    damage(damaged)
+    out = made(monkeypatch)
+    text = (out / "tables.md").read_text()
+    assert cells(text, "Table 5")["STP (ours)"]["Acc. (%)"] == "75.0 ± 0.0 (3, 3 of 4)"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("left out: outputs/ablations/table5_stp/seed2: damaged, ") and told in line
+    assert f"- {line.replace('left', 'Left', 1)}." in text.splitlines()
+
+
+def test_nothing_but_damaged_runs_is_a_mistake(runs, monkeypatch, capsys):
+    cut(runs.add("table5_stp", 0) / "summary.json")
+    with pytest.raises(SystemExit) as stopped:
+        made(monkeypatch)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and first.startswith("left out: ") and "error: no finished run found" in last
+
+
+def test_folders_on_the_command_line(runs, monkeypatch, capsys):
     first, second = runs.add("table5_stp", 0, "1110"), runs.add("table5_stp", 1, "1111")
     out = made(monkeypatch, second, runs.root / "nowhere")
+    assert capsys.readouterr().err == f"left out: {runs.root / 'nowhere'}: no finished run is there\n"
     assert cells((out / "tables.md").read_text(), "Table 5")["STP (ours)"]["Acc. (%)"] == "100.0 (4 of 4)"
     out = made(monkeypatch, first, second)
     assert cells((out / "tables.md").read_text(), "Table 5")["STP (ours)"]["Acc. (%)"].startswith("87.5 ± 17.7 (3, 4 of 4)")
@@ -408,6 +494,23 @@ def test_plain_runs_are_listed_without_any_preset(runs, monkeypatch):
         ("1", "T=1", 0.25, 0.0),
     ]
     assert "missing" in (out / "tables.md").read_text() and not (out / "phases.png").exists()
+
+
+def test_a_seed_that_ran_again_is_one_seed(runs, monkeypatch, capsys):
+    """Four runs of seed 0 are one seed, whose newest counts, in the means and in the pictures; all four are listed."""
+    for day, solved in ((2, "1100"), (4, "1111"), (1, "0000"), (3, "1000")):  # base: 1 of 4
+        runs.add(None, 0, solved, name=f"day{day}", finished=f"2026-01-0{day}T00:00:00", rewards=(day / 10, day / 10))
+    drawn = {}
+    monkeypatch.setattr(report.figures, "methods", lambda runs, to: drawn.update(runs=runs))
+    out = made(monkeypatch)
+    lines = (out / "runs.md").read_text().splitlines()
+    assert "- stp + elbo, T=0: +75.0 points over 1 seed(s) (4 runs; of each seed the newest counts)" in lines
+    assert len(read_csv(out / "runs.csv")) == 4 and "over 1 seed(s)" in capsys.readouterr().out
+    assert [run["folder"].name for run in drawn["runs"]] == ["day4"]
+    runs.add(None, 1, "1000", name="other", finished="2026-01-01T00:00:00")
+    lines = (made(monkeypatch) / "runs.md").read_text().splitlines()
+    assert "- stp + elbo, T=0: +37.5 ± 53.0 points over 2 seed(s) (5 runs; of each seed the newest counts)" in lines
+    assert [run["folder"].name for run in drawn["runs"]] == ["day4", "other"]
 
 
 def test_the_time_of_each_phase(runs, monkeypatch):

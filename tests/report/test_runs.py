@@ -100,7 +100,7 @@ def test_what_is_not_the_presets_row_fills_no_cell(runs, preset, override, told)
     for seed in (0, 1):
         runs.add(preset, seed, "1110", overrides=(override,))
     runs.add(preset, 5, "1000", name="right")
-    chosen, left_out = presets(load_runs(runs.folders))
+    chosen, left_out = presets(load_runs(runs.folders)[0])
     assert [run["seed"] for run in chosen[preset]] == [5]
     assert [line.endswith(f"not what its preset says: {told}") for line in left_out] == [True, True]
 
@@ -109,7 +109,7 @@ def test_a_preset_that_conf_does_not_have_is_reported(runs):
     folder = runs.add("table5_stp", 0, "1110")
     summary = json.loads((folder / "summary.json").read_text()) | {"experiment": "my_own"}
     (folder / "summary.json").write_text(json.dumps(summary))
-    assert list(presets(load_runs([folder]))[0]) == ["my_own"]
+    assert list(presets(load_runs([folder])[0])[0]) == ["my_own"]
 
 
 def test_a_baseline_of_another_size_is_not_compared(runs, monkeypatch):
@@ -143,7 +143,7 @@ def test_methods_are_named_by_all_they_differ_in(runs, monkeypatch):
     config = yaml.safe_load((old / "config.yaml").read_text())
     del config["classes"], config["trainer"]["fresh_masks"]
     (old / "config.yaml").write_text(yaml.safe_dump(config))
-    named = {run["folder"].name: run["method"] for run in name_methods(load_runs(runs.folders))}
+    named = {run["folder"].name: run["method"] for run in name_methods(load_runs(runs.folders)[0])}
     assert named["run0"] == named["run3"]  # probes decide nothing
     assert named["run0"].split() == [
         *("stp", "+", "elbo", "optimizer.lr=0.0001", "trainer.fresh_masks=False"),
@@ -159,7 +159,7 @@ def test_methods_are_named_by_all_they_differ_in(runs, monkeypatch):
 def test_tasks_are_told_apart(runs):
     runs.add(None, 0, name="a")
     runs.add(None, 0, name="b", overrides=("task=math",))
-    named = sorted(run["method"] for run in name_methods(load_runs(runs.folders)))
+    named = sorted(run["method"] for run in name_methods(load_runs(runs.folders)[0]))
     assert named == ["countdown: stp + elbo", "math: stp + elbo"]
 
 
@@ -271,4 +271,4 @@ def test_figure_3_of_one_seed_has_no_interval(runs, monkeypatch):
 def test_three_agreeing_seeds_leave_nothing_out(runs, monkeypatch):
     three_seeds(runs)
     assert lines_of(made(monkeypatch), "- Left out") == []
-    assert report.presets(load_runs(runs.folders))[1] == []
+    assert report.presets(load_runs(runs.folders)[0])[1] == []
