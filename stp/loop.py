@@ -417,5 +417,7 @@ def train(
             guard.stop_if_diverged()
             shown = {"reward": metrics["reward/mean"], "kl": metrics.get("kl"), "loss": metrics["loss"]}
             note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
-            note += f"  {metrics['time/tokens_per_s']:.0f} tok/s" + "".join(f"  {alarm}" for alarm in guard.alarms.values())
+            note += f"  {metrics['nfe']:.0f} forwards  {metrics['time/tokens_per_s']:.0f} tok/s" + "".join(
+                f"  {alarm}" for alarm in guard.alarms.values()
+            )
             progress.update(bar, advance=1, note=note)

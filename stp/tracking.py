@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,16 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from stp.errors import fail, require, require_choice
 from stp.text import visible_lines
@@ -55,6 +64,7 @@ def labelled(options: Logging, choices: dict[str, Any], seed: int) -> Logging:
     return replace(options, name=options.name or f"{experiment}-seed{seed}", group=options.group or experiment)
 
 
+EVERY = 30.0  # seconds between two lines of a progress bar
 TRAINING = ("sample", "score", "reward", "update")  # the phases of an update
 
 
@@ -90,16 +100,19 @@ class Clock:
 class Tracker:
     """Writes a run's files (rank 0 only; other ranks hold a silent one)."""
 
-    def __init__(
-        self, folder: Path, options: Logging, config: dict[str, Any], active: bool, resume_id: str | None = None
-    ) -> None:
-        self.folder, self.options, self.active = folder, options, active
+    def __init__(self, folder: Path, options: Logging, config: dict[str, Any], active: bool, log: Path | None = None) -> None:
+        """log: the file that keeps what is said; None is Hydra's log file of this command, where Hydra runs it."""
+        self.folder, self.options, self.config, self.active = folder, options, config, active
+        self.file = log or _hydra_log()
         self.console = Console(quiet=not active, highlight=False, soft_wrap=True)
         self.run: Any = None
         if active:
             folder.mkdir(parents=True, exist_ok=True)
-        if active and options.wandb != "disabled":
-            self.run = _start_wandb(folder, options, config, resume_id)
+
+    def start_wandb(self, resume_id: str | None) -> None:
+        """Start the W&B run, or continue the one with this id, unless W&B is disabled."""
+        if self.active and self.options.wandb != "disabled":
+            self.run = _start_wandb(self.folder, self.options, self.config, resume_id)
 
     @property
     def wandb_id(self) -> str | None:
@@ -155,13 +168,22 @@ class Tracker:
             self.run.summary.update(_finite(record))
 
     def say(self, text: str) -> None:
-        """A line for the terminal."""
+        """Print a line, and keep it in the log file."""
+        self.note(text)
         if self.active:
             self.console.print(visible_lines(text), markup=False)
 
+    def note(self, text: str) -> None:
+        """Add a line to the log file alone, with the time."""
+        if self.active and self.file is not None and self.file.parent.is_dir():
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible_lines(text)}\n")
+
     def progress(self) -> Progress:
-        """A live display, silent when the output is not a terminal."""
-        return Progress(
+        """A live display on a terminal, plain lines elsewhere; the log file gets the lines in any case."""
+        terminal = sys.stdout.isatty()
+        return Lines(
+            self.note if terminal else self.say,
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -170,7 +192,7 @@ class Tracker:
             TextColumn("{task.fields[note]}"),
             console=self.console,
             speed_estimate_period=3600,  # seconds: at scale an update or a batch takes minutes
-            disable=not (self.active and sys.stdout.isatty()),
+            disable=not (self.active and terminal),
         )
 
     def close(self) -> None:
@@ -178,6 +200,50 @@ class Tracker:
         if self.run is not None:
             self.run.finish()
             self.run = None
+
+
+class Lines(Progress):
+    """rich's progress bars, which also say how far each is: at its first and last step, between them every half minute."""
+
+    def __init__(self, say: Callable[[str], None], *columns: ProgressColumn, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        self.say = say
+        self.began: dict[TaskID, tuple[float, float]] = {}  # when a bar began, and what was done by then
+        self.said: dict[TaskID, float] = {}
+
+    def add_task(self, description: str, *arguments: Any, **options: Any) -> TaskID:
+        """Begin a bar."""
+        bar = super().add_task(description, *arguments, **options)
+        self.began[bar] = (time.monotonic(), self._tasks[bar].completed)
+        return bar
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Move a bar on, and say so when it is time to."""
+        super().update(task_id, **changes)
+        bar, now = self._tasks[task_id], time.monotonic()
+        if now - self.said.get(task_id, -math.inf) < EVERY and not bar.finished:
+            return
+        self.said[task_id] = now
+        (began, before), total = self.began[task_id], bar.total or 0
+        left = (now - began) * (total - bar.completed) / max(bar.completed - before, 1e-9)
+        parts = [f"{bar.description} {bar.completed:g}/{total:g}", bar.fields["note"], f"{_time(now - began)} spent"]
+        self.say("  ".join(part for part in [*parts, f"{_time(left)} left"] if part))
+
+
+def _time(seconds: float) -> str:
+    """`1:02:03`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+def _hydra_log() -> Path | None:
+    """Hydra's log file of this command; None where Hydra does not run it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    return Path(hydra.runtime.output_dir) / f"{hydra.job.name}.log"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -3,12 +3,14 @@
 import json
 import os
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from stp import checkpoints, faults, preflight
 from stp import engine as ranks
@@ -111,12 +113,16 @@ def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     folder, state = ranks.from_first(lambda: resume_point(config, fresh))
     if not state and checkpoints.written(folder):
         fail("hydra.run.dir", folder, f"it holds another run's checkpoints; continue that with trainer.resume={folder}")
-    with faults.explained(folder):
-        return work(config, folder, state, choices)
+    labels = labelled(config.logging, choices, config.seed)
+    tracker = Tracker(folder, labels, plain(config), ranks.rank() == 0, folder / "train.log")
+    with faults.explained(folder), closing(tracker):
+        tracker.say(f"run folder: {folder}")
+        return work(config, tracker, state, choices)
 
 
-def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any]:
-    """`execute` in a run's folder, after what a checkpoint says (`state`, or nothing)."""
+def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any]:
+    """`execute` in a run's folder (the tracker's), after what a checkpoint says (`state`, or nothing)."""
+    folder = tracker.folder
     rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
     clock = Clock(state.get("clock") if rank == 0 else None)  # whose `cpu` is all ranks', so the others start at 0
     codes = list(dict.fromkeys([*state.get("code", []), code_version()]))
@@ -136,105 +142,104 @@ def work(config: Config, folder: Path, state: dict[str, Any], choices: dict[str,
     if config.objective.needs_reference:
         reference = AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
     static = None
-    with tracker_for(folder, config, rank, state, choices) as tracker:
-        if rank == 0:
-            checkpoints.clean(folder)
-        logged = ranks.broadcast(tracker.keep_until(state.get("update", -1), config.trainer.updates))
-        if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
-            with clock.phase("pregenerate"):
-                static = static_dataset(config, policy, codec, problems, config.trainer.rollout_rows, tracker, totals, rank)
-        engine = Engine(policy, config.optimizer, config.zero, config.model.dtype == "bfloat16")
-        done = state.get("update", 0)
-        if done:
-            engine.load(folder / "checkpoints", state["tag"], state["optimizer_updates"])
-            tracker.say(f"resumed after update {done} from {folder}")
-        unlogged = state["unlogged"] if 0 <= logged < done else None
-        seen = read_jsonl(folder / "metrics.jsonl") + ([unlogged["metrics"]] if unlogged else [])
-        guard = Guard(config.guards, folder, rank, seen, tracker.say)
-        boundary: dict[str, Any] = {}  # the last update that is complete, and what its checkpoint keeps
+    tracker.start_wandb(state.get("wandb_id"))
+    if rank == 0:
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+        checkpoints.clean(folder)
+    logged = ranks.broadcast(tracker.keep_until(state.get("update", -1), config.trainer.updates))
+    if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
+        with clock.phase("pregenerate"):
+            static = static_dataset(config, policy, codec, problems, config.trainer.rollout_rows, tracker, totals, rank)
+    engine = Engine(policy, config.optimizer, config.zero, config.model.dtype == "bfloat16")
+    done = state.get("update", 0)
+    if done:
+        engine.load(folder / "checkpoints", state["tag"], state["optimizer_updates"])
+        tracker.say(f"resumed after update {done} from {folder}")
+    unlogged = state["unlogged"] if 0 <= logged < done else None
+    seen = read_jsonl(folder / "metrics.jsonl") + ([unlogged["metrics"]] if unlogged else [])
+    guard = Guard(config.guards, folder, rank, seen, tracker.say)
+    boundary: dict[str, Any] = {}  # the last update that is complete, and what its checkpoint keeps
 
-        final: dict[str, Any] = {}
+    final: dict[str, Any] = {}
 
-        def measure(update: int) -> dict[str, Any]:
-            """Accuracy at each temperature; the first is the one that counts."""
-            scores = {}
-            for temperature in config.trainer.eval_temperatures if held_out else []:
-                with clock.phase("eval"), tracker.progress() as progress, engine.generation() as policy:
-                    bar = progress.add_task(f"evaluating (T={temperature:g})", total=len(held_out), note="")
-                    records = []
-                    for chunk in evaluate(
-                        policy,
-                        task,
-                        replace(codec, prompt_tokens=None),  # what it is tested on is asked whole
-                        held_out,
-                        standard_sampler(config.sampler, temperature),
-                        config.seed,
-                        config.trainer.rollout_rows,
-                        totals,
-                        rank,
-                        device=device,
-                    ):
-                        records += chunk
-                        progress.update(bar, advance=len(chunk))
-                tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
-                scores[f"T={temperature:g}"] = accuracy(records)
-                tracker.say(f"update {update}: accuracy {counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
-            return scores
+    def measure(update: int) -> dict[str, Any]:
+        """Accuracy at each temperature; the first is the one that counts."""
+        scores = {}
+        for temperature in config.trainer.eval_temperatures if held_out else []:
+            with clock.phase("eval"), tracker.progress() as progress, engine.generation() as policy:
+                bar = progress.add_task(f"evaluating (T={temperature:g})", total=len(held_out), note="")
+                records = []
+                for chunk in evaluate(
+                    policy,
+                    task,
+                    replace(codec, prompt_tokens=None),  # what it is tested on is asked whole
+                    held_out,
+                    standard_sampler(config.sampler, temperature),
+                    config.seed,
+                    config.trainer.rollout_rows,
+                    totals,
+                    rank,
+                    device=device,
+                ):
+                    records += chunk
+                    progress.update(bar, advance=len(chunk))
+            tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
+            scores[f"T={temperature:g}"] = accuracy(records)
+            tracker.say(f"update {update}: accuracy {counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
+        return scores
 
-        def evaluate_now(update: int) -> dict[str, float]:
-            nonlocal final
-            every = config.trainer.eval_every
-            if update != config.trainer.updates and not (every and update % every == 0):
-                return {}
-            final = measure(update)
-            named = {f"eval/accuracy_{name}": score["accuracy"] for name, score in final.items()}
-            return {"eval/accuracy": next(iter(named.values())), **named} if named else {}
+    def evaluate_now(update: int) -> dict[str, float]:
+        nonlocal final
+        every = config.trainer.eval_every
+        if update != config.trainer.updates and not (every and update % every == 0):
+            return {}
+        final = measure(update)
+        named = {f"eval/accuracy_{name}": score["accuracy"] for name, score in final.items()}
+        return {"eval/accuracy": next(iter(named.values())), **named} if named else {}
 
-        def checkpoint_now(unlogged: Unlogged) -> None:
-            every = config.trainer.checkpoint_every
-            update = unlogged["metrics"]["update"]
-            boundary.update(unlogged=unlogged, clock=spent(clock, totals), saved=False)
-            faults.hold(False)
-            if every and update % every == 0:
-                save()
-            ranks.gather(None)  # may raise Interrupted
-
-        def save() -> None:
-            if not boundary or boundary["saved"] or guard.in_a_row:  # never the weights of a streak of bad updates
-                return
-            with clock.phase("checkpoint"):
-                kept = {
-                    "clock": boundary["clock"],
-                    "wandb_id": tracker.wandb_id,
-                    "base": base,
-                    "config": plain(config),
-                    "ranks": totals.ranks,
-                    "code": codes,
-                    "unlogged": boundary["unlogged"],
-                }
-                checkpoints.save(
-                    engine, folder, boundary["unlogged"]["metrics"]["update"], kept, config.trainer.keep_checkpoints
-                )
-            boundary["saved"] = True
-
-        try:
-            base = state["base"] if done else measure(0)
-            parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank, guard)
-            train(*parts, done, unlogged, evaluate_now, checkpoint_now)
-            final = final or measure(config.trainer.updates)  # a run that stopped after its last update has it still to come
-            checkpoints.export(engine, tokenizer, folder)
-            summary = summarise(config, choices, folder, base, final or base, spent(clock, totals), codes, len(held_out))
-            tracker.summary(summary)
-            report(tracker, summary, base, final or base, folder)
-            return summary
-        except faults.Interrupted as signal:
+    def checkpoint_now(unlogged: Unlogged) -> None:
+        every = config.trainer.checkpoint_every
+        update = unlogged["metrics"]["update"]
+        boundary.update(unlogged=unlogged, clock=spent(clock, totals), saved=False)
+        faults.hold(False)
+        if every and update % every == 0:
             save()
-            last = checkpoints.written(folder)
-            after = f"continue after {last[0].name} with trainer.resume={folder}" if last else "there was no update to keep"
-            tracker.say(f"stopped (exit code {signal.code}); {after}")
-            raise
-        finally:
-            engine.destroy()
+        ranks.gather(None)  # may raise Interrupted
+
+    def save() -> None:
+        if not boundary or boundary["saved"] or guard.in_a_row:  # never the weights of a streak of bad updates
+            return
+        with clock.phase("checkpoint"):
+            kept = {
+                "clock": boundary["clock"],
+                "wandb_id": tracker.wandb_id,
+                "base": base,
+                "config": plain(config),
+                "ranks": totals.ranks,
+                "code": codes,
+                "unlogged": boundary["unlogged"],
+            }
+            checkpoints.save(engine, folder, boundary["unlogged"]["metrics"]["update"], kept, config.trainer.keep_checkpoints)
+        boundary["saved"] = True
+
+    try:
+        base = state["base"] if done else measure(0)
+        parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank, guard)
+        train(*parts, done, unlogged, evaluate_now, checkpoint_now)
+        final = final or measure(config.trainer.updates)  # a run that stopped after its last update has it still to come
+        checkpoints.export(engine, tokenizer, folder)
+        summary = summarise(config, choices, folder, base, final or base, spent(clock, totals), codes, len(held_out))
+        tracker.summary(summary)
+        report(tracker, summary, base, final or base, folder)
+        return summary
+    except faults.Interrupted as signal:
+        save()
+        last = checkpoints.written(folder)
+        after = f"continue after {last[0].name} with trainer.resume={folder}" if last else "there was no update to keep"
+        tracker.say(f"stopped (exit code {signal.code}); {after}")
+        raise
+    finally:
+        engine.destroy()
 
 
 def ready(config: Config, folder: Path, problems: list[Problem]) -> None:
@@ -251,19 +256,6 @@ def ready(config: Config, folder: Path, problems: list[Problem]) -> None:
     cut = preflight.prompts(config.model, config.task, config.sampler.length, problems)
     if cut and ranks.rank() == 0:
         print(f"{cut} of {len(problems)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
-
-
-def tracker_for(folder: Path, config: Config, rank: int, state: dict[str, Any], choices: dict[str, Any]) -> Any:
-    """The run's tracker, its config.yaml written; closed at the end."""
-    from contextlib import closing
-
-    from omegaconf import OmegaConf
-
-    record = plain(config)
-    tracker = Tracker(folder, labelled(config.logging, choices, config.seed), record, rank == 0, state.get("wandb_id"))
-    if rank == 0:
-        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
-    return closing(tracker)
 
 
 def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:

@@ -96,5 +96,5 @@ def test_a_run_has_a_name_and_a_group_of_its_seeds(given, experiment, name, grou
 def test_wandb_is_told_the_name_the_group_and_whether_to_watch_the_machine(system, tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr("wandb.init", lambda **settings: told.update(settings))
-    Tracker(tmp_path, Logging(wandb="offline", name="a", group="b", system=system), {}, active=True)
+    Tracker(tmp_path, Logging(wandb="offline", name="a", group="b", system=system), {}, active=True).start_wandb(None)
     assert (told["name"], told["group"], told["settings"].x_disable_stats) == ("a", "b", not system)
