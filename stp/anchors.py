@@ -24,7 +24,7 @@ from stp.errors import UserError, fail
 from stp.estimators.base import masked_log_probs
 from stp.types import Anchors, Draws, Noise, Prompts, Trajectory
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,7 @@ def register() -> None:
     """Give Hydra the schemas (group `schema/…`), the help pages and the resolvers of conf. Idempotent."""
     OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
     OmegaConf.register_new_resolver("zero_at", lambda scale: {"paper": "stage2"}.get(scale, "off"), replace=True)
+    OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
@@ -250,6 +252,11 @@ def register() -> None:
     for name, root in ROOTS.items():
         store.store(name=f"{name}_schema", node=root)
         store.store(group="hydra/help", name=f"stp_{name}", node={"app_name": f"stp.{name}", "template": help_page(name, root)})
+
+
+def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:
+    """`${by_task:{math:1000},1500}`: what is said of the task that was chosen, or of all others."""
+    return values.get(getattr(OmegaConf.get_type(_root_.task), "__name__", "").lower(), others)
 
 
 def build(config: DictConfig) -> Any:

@@ -235,7 +235,7 @@ def update(
     by_width = trajectory.prompts.by_width()
     learning, idle = by_width[learns_B[by_width]], by_width[~learns_B[by_width]]
     batches = micro_batches(learning, trainer.micro_batch, totals) or [IDLE]
-    sets = trainer.inner_updates if trainer.fresh_masks else 1
+    sets = trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
     first_is_old = objective.needs_old and not getattr(engine.policy, "dropout", 0.0)
     known: list[tuple[Tensor, LogProbs]] = []  # theta_old on the first mask set, some rows at a time
 

@@ -243,7 +243,7 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     copies = estimator.draw(blank, Draws(0, 1)).masked_BKL.shape[1]
     scored = min(micro * estimator.samples * sampler.length, config.model.logit_chunk)
     each = (micro * copies, tokens, scored)
-    passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
+    passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
     found = [Forwards("rollout", start.nfe * -(-rows // at_once), at_once, tokens, at_once * block)]
     old = sets if config.model.lora.dropout else sets - 1  # on the first set it is the first inner update's own
     if config.objective.needs_old and old:

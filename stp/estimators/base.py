@@ -27,6 +27,11 @@ class Estimator(ABC):
         """Whether the K draws are independent of each other, so that their spread is a variance."""
         return True
 
+    @property
+    def varies(self) -> bool:
+        """Whether another set of draws differs from the first: where it does not, fresh masks would be the same again."""
+        return True
+
     @abstractmethod
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """Which trainable positions are masked in each of the K draws, and the draws' weights."""

@@ -23,6 +23,10 @@ class OneStep(Estimator):
         super().__post_init__()
         self.samples = self.samples if self.p_mask > 0 else 1
 
+    @property
+    def varies(self) -> bool:
+        return self.p_mask > 0
+
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """Everything trainable masked in every draw, with weight 1."""
         B, L = trajectory.response_BL.shape

@@ -30,9 +30,9 @@ class Codec:
     prefill: str = ""
 
     @cached_property
-    def special(self) -> list[str]:
-        """Texts that the tokenizer takes for its special tokens wherever they stand."""
-        return [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+    def special(self) -> dict[int, str]:
+        """Special tokens, with the texts that the tokenizer takes for them wherever they stand."""
+        return {i: token.content for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
 
     def encode_prompt(self, question: str) -> list[int]:
         """One user turn in the chat template and the prefill, cut on the left.
@@ -40,7 +40,7 @@ class Codec:
         Raises:
             UserError: the question spells out one of the tokenizer's special tokens, say its mask.
         """
-        spelled = [mark for mark in self.special if mark in question]
+        spelled = [mark for mark in self.special.values() if mark in question]
         if spelled:
             fail("task.data", f"{question:.80}", f"it spells out the special token {spelled[0]}; remove it from the question")
         content = f"{self.instruction}\n\n{question}" if self.instruction else question
@@ -71,13 +71,16 @@ class Codec:
         if solution is None:
             return None
         text = format_response(*solution, tagged_reasoning=bool(self.instruction))
-        if any(mark in text for mark in self.special):
+        if any(mark in text for mark in self.special.values()):
             return None
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return None if len(ids) > length else ids  # type: ignore[arg-type,return-value]
 
     def eligible(self, response_BL: Tensor) -> Tensor:
-        """Tokens that may be fixed: before EOS and not touching an answer span (`<answer>…</answer>`, `\\boxed{…}`)."""
+        """Tokens that may be fixed: before EOS, not special, not touching an answer span (`<answer>…</answer>`, `\\boxed{…}`).
+
+        A fixed end of turn (`<|eot_id|>`, `<|im_end|>`) would say where the new completion must end.
+        """
         eos = self.tokenizer.eos_token_id
         eligible_BL = torch.zeros_like(response_BL, dtype=torch.bool)
         for b, row in enumerate(response_BL.tolist()):
@@ -87,7 +90,8 @@ class Codec:
             spans = answer_spans(prefixes[-1]) if prefixes else []
             begin = 0
             for i, end in enumerate(ends):
-                eligible_BL[b, i] = not any(begin < b1 and a1 < max(end, begin + 1) for a1, b1 in spans)
+                touches = any(begin < b1 and a1 < max(end, begin + 1) for a1, b1 in spans)
+                eligible_BL[b, i] = not touches and ids[i] not in self.special
                 begin = end
         return eligible_BL
 

@@ -82,13 +82,15 @@ def a_rollout(rewards, objective, prompts=None):
 ALL_TEACH, ONE_GROUP_TEACHES = [1.0, 0.0, 0.3, 0.1, 0.9, 0.4], [1.0, 0.0, 0.3, 0.1, 0.1, 0.1]
 
 
-def trained(rewards, scored=False, beta=0.0, micro_batch=3, objective=None, **options):
+def trained(rewards, scored=False, beta=0.0, micro_batch=3, objective=None, estimator=None, **options):
     """Metrics, weights and forwards after one update of two inner ones. scored: theta_old gets a forward of its own."""
     policy, objective = a_policy(), objective or Grpo(beta=beta)
     policy.dropout = 0.1 if scored else 0.0  # said to have dropout, of which it has none
     engine, trainer = Engine(policy), Trainer(inner_updates=2, group_size=GROUP, micro_batch=micro_batch, **options)
     reference = Engine(a_policy(1)) if objective.needs_reference else None
-    stats = update(engine, a_rollout(rewards, objective), Elbo(samples=2), objective, trainer, reference, ALONE, CLOCK)
+    stats = update(
+        engine, a_rollout(rewards, objective), estimator or Elbo(samples=2), objective, trainer, reference, ALONE, CLOCK
+    )
     forwards = engine.forwards | {"reference": reference.forwards[False] if reference else []}
     return stats, torch.cat([p.flatten() for p in policy.parameters()]), forwards
 
@@ -109,6 +111,15 @@ def test_rows_that_teach_nothing_are_scored_for_the_statistics_alone():
     assert_close(weights, expected_weights, rtol=1e-5, atol=1e-6)
     assert stats == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert forwards[True] == scored[True] == [6, 6] and forwards[False] == [6] and scored[False] == [6, 6]
+
+
+def test_masks_that_would_be_the_same_again_are_scored_once():
+    """At p_mask = 0 every one-step mask set is the first: theta_old and the reference are scored on that alone."""
+    once, fresh = (trained(ALL_TEACH, beta=0.5, estimator=OneStep(), fresh_masks=fresh_masks) for fresh_masks in (False, True))
+    assert once[0] == fresh[0] and torch.equal(once[1], fresh[1]) and once[2] == fresh[2]
+    assert len(fresh[2]["reference"]) == 2 and not fresh[2][False]
+    varied = trained(ALL_TEACH, beta=0.5, estimator=OneStep(p_mask=0.5), fresh_masks=True)[2]
+    assert len(varied["reference"]) == 4 and len(varied[False]) == 2
 
 
 class EqualWeighNothing(Grpo):

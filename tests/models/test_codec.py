@@ -133,6 +133,33 @@ def test_eligible_tokens_lie_before_eos_and_outside_the_answer():
     assert CODEC.eligible(after)[0].tolist() == [True] * 3 + [False] * 5
 
 
+@pytest.fixture
+def chat():
+    """A codec whose tokenizer ends a turn with a special token of its own, as LLaDA's and Dream's do."""
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|eot_id|>"]})
+    return Codec(tokenizer, "", 200)
+
+
+def test_special_tokens_are_never_eligible(chat):
+    """Fixed, an end of turn would say where the new completion must end."""
+    ids = chat.tokenizer("1+2<answer>3</answer><|eot_id|>4", add_special_tokens=False)["input_ids"]
+    end = chat.tokenizer.convert_tokens_to_ids("<|eot_id|>")
+    for row in (ids, [*ids[:3], end, *ids[3:]], [end, *ids], [TOKENIZER.mask_token_id, *ids]):
+        allowed = chat.eligible(torch.tensor([[*row, EOS]]))[0].tolist()
+        assert [i for i, may in zip(row, allowed, strict=False) if may] == [*ids[:3], ids[-1]]
+
+
+def test_a_completion_ends_at_the_tokenizers_eos_whatever_turn_ended_before(chat):
+    """As in d1 and SPG: an end of turn is a token of the loss, and no part of the text."""
+    ids = chat.tokenizer("1+2<|eot_id|>7", add_special_tokens=False)["input_ids"]
+    response_BL = torch.tensor([[*ids, EOS, EOS]])
+    open_BL, until_BL = torch.zeros_like(response_BL, dtype=torch.bool), until_eos(response_BL, EOS)
+    assert until_BL[0].tolist() == [True] * (len(ids) + 1) + [False]
+    done = Trajectory(Prompts(response_BL), response_BL, open_BL, until_BL, nfe=1, nfe_run=1)
+    assert chat.completions(done) == ["1+27"]
+
+
 def test_rows_do_not_touch_each_other():
     rows = torch.cat([response("1<answer>2"), response("1+2"), response("<answer>2</answer>7")])
     assert torch.equal(CODEC.eligible(rows), torch.cat([CODEC.eligible(row[None]) for row in rows]))

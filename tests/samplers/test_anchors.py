@@ -104,7 +104,7 @@ def test_a_token_that_touches_a_span_is_not_eligible():
     """Where one token holds the last character of the text and the first of the tag."""
 
     class Pieces:
-        eos_token_id = -1
+        eos_token_id, added_tokens_decoder = -1, {}
         words = ("ab", "c<", "answer>4", "2</answer", ">d", "e")
 
         def batch_decode(self, rows):
@@ -116,7 +116,7 @@ def test_a_token_that_touches_a_span_is_not_eligible():
 
 def test_a_token_of_no_characters_inside_a_span_is_not_eligible():
     class Pieces:
-        eos_token_id = -1
+        eos_token_id, added_tokens_decoder = -1, {}
         words = ("ab", "", "<answer>", "", "4", "</answer>", "", "e")
 
         def batch_decode(self, rows):
