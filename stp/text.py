@@ -1,5 +1,7 @@
 """Text from elsewhere (a model, a file, a command line) as a terminal or a page may show it."""
 
+import functools
+import os
 import unicodedata
 
 
@@ -11,6 +13,13 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """`visible`, where lines stay lines."""
     return "\n".join(map(visible, text.split("\n")))
+
+
+@functools.cache
+def tell_once(line: str) -> None:
+    """Print a line, once per process and on the first rank alone: what was done to problems that are read again and again."""
+    if os.environ.get("RANK", "0") == "0":
+        print(visible_lines(line), flush=True)
 
 
 def _visible(character: str) -> str:

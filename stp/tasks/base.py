@@ -4,10 +4,10 @@ import hashlib
 import random
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from stp.errors import fail, require, require_choice
+from stp.text import tell_once
 
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 GENERATED = 512  # problems of a generated split, unless its size is set
@@ -42,11 +42,16 @@ class Data:
     source: str = field(default="generate", metadata={"help": "generate | hub | file"})
     path: str | None = field(
         default=None,
-        metadata={"help": "a .jsonl/.json/.csv/.parquet file, or a folder with train.* and test.* (implies source=file)"},
+        metadata={
+            "help": "a .jsonl/.json/.csv/.parquet file, or a folder with train.* and test.* files, as on the hub or saved by "
+            "datasets (implies source=file)"
+        },
     )
     hub: str | None = field(
         default=None,
-        metadata={"help": "dataset id on the hub (id:config for one of several configs); null takes the task's own"},
+        metadata={
+            "help": "dataset id on the hub (id:config for one of several), implies source=hub; null takes the task's own"
+        },
     )
     seed: int = field(default=0, metadata={"help": "seed of the generator, and of the shuffle that splits a single file"})
     train_size: int | None = field(default=None, metadata={"help": "training problems; null: all (the generator makes 512)"})
@@ -56,8 +61,12 @@ class Data:
     test_size: int | None = field(default=None, metadata={"help": "held-out problems; null: all (the generator makes 512)"})
 
     def __post_init__(self) -> None:
+        rule = "rows come from one place; give task.data.path or task.data.hub, not both"
+        require(self.path is None or self.hub is None, "task.data.hub", self.hub, rule)
         if self.path is not None:
             self.source = "file"
+        elif self.hub is not None:
+            self.source = "hub"
         require_choice("task.data.source", self.source, ("generate", "hub", "file"))
         require(
             self.source != "file" or self.path is not None,
@@ -69,11 +78,6 @@ class Data:
         for name in ("train_size", "validation_size", "test_size"):
             size = getattr(self, name)
             require(size is None or size >= 1, f"task.data.{name}", size, "at least 1 problem is needed")
-
-    @property
-    def keeps_validation(self) -> bool:
-        """Whether a file or hub source holds problems out for tuning."""
-        return self.validation_size is not None or (self.path is not None and any(Path(self.path).glob("validation.*")))
 
     def size(self, split: str) -> int | None:
         """Problems wanted of a split; None takes all."""
@@ -127,13 +131,19 @@ class Task:
         size = self.data.size(split)
         if self.data.source == "generate":
             return self._generate(split, GENERATED if size is None else size)
-        problems = self._read(split)
+        from stp.tasks.sources import keeps_validation
+
+        problems, place = self._read(split), self.data.path or self.data.hub or self.hub.name
         if split in ("train", "validation"):  # a problem may stand in several rows
-            later = ["validation", "test"] if split == "train" and self.data.keeps_validation else ["test"]
+            later = ["validation", "test"] if split == "train" and keeps_validation(self.data, self.hub) else ["test"]
             held = {problem.id for name in later for problem in self._read(name)}
-            problems = [problem for problem in problems if problem.id not in held]
-            rule = f"every {split} problem is also held out; give other files"
-            require(bool(problems), "task.data.path", self.data.path or self.data.hub, rule)
+            kept = [problem for problem in problems if problem.id not in held]
+            require(bool(kept), "task.data.path", place, f"every {split} problem is also held out; give other files")
+            if len(kept) < len(problems):
+                tell_once(f"{place}: {len(problems) - len(kept)} {split} problems are held out too, and left out of {split}")
+            problems = kept
+        if size is not None and len(problems) < size:
+            tell_once(f"task.data.{split}_size={size}: {place} has {len(problems)} {split} problems, all of them are taken")
         return problems if split == "all" else problems[:size]
 
     def solution(self, problem: Problem) -> tuple[str, str] | None:
@@ -165,8 +175,13 @@ class Task:
         raise NotImplementedError
 
     def keeps(self, row: dict[str, Any]) -> bool:
-        """Whether a row of the hub fits the task's options."""
+        """Whether a row of a file or the hub fits the task's options; so does a malformed one, which `row` refuses."""
         return True
+
+    @property
+    def kept(self) -> str:
+        """The options that `keeps` looks at."""
+        return "the task's options"
 
     def example(self, problem: Problem, style: str, rng: random.Random) -> str:
         """A response for the tiny base to learn from.
@@ -194,9 +209,9 @@ class Task:
         return list(problems.values())
 
     def _read(self, split: str) -> list[Problem]:
-        from stp.tasks.sources import load_rows
+        from stp.tasks.sources import Fit, load_rows
 
-        return [self.row(row, where) for where, row in load_rows(self.data, self.hub, split, self.keeps)]
+        return [self.row(row, where) for where, row in load_rows(self.data, self.hub, split, Fit(self.keeps, self.kept))]
 
 
 def split_of(key: str) -> str:

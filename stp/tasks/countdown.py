@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from stp.errors import fail, require
+from stp.errors import UserError, fail, require
 from stp.tasks import published
 from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, format_response, last_answer
 from stp.tasks.grading import final_answer, unboxed
@@ -26,7 +26,10 @@ _PLAIN = {"\\times": "*", "\\cdot": "*", "\\div": "/"}
 class Countdown(Task):
     """The Countdown task (Pan et al., 2025): generator, hub and file sources, and an exact verifier."""
 
-    numbers: int = field(default=3, metadata={"help": "numbers per problem (generator), or rows to keep (hub)"})
+    numbers: int = field(
+        default=3,
+        metadata={"help": "numbers per problem: what the generator makes, and which rows of a file or the hub are kept"},
+    )
     max_number: int = field(default=16, metadata={"help": "largest number the generator draws"})
     operators: str = field(default="+-", metadata={"help": "operators the generator uses, a part of +-*/"})
 
@@ -104,7 +107,15 @@ class Countdown(Task):
         return format_response("\n".join(working for _, working, _ in shown), shown[-1][0], False)
 
     def keeps(self, row: dict[str, Any]) -> bool:
-        return "nums" not in row or len(row["nums"]) == self.numbers
+        try:
+            numbers, _ = _from_row(row, "")
+        except UserError:
+            return True
+        return len(numbers) == self.numbers
+
+    @property
+    def kept(self) -> str:
+        return f"task.numbers={self.numbers}"
 
     def more(self) -> str:
         return (

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stp.errors import fail, require
 from stp.tasks.base import Data, Hub
+from stp.text import tell_once
 
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 HUB_SEED = 42  # the published code's shuffle
@@ -16,53 +19,127 @@ TEST_SHARE = 5  # at most one row in five of a single file is held out
 
 Row = tuple[str, dict[str, Any]]
 
+_SHARD = re.compile(r"(?P<split>\w+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-\w+)?\.(?:jsonl|json|csv|parquet)")
 
-def load_rows(data: Data, hub: Hub, split: str, keep: Callable[[dict[str, Any]], bool] = lambda row: True) -> list[Row]:
-    """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`.
 
-    A folder's own files are its splits. A single file is shuffled by data.seed, the hub (its rows that `keep` accepts) by the
-    published seed; the last rows are `test`: `hub.held_out` of them, of a file never more than a fifth, none where the hub
-    has a test split of its own. Of the others the last data.validation_size are `validation`, the rest `train`. `all` keeps a
-    file's order.
+@dataclass(frozen=True)
+class Fit:
+    """Which rows a task takes. rule: the options that say so, for messages."""
+
+    keeps: Callable[[dict[str, Any]], bool] = lambda row: True
+    rule: str = "the task's options"
+
+    def __call__(self, rows: list[Row], option: str, place: Path | str) -> list[Row]:
+        """The rows that fit. Says how many others there are, and refuses a place where there are no more than these."""
+        kept = [row for row in rows if self.keeps(row[1])]
+        require(bool(kept), option, place, f"none of its {len(rows)} rows fits {self.rule}")
+        if len(kept) < len(rows):
+            tell_once(f"{place}: {len(rows) - len(kept)} of {len(rows)} rows are left out, which do not fit {self.rule}")
+        return kept
+
+
+def load_rows(data: Data, hub: Hub, split: str, fit: Fit = Fit()) -> list[Row]:  # noqa: B008 - it is frozen
+    """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`. Only rows that fit are counted.
+
+    A folder's own files are its splits. A single file is shuffled by data.seed, the hub by the published seed; the last rows
+    are `test`: `hub.held_out` of them, of a file never more than a fifth, none where there are test rows apart. Of the others
+    the last data.validation_size are `validation`, the rest `train`; so it is with a folder's train rows where it has no
+    validation file. `all` keeps a file's order.
     """
     if data.source == "hub":
-        name = data.hub or hub.name
+        option, place = "task.data.hub", data.hub or hub.name
         if hub.test is not None and split == "test":
-            return _hub_rows(data.hub or hub.test, "test", keep)
-        rows, seed, most = _hub_rows(name, "train", keep), HUB_SEED, 0 if hub.test is not None else hub.held_out
+            name = data.hub or hub.test
+            return fit(_hub_rows(name, "test"), option, name)
+        rows, seed, most = fit(_hub_rows(place, "train"), option, place), HUB_SEED, 0 if hub.test is not None else hub.held_out
     else:
-        path = Path(str(data.path)).expanduser()
-        if path.is_dir():
-            return [row for file in _split_files(path, split) for row in file_rows(file)]
-        rows = file_rows(path)
-        seed, most = data.seed, max(1, min(hub.held_out, len(rows) // TEST_SHARE))
+        option, path = "task.data.path", _path(data)
+        place, seed = str(path), data.seed
+        if path.is_dir() and not _saved(path):
+            carved = data.validation_size is not None and not _split_files(path, "validation", hub)
+            if split not in ("train", "validation") or not carved:
+                return [row for name in _names(split) for row in _folder_rows(path, name, hub, fit)]
+            rows, most = _folder_rows(path, "train", hub, fit), 0
+        else:
+            rows = fit(file_rows(path), option, path)
+            most = max(1, min(hub.held_out, len(rows) // TEST_SHARE))
     if split == "all":
         return rows
     tuning = data.validation_size or 0
     rule = f"its rows ({len(rows)}) are too few to hold {most + tuning} out; give more, or a folder with train and test files"
-    require(len(rows) > most + tuning, "task.data.path", data.path or data.hub or hub.name, rule)
+    require(len(rows) > most + tuning, option, place, rule)
     if split == "validation":
         require(tuning > 0, "task.data.validation_size", data.validation_size, "no row is kept for tuning; set it, say to 500")
     import datasets
 
     order = datasets.Dataset.from_dict({"row": range(len(rows))}).shuffle(seed=seed, keep_in_memory=True)["row"][:]
     first, second = len(rows) - most - tuning, len(rows) - most
+    held = [f"{count} as {name}" for name, count in (("test", most), ("validation", tuning)) if count]
+    if held:
+        tell_once(f"{place}: of {len(rows)} rows, shuffled by seed {seed}, {' and '.join(held)} are held out of train")
     places = {"train": slice(first), "validation": slice(first, second), "test": slice(second, None)}
     return [rows[i] for i in order[places[split]]]
 
 
-def _split_files(folder: Path, split: str) -> list[Path]:
-    files = []
-    for name in ("train", "test") if split == "all" else (split,):
-        found = [folder / f"{name}{suffix}" for suffix in FORMATS if (folder / f"{name}{suffix}").is_file()]
-        require(
-            len(found) == 1,
-            "task.data.path",
-            folder,
-            f"a folder needs one {name} file, it has {len(found)}; name it {name}.jsonl (or .json, .csv, .parquet)",
-        )
-        files += found
-    return files
+def keeps_validation(data: Data, hub: Hub) -> bool:
+    """Whether a file or hub source holds problems out for tuning."""
+    path = _path(data) if data.source == "file" else None
+    own = path is not None and path.is_dir() and not _saved(path) and bool(_split_files(path, "validation", hub))
+    return data.validation_size is not None or own
+
+
+def _path(data: Data) -> Path:
+    return Path(str(data.path)).expanduser()
+
+
+def _names(split: str) -> tuple[str, ...]:
+    return ("train", "test") if split == "all" else (split,)
+
+
+def _folder_rows(folder: Path, split: str, hub: Hub, fit: Fit) -> list[Row]:
+    """The rows of a folder's files of a split."""
+    files = _split_files(folder, split, hub)
+    fix = " (or set task.data.validation_size)" if split == "validation" else ""
+    rule = f"a folder needs one {split} file, it has 0; name it {split}.jsonl (or .json, .csv, .parquet){fix}"
+    require(bool(files), "task.data.path", folder, rule)
+    return fit([row for file in files for row in file_rows(file)], "task.data.path", files[0] if len(files) == 1 else folder)
+
+
+def _split_files(folder: Path, split: str, hub: Hub) -> list[Path]:
+    """The files of a split, in the folder itself or, as on the hub, in one below it: the config's, or the only one with any."""
+    found = _files_in(folder, split)
+    if found:
+        return found
+    below = {place.name: _files_in(place, split) for place in sorted(folder.iterdir()) if place.is_dir()}
+    below = {name: files for name, files in below.items() if files}
+    config = hub.name.partition(":")[2]
+    if config in below:
+        return below[config]
+    rule = f"several folders in it have {split} files ({', '.join(below)}); give one of these"
+    require(len(below) <= 1, "task.data.path", folder, rule)
+    return next(iter(below.values()), [])
+
+
+def _files_in(folder: Path, split: str) -> list[Path]:
+    """A split's file (`train.csv`), its shards (`train-00000-of-00002.parquet`) or its saved dataset (`train/`); or nothing."""
+    single = [folder / f"{split}{suffix}" for suffix in FORMATS if (folder / f"{split}{suffix}").is_file()]
+    single += [folder / split] if _saved(folder / split) else []
+    named = [(_SHARD.fullmatch(file.name), file) for file in sorted(folder.iterdir())]
+    shards = [(match, file) for match, file in named if match is not None and match["split"] == split]
+    found = len(single) + bool(shards)
+    rule = f"a folder needs one {split} file, it has {found}; name it {split}.jsonl (or .json, .csv, .parquet)"
+    require(found <= 1, "task.data.path", folder, rule)
+    if shards:
+        count = int(shards[0][0]["count"])
+        whole = [int(match["number"]) for match, _ in shards] == list(range(count))
+        rule = f"it has {len(shards)} of the {count} files that its {split} rows are in; copy them all, each once"
+        require(whole, "task.data.path", folder, rule)
+    return single or [file for _, file in shards]
+
+
+def _saved(folder: Path) -> bool:
+    """Whether a folder is one dataset that `save_to_disk` of the library `datasets` wrote."""
+    return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
 
 
 def file_rows(path: Path, option: str = "task.data.path") -> list[Row]:
@@ -70,6 +147,8 @@ def file_rows(path: Path, option: str = "task.data.path") -> list[Row]:
 
     Files are read here: `datasets` would guess types and could not name a malformed row.
     """
+    if _saved(path):
+        return _saved_rows(path, option)
     suffix = path.suffix.lower()
     require(path.is_file(), option, path, "no such file or folder; check the name (relative to where the command runs)")
     require(suffix in FORMATS, option, path, "unknown format; give a .jsonl, .json, .csv or .parquet file")
@@ -132,12 +211,26 @@ def _table_rows(path: Path, suffix: str, option: str) -> list[Row]:
     return [(f"{path.name} row {number}", row) for number, row in enumerate(rows, 1)]
 
 
-def _hub_rows(name: str, split: str, keep: Callable[[dict[str, Any]], bool]) -> list[Row]:
+def _saved_rows(folder: Path, option: str) -> list[Row]:
+    """The rows of a folder that `save_to_disk` wrote."""
+    import datasets
+
+    try:
+        rows = datasets.load_from_disk(str(folder), keep_in_memory=True).to_list()  # type: ignore[union-attr]
+    except Exception as error:  # the library raises a dozen kinds of errors
+        fail(option, folder, f"not readable as a saved dataset ({_reason(error)}); save it again, or write it as .jsonl")
+    require(bool(rows), option, folder, "the dataset is empty; it needs at least one row")
+    return [(f"{folder.name} row {number}", row) for number, row in enumerate(rows, 1)]
+
+
+def _hub_rows(name: str, split: str) -> list[Row]:
     """A split of a hub dataset, `id` or `id:config`. The hub is asked once, briefly, before `datasets` retries at length."""
     import datasets
     import huggingface_hub
 
     hub, _, config = name.partition(":")
+    here = Path(hub).expanduser().exists()
+    require(not here, "task.data.hub", name, f"that is a file or folder here, no dataset on the hub; use task.data.path={hub}")
     try:
         if not huggingface_hub.is_offline_mode():  # with HF_HUB_OFFLINE=1 a copy in the cache is used
             huggingface_hub.HfApi().dataset_info(hub, timeout=HUB_TIMEOUT)
@@ -148,9 +241,7 @@ def _hub_rows(name: str, split: str, keep: Callable[[dict[str, Any]], bool]) -> 
             name,
             f"the hub cannot give it ({_reason(error)}); offline, use task.data.path=<file> or task.data.source=generate",
         )
-    kept = [(f"{name} {split} row {number}", row) for number, row in enumerate(rows, 1) if keep(row)]
-    require(bool(kept), "task.data.hub", name, f"none of its {len(rows)} rows fits the task's options")
-    return kept
+    return [(f"{name} {split} row {number}", row) for number, row in enumerate(rows, 1)]
 
 
 def _reason(error: BaseException) -> str:

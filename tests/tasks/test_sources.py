@@ -10,9 +10,10 @@ import time
 import pytest
 
 from stp.errors import UserError
-from stp.tasks import Countdown
+from stp.tasks import Countdown, Gsm8k
 from stp.tasks.base import Data, Hub
 from stp.tasks.sources import load_rows
+from stp.text import tell_once
 from tests.tasks import shared
 
 ROWS = [{"input": f"{i},{i + 1},{i + 2}", "output": 3 * i + 3} for i in range(1, 21)]
@@ -44,6 +45,12 @@ def refusal(path, split="all", held_out=500):
         load_rows(Data(path=str(path)), Hub("", held_out), split)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.fixture(autouse=True)
+def said_anew():
+    """What is said once per process is said once per test."""
+    tell_once.cache_clear()
 
 
 @pytest.fixture
@@ -127,6 +134,91 @@ def test_a_problem_in_several_rows_is_never_in_both_parts(tmp_path):
     path = write(tmp_path / "same.jsonl", [ROWS[0]] * 5)
     with pytest.raises(UserError, match=r"same\.jsonl: every train problem is also held out"):
         ids(path, "train")
+
+
+def test_what_was_done_to_the_rows_is_said_once(tmp_path, capsys, monkeypatch):
+    """The split of a single file, rows that do not fit, problems that are held out too, and sizes beyond what there is."""
+    four = [{"nums": [i, i, i, i], "target": i} for i in range(1, 6)]
+    path = write(tmp_path / "rows.jsonl", ROWS + four)
+    for _ in range(2):
+        assert len(ids(path, "train", validation_size=3)) == 13
+    assert capsys.readouterr().out.splitlines() == [
+        f"{path}: 5 of 25 rows are left out, which do not fit task.numbers=3",
+        f"{path}: of 20 rows, shuffled by seed 0, 4 as test and 3 as validation are held out of train",
+    ]
+    assert len(ids(path, "train", train_size=4000)) == 16
+    assert f"task.data.train_size=4000: {path} has 16 train problems, all of them are taken" in capsys.readouterr().out
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder" / "train.csv", ROWS[:5])
+    write(tmp_path / "folder" / "test.csv", ROWS[3:8])
+    assert len(ids(tmp_path / "folder", "train")) == 3
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == f"{tmp_path / 'folder'}: 2 train problems are held out too, and left out of train"
+    monkeypatch.setenv("RANK", "1")
+    ids(write(tmp_path / "more.jsonl", ROWS + four), "train")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("split", ["train", "test", "all"])
+def test_a_copy_of_the_hubs_rows_is_filtered_as_the_hubs_are(split, tmp_path):
+    """task.numbers says which rows are kept, before any is held out; in both kinds of columns."""
+    rows = [{"nums": [i, i + 1, i + 2, i + 3][: 3 + i % 2], "target": 6} for i in range(1, 101)]
+    for path in (
+        write(tmp_path / "rows.parquet", rows),
+        write(tmp_path / "rows.csv", [*ROWS, {"input": "1,2,3,4", "output": 10}]),
+    ):
+        kept = Countdown(data=Data(path=path)).problems(split)
+        assert kept and all(len(p.gold["numbers"]) == 3 for p in kept)
+    path = str(tmp_path / "rows.parquet")
+    counts = {"all": 50, "test": 10, "train": 40}
+    assert [len(Countdown(data=Data(path=path), numbers=n).problems(split)) for n in (3, 4)] == [counts[split]] * 2
+    with pytest.raises(UserError, match=r"rows\.parquet: none of its 100 rows fits task\.numbers=5$"):
+        Countdown(data=Data(path=path), numbers=5).problems(split)
+
+
+def hub_layout(folder, *parts):
+    """Shards of the rows as a dataset's repository holds them."""
+    for split, rows, shards in parts:
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(shards):
+            size = -(-len(rows) // shards)
+            write(folder / f"{split}-{i:05}-of-{shards:05}.parquet", rows[i * size : (i + 1) * size])
+    return folder
+
+
+def test_a_folder_as_on_the_hub(tmp_path, no_network):
+    parts = (("train", ROWS[:12], 3), ("test", ROWS[12:], 1))
+    plain = [f"{i},{i + 1},{i + 2}={3 * i + 3}" for i in range(1, 21)]
+    hub_layout(tmp_path / "one" / "data", *parts)
+    hub_layout(tmp_path / "here", *parts)
+    for folder in (tmp_path / "one", tmp_path / "one" / "data", tmp_path / "here"):
+        assert (ids(folder, "train"), ids(folder, "test"), ids(folder, "all")) == (plain[:12], plain[12:], plain)
+    (tmp_path / "here" / "train-00001-of-00003.parquet").unlink()
+    assert refusal(tmp_path / "here", "train").endswith(
+        "here: it has 2 of the 3 files that its train rows are in; copy them all, each once"
+    )
+
+
+def test_of_several_configs_the_tasks_is_taken(tmp_path):
+    row = {"question": "How many?", "answer": "3+4=7\n#### 7"}
+    for config, question in (("main", "How many?"), ("socratic", "How much?")):
+        hub_layout(tmp_path / config, ("train", [row | {"question": question}], 1), ("test", [row], 1))
+    (found,) = load_rows(Data(path=str(tmp_path)), Gsm8k.hub, "train")
+    assert found == ("train-00000-of-00001.parquet row 1", row)
+    assert refusal(tmp_path, "train").endswith("several folders in it have train files (main, socratic); give one of these")
+
+
+def test_a_saved_dataset_is_read(tmp_path, no_network):
+    from datasets import Dataset, DatasetDict
+
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "single", num_shards=2)
+    DatasetDict(train=Dataset.from_list(ROWS[:12]), test=Dataset.from_list(ROWS[12:])).save_to_disk(tmp_path / "splits")
+    file = write(tmp_path / "rows.jsonl")
+    for split in ("train", "test", "all"):
+        assert ids(tmp_path / "single", split) == ids(file, split)  # split as a single file is
+    assert (len(ids(tmp_path / "splits", "train")), len(ids(tmp_path / "splits", "test"))) == (12, 8)
+    next((tmp_path / "single").glob("*.arrow")).write_bytes(b"junk")
+    assert "single: not readable as a saved dataset (" in refusal(tmp_path / "single")
 
 
 def test_a_folder_holds_its_own_split(tmp_path):
@@ -293,11 +385,26 @@ class TestTheHub:
             assert few.problems(split) == more.problems(split)[:5] and len(few.problems(split)) == 5
 
     def test_another_hub_id(self, hub):
-        Countdown(data=Data(source="hub", hub="someone/else")).problems("test")
+        """An id needs no further word, and never goes with a path."""
+        Countdown(data=Data(hub="someone/else")).problems("test")
         assert {name for name, _ in hub} == {"someone/else"}
+        with pytest.raises(UserError, match=r"^task\.data\.hub=someone/else: .* not both$"):
+            Data(hub="someone/else", path="rows.csv")
+
+    def test_a_folder_is_no_id(self, hub, tmp_path, monkeypatch):
+        """The library would take it without asking the hub."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "Jiayi-Pan" / "Countdown-Tasks-3to4").mkdir(parents=True)
+        for name in (None, str(tmp_path)):
+            with pytest.raises(
+                UserError, match=r"^task\.data\.hub=.*: that is a file or folder here.*; use task\.data\.path="
+            ) as e:
+                Countdown(data=Data(source="hub", hub=name)).problems("train")
+            assert str(e.value).endswith(name or "Jiayi-Pan/Countdown-Tasks-3to4")
+        assert hub == []
 
     def test_no_row_fits(self, hub):
-        with pytest.raises(UserError, match=r"^task\.data\.hub=\S+: none of its 1199 rows fits the task's options$"):
+        with pytest.raises(UserError, match=r"^task\.data\.hub=\S+: none of its 1199 rows fits task\.numbers=5$"):
             Countdown(data=Data(source="hub"), numbers=5).problems("train")
 
     def test_unreachable_fails_fast_with_a_way_out(self, hub, monkeypatch):

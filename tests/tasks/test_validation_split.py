@@ -108,8 +108,22 @@ def test_a_folder_holds_its_own_validation_file(tmp_path):
 def test_a_folder_without_one_is_told_its_name(tmp_path):
     folder(tmp_path, ROWS[:10], ROWS[15:])
     assert len(ids(tmp_path, "train")) == 10
-    with pytest.raises(UserError, match=r"needs one validation file, it has 0; name it validation\.jsonl"):
+    rule = r"needs one validation file, it has 0; name it validation\.jsonl .* \(or set task\.data\.validation_size\)$"
+    with pytest.raises(UserError, match=rule):
         ids(tmp_path, "validation")
+
+
+def test_a_folder_without_one_gives_the_validation_rows_from_its_training_rows(tmp_path):
+    """Of a size that is asked for, wherever they stand in the file; the test file is left alone."""
+    folder(tmp_path, ROWS[:15], ROWS[15:])
+    whole = ids(tmp_path, "train")
+    for size in (1, 5):
+        train, validation = (ids(tmp_path, split, validation_size=size) for split in ("train", "validation"))
+        assert len(validation) == size and sorted(train + validation) == sorted(whole) and validation != whole[-size:]
+        assert ids(tmp_path, "test", validation_size=size) == ids(tmp_path, "test")
+        assert ids(tmp_path, "all", validation_size=size) == ids(tmp_path, "all")
+    with pytest.raises(UserError, match=r"rows \(15\) are too few to hold 15 out"):
+        ids(tmp_path, "train", validation_size=15)
 
 
 @pytest.mark.parametrize("size", [None, 1, 5])
