@@ -14,8 +14,9 @@ from stp import engine as ranks
 from stp.config import recorded
 from stp.engine import Engine
 from stp.errors import fail
-from stp.models.adapters import load_adapter
-from stp.models.policy import Lora, Model, Policy, load_policy
+from stp.models.adapters import load_adapter, save_adapter
+from stp.models.policy import Lora, Model, Policy, base_name, load_policy
+from stp.models.public import save_card, save_stock, save_tokenizer
 from stp.tracking import write_atomically
 
 MANIFEST = "manifest.json"
@@ -128,8 +129,13 @@ def export(engine: Engine, tokenizer: Any, run: Path) -> Path:
             aside = run / f".writing-{folder.name}"
             for left in (aside, folder):
                 shutil.rmtree(left, ignore_errors=True)
-            policy.model.save_pretrained(aside)
-            tokenizer.save_pretrained(aside)
+            model, config = recorded(run)
+            if isinstance(policy.model, PeftModel):
+                save_adapter(policy.model, aside, base_name(model))
+            else:
+                save_stock(policy.model, aside, policy.mask_id)
+            save_tokenizer(tokenizer, aside)
+            save_card(aside, "adapter" if folder.name == "adapter" else "merged", base_name(model), config)
             os.rename(aside, folder)
     ranks.barrier()
     return folder

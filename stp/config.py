@@ -154,17 +154,21 @@ class Export:
         },
     )
     to: str = field(
-        default="merged", metadata={"help": "adapter (PEFT) | merged (stock weights) | llada (LLaDA's own names and config)"}
+        default="merged",
+        metadata={
+            "help": "adapter (PEFT) | adapter_llada (PEFT, on LLaDA's own names of modules) | merged (stock weights)"
+            " | llada (LLaDA's own names and config)"
+        },
     )
     folder: str | None = field(
         default=None, metadata={"help": "folder to write; null is export-<to> in the run, <name>-<to> beside other folders"}
     )
     dtype: str | None = field(
-        default=None, metadata={"help": "float32 | bfloat16: of the merged weights; null is the model's own"}
+        default=None, metadata={"help": "float32 | bfloat16: of the merged weights; null is the run's or the weights' own"}
     )
 
     def __post_init__(self) -> None:
-        require_choice("to", self.to, ("adapter", "merged", "llada"))
+        require_choice("to", self.to, ("adapter", "adapter_llada", "merged", "llada"))
         if self.dtype is not None:
             require_choice("dtype", self.dtype, ("float32", "bfloat16"))
 

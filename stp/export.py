@@ -1,4 +1,4 @@
-"""`python -m stp.export checkpoint=<run, adapter or weights folder> to=adapter|merged|llada`: public formats."""
+"""`python -m stp.export checkpoint=<run, adapter or weights folder> to=<format>`: public formats."""
 
 import dataclasses
 import os
@@ -13,19 +13,24 @@ from stp import checkpoints, preflight
 from stp.cli import run
 from stp.config import Export
 from stp.errors import fail, require
-from stp.models.llada import save_llada
-from stp.models.policy import Model, Policy
+from stp.models.adapters import adapted_modules, save_adapter
+from stp.models.llada import llada_module, save_llada
+from stp.models.loading import read_config, stored_dtype
+from stp.models.policy import Model, Policy, base_name, checkpoint_folder
+from stp.models.public import ADAPTERS, save_card, save_stock, save_tokenizer
+
+OTHERWISE = {"llada": "merged", "adapter_llada": "adapter"}  # LLaDA's own layout and the stock one
 
 
 def main(config: Export) -> None:
     """Write the checkpoint whole or not at all, and say where."""
-    folder, model, _ = checkpoints.trained(config.checkpoint, config.model)
+    folder, model, trained_by = checkpoints.trained(config.checkpoint, config.model)
     to = destination(config)
     preflight.writable("folder", to)
-    if config.to == "adapter" and (folder is None or not (folder / "adapter_config.json").exists()):
-        fail("to", "adapter", "this checkpoint has no adapter, all of its weights are its own; use to=merged")
+    if config.to in ADAPTERS and (folder is None or not (folder / "adapter_config.json").exists()):
+        fail("to", config.to, "this checkpoint has no adapter, all of its weights are its own; use to=merged")
     # an adapter trained on 4-bit weights goes into the weights that they were made from
-    model = dataclasses.replace(model, quantize="none", dtype=config.dtype or model.dtype)
+    model = dataclasses.replace(model, quantize="none", dtype=precision(config, folder, model, bool(trained_by)))
     aside = to.with_name(f"{to.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -34,10 +39,13 @@ def main(config: Export) -> None:
         fail("folder", to, f"nothing can be written there ({error.strerror}); give another folder=<folder>")
     try:
         policy, tokenizer = checkpoints.load(folder, model)
-        if config.to == "llada" and not isinstance(policy.llama, LlamaForCausalLM):
-            fail("to", "llada", f"the model is a {type(policy.llama).__name__}, not a LLaDA; use to=merged")
-        write(policy, aside, config.to, model)
-        tokenizer.save_pretrained(aside)
+        kind = type(policy.llama).__name__
+        if config.to in OTHERWISE:
+            llada = isinstance(policy.llama, LlamaForCausalLM)
+            require(llada, "to", config.to, f"the model is a {kind}, not a LLaDA; use to={OTHERWISE[config.to]}")
+        write(policy, aside, config.to, base_name(model))
+        save_tokenizer(tokenizer, aside)
+        save_card(aside, config.to, base_name(model), trained_by)
         os.replace(aside, to)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -60,19 +68,40 @@ def destination(config: Export) -> Path:
     return to
 
 
-def write(policy: Policy, folder: Path, to: str, options: Model) -> None:
-    """The weights and their config, in one of the three formats."""
+def precision(config: Export, folder: Path | None, model: Model, of_run: bool) -> str:
+    """The dtype to load the weights in, which merged ones are written in: the one asked for, the run's, or the weights' own.
+
+    An adapter keeps its own beside a base in bfloat16, which is there to see that it fits.
+    """
+    if config.to in ADAPTERS:
+        return "bfloat16"
+    if config.dtype is not None or of_run:
+        return config.dtype or model.dtype
+    adapter = folder is not None and (folder / "adapter_config.json").exists()
+    weights = checkpoint_folder(model) if folder is None or adapter else folder
+    return stored_dtype(read_config(weights)) or model.dtype
+
+
+def write(policy: Policy, folder: Path, to: str, base: str) -> None:
+    """The weights and their config, in one of the four formats. base: how others find what an adapter is for."""
     model: Any = policy.model
-    if to == "adapter":
-        model.peft_config["default"].base_model_name_or_path = options.path
-        model.save_pretrained(folder, save_embedding_layers=False)
+    adapter = isinstance(model, PeftModel)
+    if to != "adapter" and adapter and policy.llama.config.tie_word_embeddings:
+        apart = adapted_modules(model).isdisjoint({"lm_head", "model.embed_tokens"})
+        rule = "the adapter is on the head or the embeddings, which are one matrix in this model and would become two"
+        require(apart, "to", to, f"{rule}; use to=adapter")
+    if to in ADAPTERS:
+        save_adapter(model, folder, base, llada_module if to == "adapter_llada" else str)
         return
-    stock = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    if adapter:
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:  # their product is rounded once, as it is added to the weights
+                parameter.data = parameter.data.float()
+    stock = model.merge_and_unload() if adapter else model
     if to == "llada":
         save_llada(stock, folder, policy.mask_id)
     else:
-        stock.config.mask_token_id = policy.mask_id
-        stock.save_pretrained(folder)
+        save_stock(stock, folder, policy.mask_id)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from stp.config import Pretraining
 from stp.evaluation import accuracy, evaluate, measured
 from stp.models.codec import Codec
 from stp.models.policy import Policy
+from stp.models.public import save_stock, save_tokenizer
 from stp.models.tiny import BASES, new_tiny, tiny_tokenizer
 from stp.samplers import Standard
 from stp.statistics import Totals
@@ -114,8 +115,8 @@ def main(options: Pretraining) -> None:
     started = time.perf_counter()
     model = pretrain(options, tokenizer)
     seconds = time.perf_counter() - started
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_stock(model, folder, tokenizer.mask_token_id)
+    save_tokenizer(tokenizer, folder)
     result = base_accuracy(model, tokenizer, options.task, options.length)
     record = {
         "command": " ".join(["python -m stp.pretrain", *(a for a in sys.argv[1:] if not a.startswith("to="))]),

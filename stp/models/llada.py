@@ -50,6 +50,7 @@ _BLOCK = {
     "attn_norm": "input_layernorm",
     "ff_norm": "post_attention_layernorm",
 }
+_STOCK = {stock: llada for table in (_TRUNK, _BLOCK) for llada, stock in table.items()}
 
 
 def load_llada(
@@ -104,12 +105,26 @@ def llada_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
 
 def stock_name(name: str) -> str:
     """LLaDA's weight name as the stock Llama calls it; names that are not LLaDA's are returned unchanged."""
+    module, dot, leaf = name.rpartition(".")
+    return stock_module(module) + dot + leaf
+
+
+def stock_module(name: str) -> str:
+    """LLaDA's name of a module as the stock Llama calls it; names that are not LLaDA's are returned unchanged."""
     match name.removeprefix("model.").split("."):
-        case ["transformer", "blocks", number, part, leaf] if part in _BLOCK:
-            return f"model.layers.{number}.{_BLOCK[part]}.{leaf}"
-        case ["transformer", part, leaf] if part in _TRUNK:
-            return f"{_TRUNK[part]}.{leaf}"
+        case ["transformer", "blocks", number, part] if part in _BLOCK:
+            return f"model.layers.{number}.{_BLOCK[part]}"
+        case ["transformer", part] if part in _TRUNK:
+            return _TRUNK[part]
     return name
+
+
+def llada_module(name: str) -> str:
+    """The inverse of `stock_module`: a module of the stock Llama as `LLaDAModelLM` calls it."""
+    match name.split(".", 3):
+        case ["model", "layers", number, part] if part in _STOCK:
+            return f"model.transformer.blocks.{number}.{_STOCK[part]}"
+    return f"model.transformer.{_STOCK[name]}" if name in _STOCK else name
 
 
 def save_llada(model: LlamaForCausalLM, folder: Path, mask_id: int) -> None:
@@ -161,13 +176,8 @@ def save_llada(model: LlamaForCausalLM, folder: Path, mask_id: int) -> None:
         "use_cache": False,
     }
     (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    blocks, trunk = ({stock: llada for llada, stock in table.items()} for table in (_BLOCK, _TRUNK))
     weights = {}
     for name, tensor in model.named_parameters():  # a tied head is no parameter of its own, and not written
-        stem, _, leaf = name.rpartition(".")
-        if stem in trunk:
-            weights[f"model.transformer.{trunk[stem]}.{leaf}"] = tensor.detach()
-        else:
-            _, _, number, part = stem.split(".", 3)
-            weights[f"model.transformer.blocks.{number}.{blocks[part]}.{leaf}"] = tensor.detach()
+        module, _, leaf = name.rpartition(".")
+        weights[f"{llada_module(module)}.{leaf}"] = tensor.detach()
     save_torch_state_dict(weights, folder, max_shard_size="5GB")

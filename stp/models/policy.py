@@ -309,6 +309,12 @@ def checkpoint_folder(options: Model) -> Path:
         raise UserError(f"model.path={options.path}: not a local folder, and the hub cannot give it ({reason})") from None
 
 
+def base_name(options: Model) -> str:
+    """How other programs find the base: its hub id, or the whole path of its folder."""
+    local = options.path is None or Path(options.path).expanduser().is_dir()
+    return str(checkpoint_folder(options).resolve()) if local else str(options.path)
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer beside the weights; UserError when there is none."""
     try:
@@ -348,7 +354,7 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if options.lora.rank and trainable:
         model = add_lora(model, options.lora)
-        model.peft_config["default"].base_model_name_or_path = options.path
+        model.peft_config["default"].base_model_name_or_path = base_name(options)
     policy = Policy(model, mask_id, tokenizer.eos_token_id, options.logit_chunk, options.lora.dropout)
     if options.compile:
         compile_layers(policy)

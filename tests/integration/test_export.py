@@ -16,6 +16,7 @@ from stp import checkpoints
 from stp.config import Export
 from stp.errors import UserError
 from stp.export import main
+from stp.models.adapters import save_adapter
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada
 from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
@@ -61,6 +62,84 @@ def test_an_adapter_reloads_exactly(lora_run, adapted):
     before, after = (load_file(f / "adapter_model.safetensors") for f in (lora_run / "adapter", folder))
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == TOKENIZER.get_vocab()
+
+
+def test_a_runs_adapter_names_its_base(lora_run):
+    settings = json.loads((lora_run / "adapter" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(shipped("countdown"))
+    card = (lora_run / "adapter" / "README.md").read_text()
+    assert f"- Base: `{shipped('countdown')}`\n- Task: Countdown (problems: generate)\n- Method: " in card
+
+
+def test_lladas_names_of_an_adapter(lora_run, adapted):
+    export(lora_run, "adapter_llada")
+    folder = lora_run / "export-adapter_llada"
+    before, after = (load_file(f / "adapter_model.safetensors") for f in (lora_run / "adapter", folder))
+    name = "base_model.model.model.{}.lora_B.weight"
+    assert len(after) == len(before)
+    assert torch.equal(after[name.format("transformer.blocks.0.q_proj")], before[name.format("layers.0.self_attn.q_proj")])
+    export(folder, "adapter", folder=str(folder.with_name("back")))  # and an adapter in LLaDA's names is read
+    back = load_file(folder.with_name("back") / "adapter_model.safetensors")
+    assert back.keys() == before.keys() and all(torch.equal(before[name], back[name]) for name in before)
+    export(folder, "merged", folder=str(folder.with_name("merged")))
+    assert_close(logits(load_llada(folder.with_name("merged"))), adapted, atol=2e-5, rtol=1e-5)
+
+
+def test_an_adapter_keeps_its_precision(tmp_path):
+    half = add_lora(load_llada(shipped("countdown")), Lora(rank=2)).bfloat16()
+    save_adapter(half, tmp_path / "half", "base")
+    before = load_file(tmp_path / "half" / "adapter_model.safetensors")
+    for to in ("adapter", "adapter_llada"):
+        export(tmp_path / "half", to)
+        after = load_file(tmp_path / f"half-{to}" / "adapter_model.safetensors")
+        assert {t.dtype for t in after.values()} == {torch.bfloat16}
+        assert sorted(t.sum().item() for t in after.values()) == sorted(t.sum().item() for t in before.values())
+
+
+@pytest.mark.parametrize("to", ["merged", "llada"])
+def test_weights_keep_the_precision_of_their_folder(to, tmp_path):
+    original = write_llada(random_llama().bfloat16(), tmp_path / "original", precision="amp_bf16")
+    TOKENIZER.save_pretrained(original)
+    export(original, to)
+    export("base", to, Model(path=str(original)), folder=str(tmp_path / "base"))
+    export(original, to, folder=str(tmp_path / "whole"), dtype="float32")
+    expected = {original.with_name(f"original-{to}"): "bfloat16", tmp_path / "base": "bfloat16", tmp_path / "whole": "float32"}
+    for folder, dtype in expected.items():
+        assert json.loads((folder / "config.json").read_text())["torch_dtype"] == dtype
+        assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {getattr(torch, dtype)}
+
+
+def test_an_adapter_in_half_precision_is_rounded_once(tmp_path):
+    """The product of its factors is not: only the weights that it is added to."""
+    base = random_llama().bfloat16()
+    original = write_llada(base, tmp_path / "original", precision="amp_bf16")
+    TOKENIZER.save_pretrained(original)
+    adapted = add_lora(base, Lora(rank=2, alpha=3)).bfloat16()
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(parameter.data, generator=generator)
+    save_adapter(adapted, tmp_path / "adapter", "base")
+    export(tmp_path / "adapter", "merged", Model(path=str(original), dtype="bfloat16"))
+    layer = adapted.get_base_model().model.layers[0].self_attn.q_proj
+    a, b = (layer.get_parameter(f"lora_{part}.default.weight").float() for part in "AB")
+    expected = (layer.base_layer.weight.float() + b @ a * 1.5).bfloat16()
+    merged = load_file(tmp_path / "adapter-merged" / "model.safetensors")
+    assert torch.equal(merged["model.layers.0.self_attn.q_proj.weight"], expected)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_one_of_two_tied_matrices_is_not_merged(target, tmp_path):
+    original = write_llada(random_llama(tied=True), tmp_path / "original")
+    TOKENIZER.save_pretrained(original)
+    untied = add_lora(random_llama(), Lora(rank=2, target_modules=[target]))
+    save_adapter(untied, tmp_path / "adapter", "base")
+    for to in ("merged", "llada", "adapter_llada"):
+        rule = f"^to={to}: the adapter is on the head or the embeddings, which are one matrix .*; use to=adapter$"
+        with pytest.raises(UserError, match=rule):
+            export(tmp_path / "adapter", to, Model(path=str(original)))
+    export(tmp_path / "adapter", "adapter", Model(path=str(original)))
+    assert len(load_file(tmp_path / "adapter-adapter" / "adapter_model.safetensors")) == 2
 
 
 @pytest.mark.parametrize("to", ["merged", "llada"])
@@ -131,7 +210,7 @@ def test_a_dream_merges_to_a_stock_qwen2(tmp_path):
             if "lora_B" in name:
                 parameter.fill_(0.01)
     model.save_pretrained(tmp_path / "adapter")
-    export(tmp_path / "adapter", "merged", Model(path=str(dream)))
+    export(tmp_path / "adapter", "merged", Model(path=str(dream)), dtype="float32")  # the base says bfloat16
     merged = tmp_path / "adapter-merged"
     assert json.loads((merged / "config.json").read_text())["model_type"] == "qwen2"
     assert_close(logits(load_dream(merged), 47), logits(model, 47), atol=2e-5, rtol=1e-5)
@@ -139,8 +218,9 @@ def test_a_dream_merges_to_a_stock_qwen2(tmp_path):
     aligned, _ = load_policy(Model(path=str(merged)), trainable=False)
     with torch.no_grad():
         assert_close(aligned(ids_BS, None, index_M), Policy(model, MASK, 1)(ids_BS, None, index_M), atol=2e-5, rtol=1e-5)
-    with pytest.raises(UserError, match=r"^to=llada: the model is a Qwen2ForCausalLM, not a LLaDA; use to=merged$"):
-        export(tmp_path / "adapter", "llada", Model(path=str(dream)))
+    for to, instead in (("llada", "merged"), ("adapter_llada", "adapter")):
+        with pytest.raises(UserError, match=rf"^to={to}: the model is a Qwen2ForCausalLM, not a LLaDA; use to={instead}$"):
+            export(tmp_path / "adapter", to, Model(path=str(dream)))
     assert not (tmp_path / "adapter-llada").exists() and not list(tmp_path.glob("*.writing"))
 
 

@@ -1,0 +1,125 @@
+"""Public formats: a tokenizer and a stock model that transformers 4 and 5 both read, and a card that says what holds there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# what transformers 5 writes of its own workings, which version 4 would take for settings
+_INTERNAL = ("backend", "is_local", "local_files_only", "model_specific_special_tokens")
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer under the names that transformers 4 has for its class and its settings; version 5 knows them too."""
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings = {name: value for name, value in settings.items() if name not in _INTERNAL}
+    if settings["tokenizer_class"] == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if "extra_special_tokens" in settings:
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def save_stock(model: PreTrainedModel, folder: Path, mask_id: int) -> None:
+    """Write a stock model, with transformers 4's config keys beside version 5's: without them, version 4 takes its own
+    defaults for the rotary frequencies and for the precision, and says nothing."""
+    model.config.mask_token_id = mask_id
+    model.save_pretrained(folder)
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    rope = dict(config["rope_parameters"])
+    config["rope_theta"] = rope.pop("rope_theta")
+    if rope["rope_type"] != "default":
+        config["rope_scaling"] = rope
+    config["torch_dtype"] = config["dtype"]
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def save_card(folder: Path, to: str, base: str, config: dict[str, Any]) -> None:
+    """Write the model card (README.md) of an export.
+
+    to: its format. base: the hub id or folder of the weights that it was made from. config: its run's whole config, empty
+    where that is not known.
+    """
+    library = "peft" if to in ADAPTERS else "transformers"
+    hub = f"base_model: {base}\n" if not Path(base).is_absolute() else ""
+    title, use, *holds = _CARDS[to]
+    made = [f"- Base: `{base}`"]
+    if config:
+        classes = config["classes"]
+        names = [f"{group} {classes[group]}" for group in ("sampler", "estimator", "objective")]
+        data, updates = config["task"]["data"]["source"], config["trainer"]["updates"]
+        made += [
+            f"- Task: {classes['task']} (problems: {data})",
+            f"- Method: reinforcement learning ({', '.join(names)}), {updates} updates, seed {config['seed']}",
+        ]
+    lines = ["---", f"library_name: {library}", f"{hub}---", "", f"# {title}", "", *made, "", "## Loading", "", "```python"]
+    lines += [use.strip().replace("<base>", base), "```", "", "## What holds", "", *(f"- {line}" for line in holds), ""]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+ADAPTERS = ("adapter", "adapter_llada")
+
+_BIDIRECTIONAL = "The model attends in both directions and fills masks; `generate` of a causal model means nothing for it."
+_ALIGNED = "A Dream (Qwen2) predicts the token of position i at i - 1, a Llama at i."
+_CARDS = {
+    "adapter": (
+        "A LoRA adapter for a masked diffusion language model",
+        """
+from peft import PeftModel
+from stp.models.policy import Model, load_policy
+
+base, tokenizer = load_policy(Model(path="<base>"), trainable=False)  # a stock Llama or Qwen2 without a causal mask
+model = PeftModel.from_pretrained(base.model, "<this folder>")
+""",
+        _BIDIRECTIONAL,
+        "Its modules have the names of transformers' Llama or Qwen2. Under LLaDA's own modelling code (`trust_remote_code`)"
+        " none of its tensors finds a place, of which PEFT only warns:"
+        " `python -m stp.export checkpoint=<this folder> model=<its base> to=adapter_llada` writes LLaDA's names.",
+    ),
+    "adapter_llada": (
+        "A LoRA adapter for LLaDA, in LLaDA's own names of modules",
+        """
+import torch
+from peft import PeftModel
+from transformers import AutoModel  # a version that LLaDA's modelling code supports
+
+model = AutoModel.from_pretrained("<base>", trust_remote_code=True, torch_dtype=torch.bfloat16)
+model = PeftModel.from_pretrained(model, "<this folder>")
+""",
+        _BIDIRECTIONAL,
+        "On transformers' own Llama none of its tensors finds a place, of which PEFT only warns; this project reads it either"
+        " way (`checkpoint=<this folder>`).",
+    ),
+    "merged": (
+        "A masked diffusion language model, as a stock Llama or Qwen2",
+        """
+import torch
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("<this folder>", torch_dtype="auto")
+rows, length = ids.shape
+both_ways = torch.zeros(rows, 1, length, length, dtype=model.dtype)  # the lowest number of its type hides a position
+logits = model(ids, attention_mask=both_ways).logits
+""",
+        _BIDIRECTIONAL,
+        "transformers 5 reads `is_causal: false` in config.json and needs no such mask. Version 4 does not know that key:"
+        " without the mask given it attends causally, the logits are others, and nothing says so.",
+        'transformers 4 loads float32 unless it is told `torch_dtype="auto"`.',
+        _ALIGNED,
+    ),
+    "llada": (
+        "A masked diffusion language model, in LLaDA's own layout",
+        """
+import torch
+from transformers import AutoModel  # a version that LLaDA's modelling code supports
+
+model = AutoModel.from_pretrained("<this folder>", trust_remote_code=True, torch_dtype=torch.bfloat16)
+""",
+        _BIDIRECTIONAL,
+        "config.json names LLaDA's modelling code on the hub, which is fetched and run.",
+    ),
+}
