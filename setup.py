@@ -26,7 +26,7 @@ setup(
         "omegaconf>=2.3.1,<2.4",
         "wandb>=0.31,<0.32",
         "datasets>=5.2,<6",
-        "math-verify>=0.9,<0.10",
+        "mpmath>=1.3,<1.5",
         "safetensors>=0.8,<0.9",
         "tokenizers>=0.22,<0.24",
         "huggingface-hub>=1.0,<3",

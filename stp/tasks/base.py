@@ -247,9 +247,6 @@ def flooded(text: str) -> bool:
 
 
 def last_answer(completion: str) -> str | None:
-    """Text of the last complete `<answer>…</answer>`, or None. Linear in the length of the completion."""
-    close = completion.rfind(ANSWER_CLOSE)
-    if close < 0:
-        return None
-    start = completion.rfind(ANSWER_OPEN, 0, close)
-    return None if start < 0 else completion[start + len(ANSWER_OPEN) : close]
+    """Text of the last complete `<answer>…</answer>`, without a tag in it, or None. Linear in the length of the completion."""
+    start = completion.rfind(ANSWER_OPEN, 0, max(0, completion.rfind(ANSWER_CLOSE)))
+    return None if start < 0 else completion[start + len(ANSWER_OPEN) :].partition(ANSWER_CLOSE)[0]

@@ -166,12 +166,13 @@ def problem_key(numbers: Sequence[int], target: Fraction | int | None) -> str:
 
 
 def _solves(problem: Problem, answer: str) -> bool:
-    """Whether the answer, which may stand in `\\boxed{}` and use LaTeX's operators, is a right expression."""
+    """Whether the answer is a right expression; it may stand in `\\boxed{}`, use LaTeX's operators and end in `= target`."""
     if len(answer) > 2 * MAX_EXPRESSION_CHARS:
         return False
     answer = _LATEX.sub(lambda match: _PLAIN.get(match.group(), ""), unboxed(answer))
     if len(answer) > MAX_EXPRESSION_CHARS:
         return False
+    answer = re.sub(rf"=\s*{problem.gold['target']}\s*\Z", "", answer)
     used = sorted(int(n) for n in re.findall(r"[0-9]{1,9}", answer))
     return used == sorted(problem.gold["numbers"]) and evaluate_expression(answer) == problem.gold["target"]
 

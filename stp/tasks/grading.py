@@ -4,37 +4,38 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from stp.tasks import verifier
+from stp.tasks import units
+from stp.tasks.answers import read, same
 from stp.tasks.base import ANSWER_CLOSE, ANSWER_OPEN, flooded, last_answer
-from stp.tasks.published import normalised
+from stp.tasks.expressions import exact
+from stp.tasks.latex import rewritten, symbols, tokens
 
 MAX_ANSWER = 400  # characters; longer answers are wrong
 MAX_DEPTH = 12  # nested braces
 
 _NUMBER = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|[-+]?\.[0-9]+"
-_ONE_NUMBER = re.compile(rf"(?:{_NUMBER})\Z")
 _NUMBERS = re.compile(rf"(?<![0-9.,])(?:{_NUMBER})")
 _SEVERAL = re.compile(r"\b(?:or|and)\b|[;\n]")
-_ARITHMETIC = re.compile(  # around a number: it is not alone
-    r"[0-9/^*+!_]|\\(?:frac|sqrt|times|cdot|div|pm|pi|neq?)(?![a-z])"
-    r"|\b(?:minus|negative|not)\b",
+_BESIDE = re.compile(  # next to a number: it is not alone, or not what it says
+    r"[0-9/^*+!_<>≤≥≈×÷±√π½¼¾]|\\(?:frac|sqrt|times|cdot|div|pm|pi|neq?|leq?|geq?|lt|gt|approx|sim)(?![a-z])"
+    r"|\b(?:minus|negative|not|or|half)\b",
     re.IGNORECASE,
 )
+_BOUND = re.compile(  # right before a number
+    r"\b(?:than|over|under|above|below|at (?:least|most)|about|around|approximately|roughly|nearly|almost|up to"
+    r"|exceed(?:s|ing)?|beyond|double|twice|triple|times|plus|within|except|without|half of)\s*(?:an?|the)?\s*\$?\s*\Z",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"(?:[A-Za-z](?:_\{?[A-Za-z0-9]+\}?)?(?:\([A-Za-z]\))?|[A-Za-z'’,. ]*[A-Za-z]{3}[A-Za-z'’,. :]*)"
+)  # before `=`
 _FORMAT = re.compile(
     r"<reasoning>(?:(?!</?reasoning>|</?answer>).)*</reasoning>\s*<answer>(?:(?!</?answer>).)*</answer>", re.DOTALL
 )
 _TAGS = ("<reasoning>", "</reasoning>", ANSWER_OPEN, ANSWER_CLOSE)
+_NO_BACKSLASH, _EMPTY_BOX = re.compile(r"(?<![\\A-Za-z])boxed\s*\{"), re.compile(r"\\boxed\s*\{\s*\}")
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
-_UNIT = re.compile(r"(?<=[0-9)}])\s*\\(?:text|textrm|mathrm|mbox)\s*\{\s*[^{}0-9]*\}(?:\^\{?([0-9])\}?)?\s*\Z")  # at the end
-_SPACES = re.compile(r"\\[,;:! ]|~|\\quad|\\qquad|\s+")
-_WORD = re.compile(r"[A-Za-z]{2,}")
-_CHOICE = re.compile(r"\(?([A-Z])\)?")
-_WILD = re.compile(r"\*\*|\^\^|!!|[0-9]{31,}|[0-9]{3,}\)*!|\\(?:sum|prod|int|lim|uparrow|underbrace|def|input|write)")
-_MISREAD = re.compile(
-    r"[A-Za-z})\]]\s*[0-9]|(?<![0-9.])1(?:[a-z(]|\\(?:frac|sqrt|pi))|_\{?[0-9]|\([^()]*=|\b(?:or|and)\b|or[0-9]"
-)
-_BETWEEN = re.compile(r"\\(?:cdot|times|div|pm|mp|leq?|geq?|lt|gt|neq?|in|cup|cap|to)(?![A-Za-z])")
-_COMMAND = re.compile(r"\\[A-Za-z]+")
+_CHOICE = re.compile(r"\$?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm|mbox)\s*\{)?\s*\(?([A-Z])\)?\s*\}?\s*\.?\s*\$?")
 
 
 # Reading an answer
@@ -52,34 +53,43 @@ def final_answer(completion: str) -> str | None:
 
 
 def unboxed(answer: str) -> str:
-    """What the last complete `\\boxed{…}` of an answer holds; where that is empty or not closed, the answer without mark."""
+    """What the last complete box of an answer holds, a box without its backslash included; where there is none, the answer
+    without the mark of one that is empty or not closed."""
+    answer = _NO_BACKSLASH.sub(r"\\boxed{", answer)
     inside = last_boxed(answer)
-    if inside is None or not inside.strip():
-        inside = answer.replace("\\boxed{}", "", 1) if inside is not None else answer.replace("\\boxed{", "", 1)
-    inside = inside.strip()
+    inside = (_EMPTY_BOX.sub("", answer).replace("\\boxed{", "", 1) if inside is None else inside).strip()
     return inside[2:-2].strip() if re.fullmatch(r"\*\*[^*]+\*\*", inside) else inside  # Markdown's bold
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last complete `\\boxed{…}` holds, braces balanced, not below 12 open ones; or None. Linear in the text."""
+    """What the last complete `\\boxed{…}` that is not empty holds, braces balanced, not below 12 open ones; or None.
+
+    `\\boxed 5` is such a box, as TeX has it. Linear in the text.
+    """
     stack: list[int] = []  # where each open brace's content begins; -1 - begin for a box's
     found: tuple[int, int] | None = None
-    for match in re.finditer(r"\\boxed\s*\{|\\[\\{}]|[{}]", text):
+    for match in re.finditer(r"\\boxed\s*\{|\\boxed +(-?[0-9][0-9.,]*|[A-Za-z](?![A-Za-z]))|\\[\\{}]|[{}]", text):
         token = match.group()
-        if token.startswith("\\boxed"):
+        if match[1]:
+            found = match.start(1), match.end(1) - (match[1][-1] in ".,")
+        elif token.startswith("\\boxed"):
             stack.append(-1 - match.end())
         elif token == "{":
             stack.append(match.end())
         elif token == "}" and stack:
             begin = stack.pop()
-            if begin < 0 and len(stack) <= MAX_DEPTH and (found is None or -1 - begin > found[0]):
+            later = begin < 0 and len(stack) <= MAX_DEPTH and (found is None or -1 - begin > found[0])
+            if later and not text[-1 - begin : match.start()].isspace() and match.start() > -1 - begin:
                 found = -1 - begin, match.start()
     return None if found is None else text[found[0] : found[1]]
 
 
 def plain(answer: str) -> bool:
-    """Whether an answer is short, without control characters or digits beyond ASCII, its braces closed and not many deep."""
-    if len(answer) > MAX_ANSWER or any((c.isnumeric() and not c.isascii()) or (c < " " and c not in "\t\r\n") for c in answer):
+    """Whether an answer is short, without control characters or foreign digits, its braces closed and not many deep."""
+    if len(answer) > MAX_ANSWER:
+        return False
+    answer = symbols(answer)
+    if any((c.isnumeric() and not c.isascii()) or (c < " " and c not in "\t\r\n") for c in answer):
         return False
     depth = bracket = 0
     for c in re.sub(r"\\\\[{}]", "", answer):
@@ -94,24 +104,58 @@ def plain(answer: str) -> bool:
 
 
 def number(answer: str) -> Fraction | None:
-    """The one number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`; None for none or several.
+    """The one number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`, `2 million`; None for another count.
 
-    Of an equation it is the right side's. Thousands separators must stand where they belong.
+    Of an equation it is the right side's, where the left one is a name or has the same value: `3 + 15 = 18`, not `2x = 18`.
+    Thousands separators must stand where they belong. Words beside it follow the rule of `stp.tasks.units`.
     """
     if not plain(answer):
         return None
+    answer = _WRAPPED.sub(r"\1", symbols(answer))
+    for latex, said in (("\\$", "$"), ("\\!", ""), ("\\,", ""), ("{,}", ","), ("\\left", ""), ("\\right", "")):
+        answer = answer.replace(latex, said)
     before, equals, text = answer.rpartition("=")
-    if equals and _SEVERAL.search(before):
-        return None
-    for latex, said in (("\\$", ""), ("$", ""), ("\\!", ""), ("\\,", ""), ("{,}", ",")):
-        text = text.replace(latex, said)
+    value = _one_number(text)
+    return value if value is None or not equals or _names(before, value) else None
+
+
+def _one_number(text: str) -> Fraction | None:
+    """The number of a text that holds no other, nor a word or sign that changes it."""
     found = _NUMBERS.search(text)
     if found is None:
         return None
     before, after = text[: found.start()], text[found.end() :]
-    if _ARITHMETIC.search(before + " " + after) or before.rstrip().endswith(("-", "−", "–")):
+    if _BESIDE.search(before + " " + after) or _BOUND.search(before):
         return None
-    return Fraction(found.group().replace(",", ""))
+    value, sign = Fraction(found.group().replace(",", "")), re.search(r"-\s*\$?\s*\Z", before)
+    if re.search(r"[A-Za-z]\Z", before) or (sign and found.group()[0] in "+-"):  # A18, --18
+        return None
+    factor = _scale(after)
+    return None if factor is None else value * factor * (-1 if sign else 1)
+
+
+def _scale(after: str) -> int | None:
+    """By what the words behind a number multiply it; None where they change it or are no words: `18x`."""
+    attached = re.match(r"[A-Za-z]+", after)
+    if attached is not None:
+        word = attached.group()
+        if word in ("k", "K"):
+            return 1_000
+        if word.lower() not in units.KNOWN and word not in units.KNOWN and len(word) < 3:
+            return None
+    words = re.findall(r"[A-Za-z]+", after)
+    measured = units.measured(" ".join(words))
+    return None if measured is None else measured[0]
+
+
+def _names(before: str, value: Fraction) -> bool:
+    """Whether what stands left of `=` may: a letter with its index or `f(x)`, words, or arithmetic with the same value."""
+    before = before.strip(" $*\\(")
+    if _LABEL.fullmatch(before):
+        return _SEVERAL.search(before) is None
+    member = before.rpartition("=")[2].rpartition(":")[2].replace("$", "")
+    worked = read(re.sub(r"(?<=[0-9])\s*[A-Za-z]{3,}", "", member))
+    return worked is not None and exact(worked) == value
 
 
 def same_number(answer: str, gold: str) -> bool:
@@ -124,89 +168,27 @@ def same_number(answer: str, gold: str) -> bool:
 
 
 def same_answer(answer: str, gold: str) -> bool:
-    """Whether two LaTeX answers are equivalent: as strings, as numbers, as words, or else by math-verify within a bounded time.
-
-    The bound is on the work done in a process of its own (`stp.tasks.verifier`), so it holds in any thread.
-    """
-    return plain(answer) and bool(answer.strip()) and _same_answer(answer, gold)
+    """Whether two LaTeX answers are the same: written alike, or alike in structure with equal parts (`stp.tasks.answers`)."""
+    if not plain(answer) or not plain(gold) or not answer.strip():
+        return False
+    return _same_answer(answer, gold)
 
 
 @lru_cache(maxsize=4096)
 def _same_answer(answer: str, gold: str) -> bool:
-    answer, gold = _SPACES.sub(" ", answer), _SPACES.sub(" ", gold)
-    powers = {match[1] for match in map(_UNIT.search, (answer, gold)) if match is not None and match[1]}
-    if len(powers) > 1:  # cm^2 and cm^3
-        return False
-    a, b = tidy(answer), tidy(gold)
-    if a == b:
+    if written(answer) == written(gold):
         return True
-    if not a or not b:
-        return False
-    x, y = _value(a), _value(b)
-    if x is not None and y is not None:
-        return x == y
-    a, b = a if x is None else str(x), b if y is None else str(y)  # without thousands separators
-    if _is_text(b) or _is_text(a):
-        return _words(a) == _words(b)
-    if a.count(",") != b.count(","):  # math-verify takes lists that repeat an element for equal sets
-        return False
-    if "," in b and (a.rstrip("$.")[-1:] in (")", "]")) != (b[-1] in ")]"):  # and `2,4` or `{2,4}` for (2,4)
-        return False
-    return tame(a) and tame(b) and verifier.equal(a, b)
+    choices = _CHOICE.fullmatch(answer), _CHOICE.fullmatch(gold)
+    if choices[0] is not None and choices[1] is not None:
+        return choices[0][1] == choices[1][1]
+    wanted = read(gold)
+    given = None if wanted is None else read(answer, wanted)
+    return given is not None and wanted is not None and same(given, wanted)
 
 
-def tidy(answer: str) -> str:
-    """A LaTeX answer in the form in which answers are compared as strings."""
-    text = _SPACES.sub(" ", answer).strip().strip("$").strip().rstrip(".").strip()
-    text = text.replace("{,}", ",").replace("\\displaystyle", "").replace("\\dots", "\\ldots")
-    for left, right in (("\\(", "\\)"), ("\\[", "\\]")):
-        text = text.removeprefix(left).removesuffix(right) if text.startswith(left) and text.endswith(right) else text
-    text = re.sub(r"\\?%|°", "", text)
-    text = _UNIT.sub("", text)
-    text = _WRAPPED.sub(r"\1", text)
-    try:
-        text = normalised(text)
-    except (ValueError, IndexError):
-        text = text.replace(" ", "")
-    return re.sub(r"([_^])\{([A-Za-z0-9])\}", r"\1\2", text)
-
-
-def _value(text: str) -> Fraction | None:
-    """A plain number, or a fraction of two whole ones."""
-    if _ONE_NUMBER.match(text):
-        return Fraction(text.replace(",", ""))
-    ratio = re.fullmatch(r"(-?)\\frac\{(-?[0-9]+)\}\{([0-9]+)\}", text)
-    if ratio is None or not int(ratio[3]):
-        return None
-    return Fraction(int(ratio[2]), int(ratio[3])) * (-1 if ratio[1] else 1)
-
-
-def _is_text(text: str) -> bool:
-    """Whether an answer is words or a choice's letter: as algebra its letters would commute."""
-    if _CHOICE.fullmatch(text):
-        return True
-    return _WORD.search(_COMMAND.sub("", text)) is not None and not re.search(r"[0-9=^_+*/\\]", text)
-
-
-def _words(text: str) -> str:
-    choice = _CHOICE.fullmatch(text)
-    return choice[1] if choice is not None else re.sub(r"[\s\"'.]+", "", text).casefold()
-
-
-def tame(text: str) -> bool:
-    """Whether an answer may be given to a computer algebra system.
-
-    Not with towers of powers, large powers, factorials or series, which may never end; not with what it reads otherwise than a
-    reader would: a number right behind a letter or a bracket and a 1 before one (factors, to it), subscripts, several values.
-    """
-    if text.count("^") > 12 or _WILD.search(text) or _MISREAD.search(_BETWEEN.sub("&", text)):
-        return False
-    for power in re.finditer(r"\^\s*([{(]?)", text):
-        rest = text[power.end() :]
-        exponent = re.match(r"[^{}()]*", rest).group() if power[1] else rest[:1]  # type: ignore[union-attr]
-        if "^" in exponent or len(re.findall("[0-9]", exponent)) > 3 or re.match(r"[})]*\s*\^", rest[len(exponent) :]):
-            return False
-    return True
+def written(answer: str) -> tuple[tuple[str, str], ...]:
+    """What is written: the tokens after the rewritings, white space aside, but not between words or numbers."""
+    return tuple((token.kind, token.text) for token in tokens(rewritten(answer)))
 
 
 # The format

@@ -112,7 +112,14 @@ PROBLEM = make_problem([3, 7, 9], 19, None)
         ("<answer>3+7+9+9-9</answer>", 0.1),  # a number used again
         ("<answer>9+7+3*9/9</answer>", 0.1),
         ("<answer>10+9</answer>", 0.1),  # a number that is not given
-        ("<answer>3+7+9=19</answer>", 0.1),  # an equation is not an expression
+        ("<answer>3+7+9=19</answer>", 1.0),  # the right side is the target
+        ("<answer>\\boxed{3 + 7 + 9 = 19}</answer>", 1.0),
+        ("<answer>3+7+9=20</answer>", 0.1),
+        ("<answer>9-7+3=19</answer>", 0.1),
+        ("<answer>19=3+7+9</answer>", 0.1),
+        ("<answer>3+7=10+9=19</answer>", 0.1),
+        ("<answer>3+7+9=</answer>", 0.1),
+        ("<answer>3+7+9=x</answer>", 0.1),
         ("<answer>3 7 9</answer>", 0.1),
         ("<answer>37-9-9</answer>", 0.1),
         ("<answer>three+7+9</answer>", 0.1),
@@ -164,7 +171,8 @@ def test_values_are_exact():
 def test_last_answer_is_linear_in_the_text():
     assert last_answer("<answer>" * 200_000) is None
     assert last_answer("<answer>1</answer>" + "<answer>" * 200_000) == "1"
-    assert last_answer("<answer>" * 100_000 + "</answer>" * 100_000) == "</answer>" * 99_999
+    assert last_answer("<answer>" * 100_000 + "</answer>" * 100_000) == ""
+    assert last_answer("<answer>5</answer>" + "</answer>" * 100_000) == "5"
 
 
 @pytest.mark.parametrize(

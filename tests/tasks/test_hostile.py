@@ -6,9 +6,11 @@ import time
 import pytest
 
 from stp.tasks import Countdown, Gsm8k, Math, Problem, verifier
+from stp.tasks.expressions import Node
 
 GOLD = {Gsm8k: "5", Math: "x+5", Countdown: {"numbers": [9, 9, 9], "target": 5}}
 MEGABYTE = 1_000_000
+X = Node("variable", ("x",))
 
 BODIES = {
     "nested braces": "{" * 10_000 + "5" + "}" * 10_000,
@@ -53,8 +55,8 @@ FRAMES = ["{}", "<answer>{}</answer>", "<answer>{}", "\\boxed{{{}}}", "\\boxed{{
 
 @pytest.fixture(scope="module", autouse=True)
 def started():
-    """The process for math-verify is up before anything is timed."""
-    verifier.equal("x", "y")
+    """The process that compares is up before anything is timed."""
+    verifier.equal(X, X)
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -110,14 +112,14 @@ def test_512_tokens_that_repeat_themselves_are_no_flood(option):
     "answer", ["9^{9^{9}}", "x^{9999}", "9**9", "1" * 50, "{" * 13 + "5" + "}" * 13, "5\x01", "٥+x", "x" * 500]
 )
 def test_what_is_refused_before_it_is_parsed(answer, monkeypatch):
-    """The work is counted: math-verify is not asked at all."""
+    """The work is counted: the process is not asked at all."""
     monkeypatch.setattr(verifier, "equal", lambda *pair: pytest.fail(f"asked about {pair}"))
     assert not Math().correct(Problem("p", "?", "x+5"), f"<answer>{answer}</answer>")
 
 
 def test_the_process_is_not_left_behind():
     judge = verifier.Judge()
-    judge.equal("x", "y")
+    judge.equal(X, X)
     pid = judge.process.pid
     judge.close()
     with pytest.raises(ProcessLookupError):

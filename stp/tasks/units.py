@@ -1,0 +1,134 @@
+"""Words beside a number: which multiply it, which name its unit, and which change what it says.
+
+One rule, in GSM8K and MATH alike. A word of SCALES multiplies (`2 million` is 2,000,000, `2 dozen` is 24). A word of CHANGING
+makes of `18` another statement (`not 18`, `18 or less`, `half of 18`), so there is no number. Any other word, a currency
+sign, `%` and `°` is a unit. Two units must agree, after plurals, usual abbreviations and powers (`15 cm^2` and `15 square
+centimetres`, not `15 cm` or `15 m`); where one side alone has a unit, it is left out, for problems ask "how many centimetres?".
+"""
+
+import itertools
+import re
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
+SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+NUMBERS = words(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
+)
+CHANGING = NUMBERS | words(
+    "about almost approximately around and between double except half halves minus nearly negative neither no nor "
+    "not or plus roughly squared cubed than times triple twice without"
+)
+
+_ABBREVIATIONS = {
+    "centimeter": "cm centimetre",
+    "millimeter": "mm millimetre",
+    "kilometer": "km kilometre",
+    "meter": "m metre",
+    "inch": "in inches",
+    "foot": "ft feet",
+    "yard": "yd yds",
+    "mile": "mi",
+    "gram": "g gramme",
+    "kilogram": "kg kilo kilos kgs",
+    "milligram": "mg",
+    "pound": "lb lbs",
+    "ounce": "oz",
+    "liter": "L l litre",
+    "milliliter": "mL ml millilitre",
+    "gallon": "gal",
+    "second": "s sec secs",
+    "minute": "min mins",
+    "hour": "h hr hrs",
+    "dollar": "$ usd buck",
+    "cent": "¢",
+    "degree": "° deg",
+    "percent": "% percentage",
+    "person": "people",
+    "child": "children",
+    "man": "men",
+    "woman": "women",
+    "mouse": "mice",
+    "goose": "geese",
+    "tooth": "teeth",
+}
+_FULL = {short: name for name, shorts in _ABBREVIATIONS.items() for short in (name, *shorts.split())}
+_COMPOUND = {"mph": {"mile": 1, "hour": -1}, "kph": {"kilometer": 1, "hour": -1}, "kmh": {"kilometer": 1, "hour": -1}}
+KNOWN = frozenset(_FULL) | frozenset(f"{name}s" for name in _ABBREVIATIONS) | frozenset(_COMPOUND)
+LETTERS = frozenset(unit for unit in _FULL if len(unit) == 1 and unit.isalpha())  # m, g, s, h, L, l: letters of algebra too
+
+Unit = tuple[tuple[str, int], ...]  # names with their powers, sorted
+
+
+def plain_word(word: str) -> bool:
+    """Whether letters after a space are a word that may name a unit: `people`, but not `xyz` or `abc`, a product."""
+    row = sorted(word.lower())
+    in_a_row = all(ord(b) - ord(a) == 1 for a, b in itertools.pairwise(row))
+    return word in KNOWN or (len(word) >= 3 and not in_a_row and bool(re.search("[aeiou]", word.lower())))
+
+
+def named(word: str) -> str:
+    """A unit's name: singular, spelled out.
+
+    >>> named("cm"), named("inches"), named("eggs"), named("People"), named("boxes")
+    ('centimeter', 'inch', 'egg', 'person', 'box')
+    """
+    for form in (word, word.lower(), word.lower().removesuffix("s")):
+        if form in _FULL:
+            return _FULL[form]
+    word = word.lower()
+    for ending, singular in (
+        ("ies", "y"),
+        ("sses", "ss"),
+        ("xes", "x"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+        ("ss", "ss"),
+        ("s", ""),
+    ):
+        if word.endswith(ending) and len(word) > len(ending) + 1:
+            return word.removesuffix(ending) + singular
+    return word
+
+
+def measured(text: str) -> tuple[int, Unit] | None:
+    """What stands behind a number: by what it multiplies, and the unit. None where it changes the statement or is no unit.
+
+    >>> measured("million dollars"), measured("dozen"), measured("or less"), measured("and 3 cents")
+    ((1000000, (('dollar', 1),)), (12, ()), None, None)
+    >>> measured("cm^2") == measured("square centimeters"), measured("miles per hour") == measured("mi/h") == measured("mph")
+    (True, True)
+    """
+    factor, sign, each = 1, 1, 1
+    powers: dict[str, int] = {}
+    last = ""
+    for piece in re.findall(r"\^\s*\\circ|\^\s*-?[0-9](?![0-9])|\\?[%$]|[A-Za-z¢]+|\S", re.sub(r"[{}()]|\\cdot", " ", text)):
+        word = piece.lower().lstrip("\\")
+        if word in CHANGING:
+            return None
+        if (times := SCALES.get(word, SCALES.get(word.removesuffix("s")))) is not None and not powers:
+            factor *= times
+        elif word in ("/", "per", "a", "an", "each"):
+            sign = -1
+        elif word in ("square", "sq", "cubic", "cu"):
+            each = 2 if word.startswith("sq") else 3
+        elif word.startswith("^") and not word.endswith("circ"):
+            if not last:
+                return None
+            powers[last] *= int(word[1:])
+        elif word in (".", "-", "of", "the"):
+            continue
+        elif word in _COMPOUND:
+            powers |= _COMPOUND[word]
+        elif word[0].isalpha() or word in ("%", "$", "¢") or word.startswith("^"):
+            last = "degree" if word.startswith("^") else named(piece.lstrip("\\"))
+            powers[last] = powers.get(last, 0) + sign * each
+            each = 1
+        else:
+            return None
+    return factor, tuple(sorted((name, power) for name, power in powers.items() if power))
