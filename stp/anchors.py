@@ -1,13 +1,11 @@
 """The static dataset: earlier responses to start from, what of them may be fixed, and where they came from."""
 
 import contextlib
-import errno
-import itertools
+import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,24 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stp.diffusion import Denoiser
-from stp.errors import UserError, fail
+from stp.errors import UserError, fail, require
 from stp.estimators.base import masked_log_probs
 from stp.types import Anchors, Draws, Noise, Prompts, Trajectory
 
 VERSION = 2
+PARTS = ("tokens", "eligible", "confidence", "reward")  # in a file of anchors
 
 
 @dataclass(frozen=True)
 class StaticDataset:
     """k anchors for each of N problems, token-aligned with the response.
 
-    provenance: what made them (model, tokenizer, settings). problems: their ids, in row order. eligible: what may be fixed.
+    provenance: what made them (model, tokenizer, settings). problems: their keys, in row order. eligible: what may be fixed.
     confidence: log-probability of each token under one forward with the whole response masked. reward: of each anchor.
+
+    A folder holds a dataset as files of some problems each, which are added as they are made.
     """
 
     provenance: dict[str, Any]
@@ -47,43 +48,54 @@ class StaticDataset:
         """Row of each problem that has anchors."""
         return {problem: row for row, problem in enumerate(self.problems)}
 
-    def save(self, folder: Path) -> None:
-        """Write anchors.safetensors and anchors.json; the folder appears whole or not at all.
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The four, in the order of PARTS."""
+        return self.tokens_NKL, self.eligible_NKL, self.confidence_NKL, self.reward_NK
 
-        Jobs that run side by side may make the same dataset: the first to finish leaves it, the others find it there.
+    @classmethod
+    def joined(cls, provenance: dict[str, Any], parts: list["StaticDataset"]) -> "StaticDataset":
+        """One dataset of several, or of none. Of a problem that stands in several the first one's anchors are kept.
+
+        Raises:
+            ValueError: they do not have the same number of anchors, or the same length.
         """
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".writing-{folder.name}-*"):  # by a writer that was killed
+        k, length = provenance.get("pregenerations", 1), provenance.get("length", 0)
+        none = torch.zeros(0, k, length)
+        parts = parts or [cls(provenance, [], none.long(), none.bool(), none, none[:, :, :0].sum(dim=2))]
+        if len({part.tokens_NKL.shape[1:] for part in parts}) > 1:
+            raise ValueError("its files hold anchors of several shapes")
+        problems = [problem for part in parts for problem in part.problems]
+        whole = cls(provenance, problems, *map(torch.cat, zip(*(part.tensors for part in parts), strict=True)))
+        first: dict[str, int] = {}
+        for row, problem in enumerate(problems):
+            first.setdefault(problem, row)
+        return whole if len(first) == len(problems) else whole.rows(list(first.values()))
+
+    def rows(self, rows: list[int]) -> "StaticDataset":
+        """The same dataset for some of its problems."""
+        return StaticDataset(self.provenance, [self.problems[row] for row in rows], *(tensor[rows] for tensor in self.tensors))
+
+    def of(self, problems: list[str]) -> "StaticDataset":
+        """Those of these problems that have anchors, in their order."""
+        return self.rows([self.row_of[problem] for problem in problems if problem in self.row_of])
+
+    def save(self, folder: Path) -> None:
+        """Add these anchors to a folder, in a file that appears whole or not at all; anchors.json says what made them.
+
+        Jobs that run side by side may add to one folder: a file is named by its problems.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".writing-*"):  # by a writer that was killed
             with contextlib.suppress(FileNotFoundError):  # its writer has just finished
                 if time.time() - left.stat().st_mtime > 3600:
-                    shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".writing-{folder.name}-") as temporary:
-            aside = Path(temporary) / "new"
-            aside.mkdir()
-            tensors = {name: getattr(self, f"{name}_NKL").contiguous() for name in ("tokens", "eligible", "confidence")}
-            save_file(tensors | {"reward": self.reward_NK}, aside / "anchors.safetensors")
-            (aside / "anchors.json").write_text(
-                json.dumps({"provenance": self.provenance, "problems": self.problems}, indent=1), encoding="utf-8"
-            )
-            for attempt in itertools.count():
-                try:
-                    os.rename(aside, folder)  # refused where a folder with files is in the way
-                    return
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                if self._is_in(folder):
-                    return
-                with contextlib.suppress(FileNotFoundError):  # another job has just taken it away
-                    os.rename(folder, Path(temporary) / f"old-{attempt}")
-
-    def _is_in(self, folder: Path) -> bool:
-        """Whether a folder holds this dataset, of the same making and problems."""
-        try:
-            found = StaticDataset.load(folder)
-        except UserError:
-            return False
-        return (found.provenance, found.problems) == (self.provenance, self.problems)
+                    left.unlink()
+        ids = json.dumps(self.problems)
+        tensors = {name: tensor.contiguous() for name, tensor in zip(PARTS, self.tensors, strict=True)}
+        record = json.dumps({"provenance": self.provenance}, indent=1)
+        file = f"anchors-{hashlib.sha256(ids.encode()).hexdigest()[:16]}.safetensors"
+        _appear(folder / "anchors.json", lambda aside: aside.write_text(record, encoding="utf-8"))
+        _appear(folder / file, lambda aside: save_file(tensors, aside, {"problems": ids}))
 
     def check(self) -> None:
         """Raise ValueError unless the parts are of the kinds and shapes that fit together."""
@@ -95,51 +107,58 @@ class StaticDataset:
         if kinds != [torch.int64, torch.bool, torch.float32, torch.float32]:
             raise ValueError("its tensors are of other types")
         if not isinstance(self.provenance, dict) or not all(isinstance(problem, str) for problem in ids):
-            raise ValueError("its anchors.json does not say what made it, or for which problems")
+            raise ValueError("it does not say what made it, or for which problems")
         if shape[2] != self.provenance.get("length", shape[2]):
             raise ValueError("its anchors are not of the length that it names")
 
     @classmethod
-    def load(cls, folder: Path, expected: dict[str, Any] | None = None) -> "StaticDataset":
-        """Read a folder; with `expected`, refuse one whose provenance differs, naming what does.
+    def load(cls, folder: Path, expected: dict[str, Any] | None = None, option: str = "sampler.static") -> "StaticDataset":
+        """Read a folder; with `expected`, refuse one whose provenance differs, naming what does. option: for messages.
 
-        Which problems it covers may differ: those without an anchor are decoded with nothing fixed.
+        It may hold any problems, and none where its first file was never finished.
         """
         try:
-            record = json.loads((folder / "anchors.json").read_text(encoding="utf-8"))
-            tensors = load_file(folder / "anchors.safetensors")
-            dataset = cls(
-                record["provenance"],
-                record["problems"],
-                tensors["tokens"],
-                tensors["eligible"],
-                tensors["confidence"],
-                tensors["reward"],
-            )
-            dataset.check()
-        except FileNotFoundError:
-            fail("sampler.static", folder, "no static dataset there; make one with python -m stp.pregenerate")
-        except (SafetensorError, ValueError, RecursionError, KeyError, TypeError, OSError) as error:
+            provenance = json.loads((folder / "anchors.json").read_text(encoding="utf-8"))["provenance"]
+            if not isinstance(provenance, dict):
+                raise ValueError("its anchors.json does not say what made it")
+        except (FileNotFoundError, NotADirectoryError):
+            fail(option, folder, "no static dataset there; make one with python -m stp.pregenerate")
+        except (ValueError, RecursionError, KeyError, TypeError, OSError) as error:
             raise UserError(
-                f"sampler.static={folder}: not a readable static dataset ({error}); delete it and make it again"
+                f"{option}={folder}: not a readable static dataset ({error}); delete it and make it again"
             ) from None
         for key, value in (expected or {}).items():
-            found = dataset.provenance.get(key)
-            if found != value and key != "problems":
-                fail(
-                    "sampler.static",
-                    folder,
-                    f"made with {key} {found}, this run has {value}; make another with python -m stp.pregenerate",
-                )
-        return dataset
+            found = provenance.get(key)
+            rule = f"made with {key} {found}, this run has {value}; make another with python -m stp.pregenerate"
+            require(found == value, option, folder, rule)
+        try:
+            return cls.joined(
+                provenance, [cls._part(file, provenance) for file in sorted(folder.glob("anchors-*.safetensors"))]
+            )
+        except (SafetensorError, ValueError, RecursionError, KeyError, TypeError, RuntimeError, OSError) as error:
+            raise UserError(
+                f"{option}={folder}: not a readable static dataset ({error}); delete that file, its anchors are made again"
+            ) from None
 
-    def anchors(self, problem_ids: list[str], choose: str, draws: Draws) -> Anchors:
+    @classmethod
+    def _part(cls, file: Path, provenance: dict[str, Any]) -> "StaticDataset":
+        """One file of a folder."""
+        try:
+            with safe_open(file, "pt") as held:
+                problems = json.loads((held.metadata() or {})["problems"])
+                part = cls(provenance, problems, *(held.get_tensor(name) for name in PARTS))
+            part.check()
+        except (SafetensorError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise ValueError(f"{file.name}: {error}") from None
+        return part
+
+    def anchors(self, problems: list[str], choose: str, draws: Draws) -> Anchors:
         """One anchor for each row of the global batch. Rows of problems that are not in the dataset have nothing eligible.
 
         choose: `first`, `random` (drawn anew for each row), or `best` (highest reward, then fewest eligible tokens).
         """
-        known_B = torch.tensor([problem in self.row_of for problem in problem_ids])
-        row_B = torch.tensor([self.row_of.get(problem, 0) for problem in problem_ids])
+        known_B = torch.tensor([problem in self.row_of for problem in problems])
+        row_B = torch.tensor([self.row_of.get(problem, 0) for problem in problems])
         k = self.reward_NK.shape[1]
         if choose == "random":
             pick_B = (draws.uniform("anchor", 0) * k).long()
@@ -154,6 +173,16 @@ class StaticDataset:
             eligible_BL=self.eligible_NKL[row_B, pick_B] & known_B[:, None],
             confidence_BL=self.confidence_NKL[row_B, pick_B],
         )
+
+
+def _appear(file: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file aside and put it in its place: it is there whole or not at all, whoever else writes it."""
+    aside = file.with_name(f".writing-{uuid.uuid4().hex}")
+    try:
+        write(aside)
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @torch.no_grad()

@@ -76,11 +76,14 @@ class Pregeneration:
     to: str | None = field(
         default=None, metadata={"help": "folder to write; null is where training looks, under outputs/static"}
     )
-    rows: int = field(default=128, metadata={"help": "completions denoised at once"})
+    rows: int | None = field(
+        default=None,
+        metadata={"help": "completions denoised at once, and then written; null is 128 for the tiny model, else 12"},
+    )
 
     def __post_init__(self) -> None:
         require_choice("source", self.source, ("model", "ground_truth"))
-        require(self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
+        require(self.rows is None or self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
 
 
 @dataclass

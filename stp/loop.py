@@ -186,7 +186,7 @@ def rollout(
         prompts = codec.prompts(repeated)
         anchors = None
         if static is not None and isinstance(sampler, Stp):
-            anchors = static.anchors([p.id for p in repeated], sampler.choose, draws)
+            anchors = static.anchors([p.key for p in repeated], sampler.choose, draws)
         with engine.generation() as policy:
             trajectory = generate(
                 policy, sampler, prompts, draws, trainer.rollout_rows, anchors, local, device=engine.policy.device
@@ -202,7 +202,7 @@ def rollout(
             reward_parts=parts,
             reward_B=reward_B,
             advantage_B=objective.advantages(reward_B, G),
-            anchored_B=torch.tensor([static is not None and problem.id in static.row_of for problem in repeated[local]]),
+            anchored_B=torch.tensor([static is not None and problem.key in static.row_of for problem in repeated[local]]),
             draws=draws.select(torch.arange(len(repeated))[local]),
         )
 

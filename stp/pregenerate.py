@@ -3,16 +3,21 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stp import engine as ranks
 from stp import preflight
 from stp.anchors import VERSION, StaticDataset, scored
 from stp.cli import run
 from stp.config import Pregeneration
+from stp.errors import require
 from stp.evaluation import standard_sampler
 from stp.loop import generate, rank_share
 from stp.models.codec import Codec
@@ -26,105 +31,136 @@ from stp.types import Draws
 FOLDER = Path("outputs/static")
 
 
-def provenance(config: Any, source: str, policy: Policy, codec: Codec, problems: list[Problem]) -> dict[str, Any]:
-    """What decides the anchors' content (hashed as config_hash), and which problems they are for."""
-    ids = hashlib.sha256(json.dumps([p.id for p in problems]).encode()).hexdigest()[:16]
-    sampler = config.sampler
-    made_by: dict[str, Any] = {"length": sampler.length}
-    if source == "model":
-        settings = {"steps": sampler.steps, "block_length": sampler.block_length, "temperature": sampler.temperature}
-        made_by |= settings | {"pregenerations": sampler.pregenerations}
-    record = {
-        "version": VERSION,
-        "source": source,
-        "task": config.task.name,
-        "model": policy.fingerprint(),
-        "tokenizer": codec.fingerprint(),
-        **made_by,
-    }
-    config_hash = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
-    return record | {"config_hash": config_hash, "problems": ids}
+@dataclass(frozen=True)
+class Maker:
+    """Makes anchors. config: with the task and the sampler, which says of what source. rows: completions denoised at once.
+
+    An anchor depends on what made it and on its problem alone: not on the problems that are made with it, nor on ranks.
+    """
+
+    config: Any
+    policy: Policy
+    codec: Codec
+    rows: int
+    totals: Totals
+    rank: int
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What decides the anchors' content, all of it hashed as config_hash."""
+        sampler, task = self.config.sampler, self.config.task
+        made_by: dict[str, Any] = {"length": sampler.length}
+        if sampler.anchors == "model":
+            settings = {"steps": sampler.steps, "block_length": sampler.block_length, "temperature": sampler.temperature}
+            made_by |= settings | {"pregenerations": sampler.pregenerations}
+        record = {
+            "version": VERSION,
+            "source": sampler.anchors,
+            "task": task.name,
+            "rewards": task.rewards,
+            "model": self.policy.fingerprint(),
+            "tokenizer": self.codec.fingerprint(),
+            **made_by,
+        }
+        return record | {"config_hash": hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]}
+
+    def batches(self, problems: list[Problem]) -> Iterator[StaticDataset]:
+        """The anchors of `rows` completions per rank at a time (at least one problem's), the same on every rank."""
+        model, k = self.config.model, self.config.sampler.pregenerations
+        made_by = self.provenance | {"made_with": {"model": model.name, "path": model.path}}
+        step = max(1, self.rows * self.totals.ranks // k)
+        for begin in range(0, len(problems), step):
+            some = problems[begin : begin + step]
+            repeated = [(problem, i) for problem in some for i in range(k)]
+            parts = self.totals.gather(self._rows(repeated[rank_share(len(repeated), self.rank, self.totals.ranks)]))
+            tensors = [torch.cat([part[i] for part in parts]).unflatten(0, (len(some), k)) for i in range(4)]
+            yield StaticDataset(made_by, [problem.key for problem in some], *tensors)
+
+    def _rows(self, wanted: list[tuple[Problem, int]]) -> tuple[Tensor, ...]:
+        """Tokens, eligible ones, confidences and rewards: a row for each (problem, number of its pre-generation)."""
+        sampler, task, codec = self.config.sampler, self.config.task, self.codec
+        problems = [problem for problem, _ in wanted]
+        if not problems:  # in the last batch a rank may have nothing to do
+            none = torch.zeros(0, sampler.length)
+            return none.long(), none.bool(), none, none.sum(dim=1)
+        prompts = codec.prompts(problems)
+        if sampler.anchors == "model":
+            standard = standard_sampler(sampler, sampler.temperature)
+            draws = Draws("static", len(wanted), names=tuple(f"{problem.key}/{i}" for problem, i in wanted))
+            trajectory = generate(self.policy, standard, prompts, draws, self.rows, device=ranks.device())
+            response_BL, texts = trajectory.response_BL, codec.completions(trajectory)
+            known_B = torch.ones(len(wanted), dtype=torch.bool)
+        else:
+            ids = [codec.solution_ids(task.solution(problem), sampler.length) for problem in problems]
+            response_BL = torch.tensor([(i or []) + [self.policy.eos_id] * (sampler.length - len(i or [])) for i in ids])
+            texts = codec.tokenizer.batch_decode([i or [] for i in ids])
+            known_B = torch.tensor([i is not None for i in ids])
+        confidence_BL = scored(self.policy, prompts, response_BL, self.rows)
+        rewards = [sum(task.reward_parts(p, text).values()) for p, text in zip(problems, texts, strict=True)]
+        return response_BL, codec.eligible(response_BL) & known_B[:, None], confidence_BL, torch.tensor(rewards).float()
 
 
-def static_dataset(
-    config: Any,
-    policy: Policy,
-    codec: Codec,
-    problems: list[Problem],
-    rows: int,
-    tracker: Tracker,
-    totals: Totals,
-    rank: int,
-    to: Path | None = None,
-) -> StaticDataset:
-    """The static dataset for these problems: the named one, the cached one, or a new one made now and cached."""
-    sampler = config.sampler
-    record = provenance(config, sampler.anchors, policy, codec, problems)
+def static_dataset(maker: Maker, problems: list[Problem], tracker: Tracker, to: Path | None = None) -> StaticDataset:
+    """The static dataset of these problems: of the folder that is named, or of one by the provenance (or `to`).
+
+    What the latter lacks of them is made and added batch by batch, so that a job that is stopped, another one beside it and
+    one of other problems all find what is there.
+    """
+    sampler, keys = maker.config.sampler, list(dict.fromkeys(problem.key for problem in problems))
     if sampler.static is not None:
-        return StaticDataset.load(Path(sampler.static), record)
-    folder = to or FOLDER / f"{record['task']}-{sampler.anchors}-{record['config_hash']}-{record['problems'][:8]}"
-    if ranks.broadcast((folder / "anchors.json").exists()):
-        tracker.say(f"static dataset: {folder} (reused)")
-        return StaticDataset.load(folder, record)
-    dataset = make(config, policy, codec, problems, record, rows, tracker, totals, rank)
-    if rank == 0:
-        dataset.save(folder)
-    ranks.barrier()
-    share = float(dataset.eligible_NKL.any(dim=2).float().mean())
-    tracker.say(f"static dataset: {folder} ({len(problems)} problems, {100 * share:.0f}% of anchors have tokens to fix)")
+        folder = Path(sampler.static)
+        dataset = ranks.from_first(lambda: named(folder, maker.provenance, problems))
+    else:
+        record = maker.provenance
+        folder = to or FOLDER / f"{record['task']}-{record['source']}-{record['config_hash']}"
+        option = "sampler.static" if to is None else "to"
+
+        def found() -> StaticDataset:
+            there = (folder / "anchors.json").exists()
+            return StaticDataset.load(folder, record, option).of(keys) if there else StaticDataset.joined(record, [])
+
+        parts = [ranks.from_first(found)]
+        missing = list({problem.key: problem for problem in problems if problem.key not in parts[0].row_of}.values())
+        if parts[0].problems:
+            there = "all" if not missing else f"{len(keys) - len(missing)} of {len(keys)}"
+            tracker.say(f"static dataset: {folder} has {there} problems already")
+        with tracker.progress() as progress, ranks.interruptible(maker.policy):
+            bar = progress.add_task("static dataset", total=len(missing), note="")
+            for batch in maker.batches(missing):
+                if maker.rank == 0:
+                    batch.save(folder)
+                parts.append(batch)
+                progress.update(bar, advance=len(batch.problems))
+        dataset = StaticDataset.joined(record, parts).of(keys)
+    tracker.say(f"static dataset: {folder} ({described(dataset, len(keys), maker.policy.eos_id)})")
     return dataset
 
 
-def make(
-    config: Any,
-    policy: Policy,
-    codec: Codec,
-    problems: list[Problem],
-    record: dict[str, Any],
-    rows: int,
-    tracker: Tracker,
-    totals: Totals,
-    rank: int,
-) -> StaticDataset:
-    """Generate (or encode) the anchors, score their tokens and reward them; each rank does its share of the problems."""
-    sampler: Stp = config.sampler
-    k, length = sampler.pregenerations, sampler.length
-    repeated = [p for p in problems for _ in range(k)]
-    share = rank_share(len(repeated), rank, totals.ranks)
-    mine = repeated[share]
-    prompts = codec.prompts(repeated)
-    with tracker.progress() as progress, ranks.interruptible(policy):
-        bar = progress.add_task("static dataset", total=len(mine) * 2, note="")
+def named(folder: Path, expected: dict[str, Any], problems: list[Problem]) -> StaticDataset:
+    """The anchors of these problems in a folder.
 
-        def advance(n: int) -> None:
-            progress.update(bar, advance=n)
+    Raises:
+        UserError: it is not what is expected, or has anchors for none of them.
+    """
+    dataset = StaticDataset.load(folder, expected | {"version": VERSION}).of([problem.key for problem in problems])
+    rule = f"it has anchors for none of these {len(problems)} problems; make some with python -m stp.pregenerate to={folder}"
+    require(bool(dataset.problems), "sampler.static", folder, rule)
+    return dataset
 
-        if record["source"] == "model":
-            standard = standard_sampler(sampler, sampler.temperature)
-            draws = Draws("static", len(repeated))
-            trajectory = generate(policy, standard, prompts, draws, rows, local=share, advance=advance, device=ranks.device())
-            response_BL, texts = trajectory.response_BL, codec.completions(trajectory)
-            known_B = torch.ones(len(mine), dtype=torch.bool)
-        else:
-            eos = policy.eos_id
-            ids = [codec.solution_ids(config.task.solution(p), length) for p in mine]
-            response_BL = torch.tensor([(i or []) + [eos] * (length - len(i or [])) for i in ids])
-            texts = codec.tokenizer.batch_decode([i or [] for i in ids])
-            known_B = torch.tensor([i is not None for i in ids])
-            advance(len(mine))
-        confidence_BL = scored(policy, prompts.rows(slice(share.start, share.stop)), response_BL, rows, advance)
-    rewards = [sum(config.task.reward_parts(p, text).values()) for p, text in zip(mine, texts, strict=True)]
-    parts = totals.gather((response_BL, codec.eligible(response_BL) & known_B[:, None], confidence_BL, torch.tensor(rewards)))
-    tokens, eligible, confidence, reward = (torch.cat([p[i] for p in parts]) for i in range(4))
-    shape = (len(problems), k, length)
-    return StaticDataset(
-        record | {"made_with": {"model": config.model.name, "path": config.model.path}},
-        [p.id for p in problems],
-        tokens.view(shape),
-        eligible.view(shape),
-        confidence.view(shape),
-        reward.view(len(problems), k),
-    )
+
+def described(dataset: StaticDataset, problems: int, eos_id: int) -> str:
+    """`512 problems, 94% of anchors have tokens to fix, 1% are cut at 48 tokens`."""
+    covered, ended_NKL = len(dataset.problems), dataset.tokens_NKL == eos_id
+    count = f"{covered} of {problems} problems, the others start fully masked" if covered < problems else f"{problems} problems"
+    fixable, length = float(dataset.eligible_NKL.any(dim=2).float().mean()), ended_NKL.shape[2]
+    parts = [count, f"{100 * fixable:.0f}% of anchors have tokens to fix"]
+    if dataset.provenance["source"] == "model":
+        cut = float((~ended_NKL.any(dim=2)).float().mean())
+        parts += [f"{100 * cut:.0f}% are cut at {length} tokens"]
+    else:
+        cut = float(ended_NKL.all(dim=2).float().mean())
+        parts += [f"{100 * cut:.0f}% are left out, for want of a solution within {length} tokens"]
+    return ", ".join(parts)
 
 
 def main(config: Pregeneration) -> None:
@@ -139,9 +175,9 @@ def main(config: Pregeneration) -> None:
     policy.to(ranks.device())
     codec = Codec(tokenizer, config.task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     tracker = Tracker(Path("."), Logging(wandb="disabled"), {}, ranks.rank() == 0)
-    totals = Totals(ranks.gather, ranks.world_size())
-    to = None if config.to is None else Path(config.to)
-    dataset = static_dataset(config, policy, codec, problems, config.rows, tracker, totals, ranks.rank(), to)
+    rows = config.rows or (128 if config.model.path is None else 12)
+    maker = Maker(config, policy, codec, rows, Totals(ranks.gather, ranks.world_size()), ranks.rank())
+    dataset = static_dataset(maker, problems, tracker, None if config.to is None else Path(config.to))
     tracker.say(
         f"mean reward {float(dataset.reward_NK.mean()):.3f}, {float(dataset.eligible_NKL.sum(dim=2).float().mean()):.1f} "
         "eligible tokens per anchor"

@@ -26,7 +26,7 @@ from stp.errors import fail, require
 from stp.evaluate import chosen
 from stp.evaluation import standard_sampler
 from stp.models.codec import Codec
-from stp.pregenerate import make, provenance
+from stp.pregenerate import Maker
 from stp.samplers import Standard, Stp
 from stp.samplers.standard import Start
 from stp.statistics import Totals
@@ -171,14 +171,13 @@ def main(config: Tracing) -> None:
     anchors, draws = None, Draws(f"{config.seed}/trace", len(problems))
     if sampler.needs_anchors:
         made_for = replace(config, model=options, sampler=sampler)
-        wanted = provenance(made_for, sampler.anchors, policy, codec, problems)
-        if sampler.static is not None:
-            static = StaticDataset.load(Path(sampler.static), wanted)
-        else:
-            static = make(
-                made_for, policy, codec, problems, wanted, len(problems), tracker, Totals(lambda value: [value], 1), 0
-            )
-        anchors = static.anchors([problem.id for problem in problems], sampler.choose, draws)
+        maker = Maker(made_for, policy, codec, len(problems), Totals(lambda value: [value], 1), 0)
+        keys, given = [problem.key for problem in problems], []
+        if sampler.static is not None:  # of the training problems: what is shown may be others
+            given = [StaticDataset.load(Path(sampler.static), maker.provenance).of(keys)]
+        missing = [problem for problem in problems if not given or problem.key not in given[0].row_of]
+        static = StaticDataset.joined(maker.provenance, [*given, *maker.batches(missing)])
+        anchors = static.anchors(keys, sampler.choose, draws)
 
     prompts = codec.prompts(problems)
     shown: list[dict[str, Any]] = [{"id": problem.id, "question": problem.question, "runs": []} for problem in problems]

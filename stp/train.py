@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from stp import checkpoints, faults, preflight
 from stp import engine as ranks
-from stp.anchors import StaticDataset
 from stp.cli import discard_if_empty, run
 from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
@@ -24,7 +23,7 @@ from stp.guards import DivergedError, Guard
 from stp.loop import Unlogged, train
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy, require_available
-from stp.pregenerate import FOLDER, static_dataset
+from stp.pregenerate import FOLDER, Maker, named, static_dataset
 from stp.samplers import Stp
 from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
 from stp.tasks.base import Problem
@@ -131,7 +130,7 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
     task = config.task
     problems = task.problems("train")
     held_out = task.problems(config.trainer.eval_split)[: config.trainer.eval_size] if config.trainer.eval_size else []
-    ready(config, folder, problems + held_out)
+    ready(config, folder, problems, held_out)
     policy, tokenizer = load_policy(config.model)
     codec = Codec(tokenizer, task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     policy.to(device)
@@ -149,7 +148,8 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
     logged = ranks.broadcast(tracker.keep_until(state.get("update", -1), config.trainer.updates))
     if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
         with clock.phase("pregenerate"):
-            static = static_dataset(config, policy, codec, problems, config.trainer.rollout_rows, tracker, totals, rank)
+            maker = Maker(config, policy, codec, config.trainer.rollout_rows, totals, rank)
+            static = static_dataset(maker, problems, tracker)
     engine = Engine(policy, config.optimizer, config.zero, config.model.dtype == "bfloat16")
     done = state.get("update", 0)
     if done:
@@ -242,7 +242,7 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
         engine.destroy()
 
 
-def ready(config: Config, folder: Path, problems: list[Problem]) -> None:
+def ready(config: Config, folder: Path, problems: list[Problem], held_out: list[Problem]) -> None:
     """Refuse, before weights are read, what would fail later: W&B, folders to write, the static dataset, prompts too long."""
     if ranks.rank() == 0:
         require_wandb(config.logging)
@@ -250,12 +250,13 @@ def ready(config: Config, folder: Path, problems: list[Problem]) -> None:
     if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
         if config.sampler.static is not None:
             made_for = {"task": config.task.name, "source": config.sampler.anchors, "length": config.sampler.length}
-            StaticDataset.load(Path(config.sampler.static), made_for)
+            named(Path(config.sampler.static), made_for, problems)
         elif ranks.rank() == 0:
             preflight.writable("sampler.static", FOLDER)
-    cut = preflight.prompts(config.model, config.task, config.sampler.length, problems)
+    asked = problems + held_out
+    cut = preflight.prompts(config.model, config.task, config.sampler.length, asked)
     if cut and ranks.rank() == 0:
-        print(f"{cut} of {len(problems)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
+        print(f"{cut} of {len(asked)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
 
 
 def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:

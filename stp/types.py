@@ -134,13 +134,14 @@ class Draws:
 
     A draw depends on (seed, update, purpose, step) and on the row's place in the global batch, and on nothing else: not on
     micro-batches, not on the number of ranks, not on what ran before. batch: rows of the global batch. rows: the global
-    indices of this slice, or None for all of them.
+    indices of this slice, or None for all of them. names: of all rows, where a row's name takes the part of its place.
     """
 
     seed: int | str
     batch: int
     update: int = 0
     rows: Tensor | None = None
+    names: tuple[str, ...] | None = None
 
     def generator(self, purpose: str, step: int = 0) -> torch.Generator:
         """A fresh CPU generator for this key."""
@@ -150,6 +151,10 @@ class Draws:
 
     def uniform(self, purpose: str, step: int, *shape: int) -> Tensor:
         """float32 uniforms in [0, 1) of shape [rows, *shape], on the CPU."""
+        if self.names is not None:
+            rows = range(self.batch) if self.rows is None else self.rows.tolist()
+            keys = [self.generator(f"{purpose}/{self.names[row]}", step) for row in rows]
+            return torch.stack([torch.rand(shape, generator=key) for key in keys])
         full = torch.rand(self.batch, *shape, generator=self.generator(purpose, step))
         return full if self.rows is None else full[self.rows]
 

@@ -1,6 +1,7 @@
 """What every task shares: the problem record, the response format, where problems come from and how they are split."""
 
 import hashlib
+import json
 import random
 import re
 from dataclasses import dataclass, field
@@ -33,6 +34,12 @@ class Problem:
     question: str
     gold: Any
     solution: tuple[str, str] | None = None
+
+    @property
+    def key(self) -> str:
+        """The id with a digest of all the rest, which the same problem of another source may say in other words."""
+        rest = json.dumps([self.question, self.gold, self.solution], sort_keys=True, default=str)
+        return f"{self.id}#{hashlib.blake2b(rest.encode(), digest_size=8).hexdigest()}"
 
 
 @dataclass

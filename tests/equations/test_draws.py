@@ -23,6 +23,16 @@ def test_sliced_draws_are_the_rows_of_the_whole_batch():
     assert torch.equal(whole.select(keep_B).select(torch.tensor([3, 2])).uniform("masks", 4, 5), full_BL[[5, 3]])
 
 
+def test_named_rows_draw_by_their_name_wherever_they_stand():
+    names = ("a", "b", "c")
+    whole, part = Draws(3, 3, names=names), Draws(3, 2, names=("c", "a"))
+    full_BL = whole.uniform("tokens", 1, 5)
+    assert torch.equal(part.uniform("tokens", 1, 5), full_BL[[2, 0]])
+    assert torch.equal(whole.select(torch.tensor([2, 0])).uniform("tokens", 1, 5), full_BL[[2, 0]])
+    assert len({tuple(row) for row in full_BL.tolist()}) == 3 and whole.uniform("times", 1).shape == (3,)
+    assert not torch.equal(whole.uniform("tokens", 2, 5), full_BL)
+
+
 def test_every_part_of_the_key_matters_and_the_order_of_calls_does_not():
     base = Draws(seed=1, batch=8, update=12)
     keys = [

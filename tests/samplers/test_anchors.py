@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -164,46 +165,52 @@ def test_a_saved_dataset_loads_as_it_was(tmp_path):
         assert torch.equal(getattr(read, name), getattr(written, name))
 
 
-def test_saving_again_replaces_the_dataset_and_leaves_nothing_else(tmp_path):
+def test_a_folder_grows_by_what_is_saved(tmp_path):
+    """Of a problem that stands in two files one file's anchors count, whole."""
+    first = a_dataset()
+    more = dataclasses.replace(first, problems=["p1", "q0"], tokens_NKL=first.tokens_NKL + 1)
+    for _ in range(2):  # the same again changes nothing
+        first.save(tmp_path / "static")
+        more.save(tmp_path / "static")
+    read = StaticDataset.load(tmp_path / "static")
+    assert sorted(read.problems) == ["p0", "p1", "q0"] and len(list((tmp_path / "static").iterdir())) == 3
+    assert torch.equal(read.of(["p0"]).tokens_NKL, first.tokens_NKL[:1])
+    assert torch.equal(read.of(["q0", "unknown"]).tokens_NKL, more.tokens_NKL[1:])
+    shared = read.of(["p1"]).tokens_NKL
+    assert torch.equal(shared, first.tokens_NKL[1:]) or torch.equal(shared, more.tokens_NKL[:1])
+
+
+def test_a_folder_without_a_finished_file_holds_no_problems(tmp_path):
     a_dataset().save(tmp_path / "static")
-    dataclasses.replace(a_dataset(), problems=["q0", "q1"]).save(tmp_path / "static")
-    assert StaticDataset.load(tmp_path / "static").problems == ["q0", "q1"]
-    assert [p.name for p in tmp_path.iterdir()] == ["static"]
+    next((tmp_path / "static").glob("anchors-*")).unlink()
+    empty = StaticDataset.load(tmp_path / "static")
+    assert empty.problems == [] and StaticDataset.joined({}, [empty]).problems == []
 
 
-def test_jobs_that_save_the_same_dataset_at_once_leave_one(tmp_path, monkeypatch):
-    """Another job's folder appears between the look and the rename, at every step of this one."""
-    rename, others = os.rename, iter([a_dataset(), None])
-
-    def late(source, target):
-        other = next(others, None)
-        if other is not None:
-            with monkeypatch.context() as patched:
-                patched.setattr(os, "rename", rename)
-                other.save(tmp_path / "static")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", late)
+def test_what_a_killed_writer_left_is_not_read_and_goes_after_an_hour(tmp_path):
     a_dataset().save(tmp_path / "static")
-    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
-    others = iter([dataclasses.replace(a_dataset(), problems=["q0", "q1"])])  # not the same: the later one replaces it
+    for name, age in (("new", 0), ("old", 7200)):
+        left = tmp_path / "static" / f".writing-{name}"
+        left.write_bytes(b"half")
+        os.utime(left, (time.time() - age,) * 2)
+    assert StaticDataset.load(tmp_path / "static").problems == ["p0", "p1"]
     a_dataset().save(tmp_path / "static")
-    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
-    assert [p.name for p in tmp_path.iterdir()] == ["static"]
+    assert [p.name for p in (tmp_path / "static").glob(".*")] == [".writing-new"]
 
 
-def test_many_threads_save_one_dataset(tmp_path):
+def test_many_threads_save_into_one_folder(tmp_path):
+    datasets = [dataclasses.replace(a_dataset(), problems=[f"p{i % 4}", f"q{i % 4}"]) for i in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: a_dataset().save(tmp_path / "static"), range(40)))
-    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
-    assert [p.name for p in tmp_path.iterdir()] == ["static"]
+        list(pool.map(lambda dataset: dataset.save(tmp_path / "static"), datasets))
+    assert sorted(StaticDataset.load(tmp_path / "static").problems) == [f"{x}{i}" for x in "pq" for i in range(4)]
+    assert len(list((tmp_path / "static").iterdir())) == 5
 
 
-def test_a_broken_dataset_is_replaced(tmp_path):
-    a_dataset().save(tmp_path / "static")
-    (tmp_path / "static" / "anchors.json").write_text("{")
-    a_dataset().save(tmp_path / "static")
-    assert StaticDataset.load(tmp_path / "static").problems == a_dataset().problems
+def test_files_of_several_shapes_are_refused(tmp_path):
+    a_dataset(k=3).save(tmp_path / "static")
+    dataclasses.replace(a_dataset(k=2), problems=["q0", "q1"]).save(tmp_path / "static")
+    with pytest.raises(UserError, match="its files hold anchors of several shapes"):
+        StaticDataset.load(tmp_path / "static")
 
 
 def test_a_dataset_of_another_run_is_refused_and_the_difference_named(tmp_path):
@@ -217,12 +224,14 @@ def test_a_dataset_of_another_run_is_refused_and_the_difference_named(tmp_path):
 def test_a_missing_or_broken_dataset_is_a_users_error(tmp_path):
     with pytest.raises(UserError, match="no static dataset there"):
         StaticDataset.load(tmp_path / "nowhere")
-    for name, content in (("anchors.safetensors", b"junk"), ("anchors.json", b"{")):
-        folder = tmp_path / name
+    for name, content in (("anchors-*", b"junk"), ("anchors.json", b"{")):
+        folder = tmp_path / name.strip("-*")
         a_dataset().save(folder)
-        (folder / name).write_bytes(content)
-        with pytest.raises(UserError, match="not a readable static dataset"):
+        file = next(folder.glob(name))
+        file.write_bytes(content)
+        with pytest.raises(UserError, match="not a readable static dataset") as error:
             StaticDataset.load(folder)
+        assert name == "anchors.json" or f"({file.name}: " in str(error.value)
 
 
 def test_choose_first_takes_the_first_of_each_problem():
