@@ -16,6 +16,7 @@ Structures are compared element by element; only scalar expressions go to `stp.t
 import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from stp.tasks import units, verifier
 from stp.tasks.expressions import CLOSED, FUNCTIONS, OPENING, Node, ReadingError, exact, expression, number, variables
@@ -93,6 +94,8 @@ class _Reader:
         return values[-1] if name is None else Node("named", (name, values[-1]))
 
     def inequality(self, members: list[Tokens], signs: list[str]) -> Node:
+        if len(members) == 2 and signs[0] == "!=" and (name := _name_of(members[0])) is not None:
+            return Node("named", (name, _without(_REALS, Node("set", (self.value(members[1]),)))))
         if len(members) == 2 and signs[0] != "!=":
             for name, bound, sign in (
                 (_name_of(members[0]), members[1], signs[0]),
@@ -123,9 +126,9 @@ class _Reader:
             values = tuple(self.value(piece) for piece in pieces)
             if set(joins) == {"\\cup"}:
                 return Node("union", values)
-            if len(values) == 2:
-                return Node("difference", values) if joins == ["\\setminus"] else Node("tuple", (":", *values, ":"))
-            raise ReadingError
+            if len(values) != 2:
+                raise ReadingError
+            return _without(*values) if joins == ["\\setminus"] else Node("tuple", (":", *values, ":"))
         words = _words(said)
         if words is not None:
             return _REALS if words in _ALL_REALS else Node("text", (words,))
@@ -234,6 +237,15 @@ def _interval(low: Node, high: Node, closed_low: bool, closed_high: bool) -> Nod
 _REALS = _interval(_MINUS_INFINITY, _INFINITY, False, False)
 
 
+def _without(whole: Node, points: Node) -> Node:
+    """The reals without some numbers as a union of intervals; of other sets the difference as it stands."""
+    ends = sorted(((value, node) for node in points.nodes if (value := exact(node)) is not None), key=lambda end: end[0])
+    if whole != _REALS or points.op != "set" or (len(points.nodes) > 1 and len(ends) < len(points.nodes)):
+        return Node("difference", (whole, points))
+    bounds = [_MINUS_INFINITY, *([node for _, node in ends] or points.nodes[:1]), _INFINITY]
+    return Node("union", tuple(_interval(low, high, False, False) for low, high in pairwise(bounds)))
+
+
 # Parts of tokens
 
 
@@ -257,7 +269,7 @@ def _split(said: Tokens, mark: Callable[[Token], str | None]) -> tuple[list[Toke
 
 def _join(token: Token) -> str | None:
     """`,` or `or`, `and` where a token separates the items of a list."""
-    if token.kind == "symbol" and token.text in (",", ";"):
+    if token.text in (",", ";", "\\\\") and token.kind in ("symbol", "command"):
         return ","
     said = token.text.strip(" ,;").casefold()
     return _JOINS.get(said) if token.kind in ("word", "text") and said else None

@@ -187,8 +187,8 @@ def _same_answer(answer: str, gold: str) -> bool:
 
 
 def written(answer: str) -> tuple[tuple[str, str], ...]:
-    """What is written: the tokens after the rewritings, white space aside, but not between words or numbers."""
-    return tuple((token.kind, token.text) for token in tokens(rewritten(answer)))
+    """What is written: the tokens after the rewritings, in text or not; white space counts between words and numbers alone."""
+    return tuple((token.kind, token.text) for token in tokens(rewritten(_WRAPPED.sub(r" \1 ", answer))))
 
 
 # The format

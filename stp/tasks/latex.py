@@ -85,6 +85,9 @@ _NAMES = {
     "\\Reals": "\\mathbb{R}",
     "\\degree": "^\\circ",
     "\\to": "\\rightarrow",
+    "\\dots": "\\ldots",
+    "\\cdots": "\\ldots",
+    "\\dotsc": "\\ldots",
     "\\land": "\\text{and}",
     "\\lor": "\\text{or}",
     "\\wedge": "\\text{and}",
@@ -136,8 +139,8 @@ def symbols(text: str) -> str:
 def undelimited(text: str) -> str:
     r"""What marks the text as mathematics, or ends its sentence, is no part of it.
 
-    >>> undelimited("$x+1$."), undelimited(r"\[ 5 \]"), undelimited(r"\$5"), undelimited(r"$1$ and $-2$")
-    ('x+1', '5', '\\$5', '1 and -2')
+    >>> undelimited("$x+1$."), undelimited(r"\[ 5 \]"), undelimited(r"\$5"), undelimited(r"$1$ and $-2$"), undelimited("1, ...")
+    ('x+1', '5', '\\$5', '1 and -2', '1, ...')
     """
     text = text.strip()
     if re.fullmatch(r"\*\*[^*]+\*\*", text):
@@ -145,7 +148,7 @@ def undelimited(text: str) -> str:
     text = re.sub(r"(?<!\\)\\[\[\]()]", " ", text)
     text = re.sub(r"(?<!\\)\$(?=\s*[0-9.])", r"\\$", text) if text.count("$") == 1 else text  # a price
     text = re.sub(r"(?<!\\)\$", "", text).strip()
-    return text.rstrip(".,;").rstrip() if not text.endswith(("\\.", "\\,", "\\;")) else text
+    return re.sub(r"(?<![\\.,;])\s*[.,;]\Z", "", text)
 
 
 def thousands(text: str) -> str:
@@ -193,7 +196,7 @@ def named_alike(text: str) -> str:
     text = re.sub(r"\\\\\s*\[[0-9.]+\s*[a-z]{2}\]", r"\\\\ ", text).replace("\\cr", "\\\\")
     text = re.sub(r"\\(left|right)\s*\.", "", text)
     text = re.sub(r"\\[A-Za-z]+", lambda match: _NAMES.get(match.group(), match.group()), text)
-    return re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ", text)
+    return re.sub(r"\^\s*\{\s*\\circ\s*\}|(?<=[0-9])\^\{?o\}?(?![A-Za-z])", r"^\\circ", text).replace("...", "\\ldots")
 
 
 def spaced(text: str) -> str:
@@ -219,12 +222,12 @@ def arrays(text: str) -> str:
 
 
 def unwrapped(text: str) -> str:
-    r"""What stands as text and is a number, a letter in a choice's parentheses or a sign is that.
+    r"""What stands as text and is or begins with a number or a sign is that.
 
-    >>> unwrapped(r"\text{12}"), unwrapped(r"\mathbf{5}"), unwrapped(r"\text{cm}"), unwrapped(r"\mathbf{v}")
-    ('12', '5', '\\text{cm}', '\\mathbf{v}')
+    >>> unwrapped(r"\text{12}"), unwrapped(r"\mathbf{5}"), unwrapped(r"\text{cm}"), unwrapped(r"\text{12 cm}")
+    ('12', '5', '\\text{cm}', '12 cm')
     """
-    text = re.sub(rf"{_TEXT}", lambda m: m[1] if re.fullmatch(r"[-+0-9.,=<>()\s%$]*", m[1]) else m.group(), text)
+    text = re.sub(rf"{_TEXT}", lambda m: m[1] if re.match(r"\s*[-+0-9.,=<>%$]", m[1]) else m.group(), text)
     return re.sub(r"\\(?:mathbf|boldsymbol|bm|mathit|mathsf|emph)\s*\{([-+0-9.,\s]*)\}", r"\1", text)
 
 

@@ -144,8 +144,10 @@ def size(tree: Tree) -> int:
             return size(base) * max(abs(int(part)) for part in exponent.split("/"))
         case ["power", base, ["negative", exponent]]:
             return size(["power", base, exponent])
-        case ["factorial" | "binomial" | "call", *children]:
-            return 40 + sum(40 * size(child) for child in children if isinstance(child, list))
+        case ["call", "exp" | "sinh" | "cosh" | "tanh", child]:
+            return 10 + size(["power", ["constant", "e"], child])
+        case ["factorial", ["number", text]]:
+            return 2 * int(text)
     return 1 + sum(size(child) for child in tree[1:] if isinstance(child, list))
 
 

@@ -266,6 +266,123 @@ x+1. | x+1
 \boxed{12} | 12
 2\sqrt{3} \approx 3.46 | 2\sqrt{3}
 """,
+    "usual ways": r"""
+\frac{1}{2}, \frac{3}{4} | 0.5, 0.75
+x = 5 \text{ cm} | 5
+x \in (-\infty, 0) \cup (0,\infty) | (-\infty,0)\cup(0,\infty)
+\left\{ 1, 2 \right\} | \{1,2\}
+-\frac{1}{2}\sqrt{3} | -\frac{\sqrt{3}}{2}
+\frac{-\sqrt{3}}{2} | -\frac{\sqrt{3}}{2}
+-\sqrt{3}/2 | -\frac{\sqrt{3}}{2}
+\frac{i\sqrt3}{2} | \frac{\sqrt{3}}{2}i
+10^6 | 1,000,000
+x \neq 2 | (-\infty,2)\cup(2,\infty)
+\mathbb{R} \setminus \{2\} | (-\infty,2)\cup(2,\infty)
+\mathbb{R} \setminus \{-2, 2\} | (-\infty,-2)\cup(-2,2)\cup(2,\infty)
+12\pi \text{ square units} | 12\pi
+8 units | 8
+1.5 | \$1.50
+3.0 | 3
+3. | 3
+2:30 p.m. | 2:30 \text{ p.m.}
+(x+1)/(x-1) | \frac{x+1}{x-1}
+x^2 + x^{-2} | x^2+\frac{1}{x^2}
+n(n+1)/2 | \frac{n(n+1)}{2}
+\frac{n!}{k!(n-k)!} | \binom{n}{k}
+\sin\frac{\pi}{6} | \frac{1}{2}
+\cos(\pi/3) | \frac{1}{2}
+(x^2+1)^{1/2} | \sqrt{x^2+1}
+\tan^{-1} x | \arctan x
+0.5 \cdot 10^3 | 500
+4-x^2 | -x^2+4
+\frac{\ln 3}{2} | \frac{1}{2}\ln 3
+x - 2y = 6 | y = \frac{1}{2}x - 3
+r = 2\cos(\theta) | r = 2\cos\theta
+2\mathbf{j} + \mathbf{i} | \mathbf{i} + 2\mathbf{j}
+A = \begin{pmatrix} 1 \\ 2 \end{pmatrix} | \begin{pmatrix} 1 \\ 2 \end{pmatrix}
+A, C | \text{A, C}
+yes | \text{Yes}
+1.2 \times 10^4 | 12000
+\pi r^2 h / 3 | \frac{1}{3}\pi r^2 h
+\frac{\pi r^2 h}{3} | \frac13 \pi r^2 h
+\frac{\pi}{4} + n\pi | n\pi + \frac{\pi}{4}
+x=-1 \text{ or } 3 | -1, 3
+\{-1, 3\} | x=-1,3
+x^2+x-6=0 | (x-2)(x+3)=0
+9.8\,\text{m}/\text{s}^2 | 9.8 \text{ m/s}^2
+2\frac{1}{2} \text{ hours} | 2.5
+2 1/2 hours | 2.5 \text{ hours}
+\sqrt{-4} | 2i
+\text{no solution} | \text{No solution}
+\begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix} | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}
+(2, 3) \text{ and } (4, 5) | (2,3),(4,5)
+\left(\frac{1}{2}, \frac{3}{4}\right) | (0.5,0.75)
+-1 < x < 1 | (-1,1)
+|x| < 1 | |x|<1
+\frac{2x+1}{3} | \frac{1}{3}(2x+1)
+x=1,y=2,z=3 | (1,2,3)
+x = 1 \\ y = 2 | (1,2)
+$(1, 2)$ | (1,2)
+\textbf{12} | 12
+12 \mbox{ cm} | 12 \text{ cm}
+5 \times 10^{-3} | 0.005
+\log_{10} 100 | 2
+\frac{\log 8}{\log 2} | 3
+\text{12 cm} | 12
+\text{ Evelyn } | \text{Evelyn}
+3{,}000 | 3000
+1\,000\,000 | 1000000
+45^{\circ} | 45^\circ
+45\degree | 45^\circ
+45^o | 45^\circ
+\frac{\pi}{4} | 45^\circ
+\frac{1}{\sqrt{2}} | \frac{\sqrt{2}}{2}
+x^{2}y | yx^2
+6x^2 + 5x - 4 | (2x-1)(3x+4)
+\sqrt[4]{16} | 2
+\cos^2\theta - \sin^2\theta | \cos 2\theta
+-(x-3) | 3-x
+2^{3} \cdot 3^{2} | 72
+(3+4)(2) | 14
+4! \cdot 3 | 72
+\dfrac{a^2b}{c} | \frac{ba^2}{c}
+a^{m+n} | a^m a^n
+k=3 | 3
+6\text{ ways} | 6
+36\,\text{in}^2 | 36
+0.75 | 75\%
+3/4 | 75\%
+24\pi\text{ cm}^3 | 24\pi
+(-\infty, \frac{1}{2}] | (-\infty,0.5]
+x \leq \frac{1}{2} | (-\infty,0.5]
+[1,2] \cup [3,4] | 1 \le x \le 2 \text{ or } 3 \le x \le 4
+1.\overline{6} | \frac{5}{3}
+0.\overline{142857} | \frac17
+16:25 | 16:25
+2, 3, 5, \dots | 2,3,5,\ldots
+\frac{3}{5} + \frac{4}{5}i | \frac{3+4i}{5}
+e^{i\pi/3} | \frac{1}{2} + \frac{\sqrt3}{2} i
+\operatorname{cis} 30 | \operatorname{cis} 30
+5 cm | 5\text{cm}
+\mathrm{5} | 5
+\text{one} | one
+x=2, x=3 | \{2,3\}
+\{(1,2),(3,4)\} | (3,4), (1,2)
+(1,2);(3,4) | (1,2),(3,4)
+a = 1, b = 2 | (a,b) = (1,2)
+y = 3 | y=3
+y=x^2 | y = x^2
+2 \pm \sqrt3 | 2+\sqrt{3}, 2-\sqrt{3}
+\frac{-1 \pm \sqrt{5}}{2} | \frac{-1+\sqrt5}{2},\frac{-1-\sqrt5}{2}
+\frac{-1 \pm i\sqrt{3}}{2} | -\frac12 \pm \frac{\sqrt3}{2} i
+\pm 1, \pm 2 | 1,-1,2,-2
+7^{\text{th}} | 7^{\text{th}}
+6th | 6th
+20\text{ cm/s} | 20
+\frac{1}{4}\text{ mile} | 1/4
+5 \; \text{units} | 5
+4\sqrt{2}\ \text{cm} | 4\sqrt2
+""",
 }
 
 WRONG = {
@@ -535,6 +652,94 @@ on | \text{no}
 \frac{5}{} | 5
 \sum_{i=1}^{5} 1 | 5
 \text{5 or 6} | 5
+""",
+    "near misses": r"""
+x=1,y=3 | (1,2)
+2.30 | 2:30
+\frac{1}{2}, \frac{3}{4} | (0.5,0.75)
+x = 5 \text{ cm} | 5 \text{ m}
+(0,1) | [0,1)
+\text{A} | \text{A, C}
+\text{Yes} | \text{No}
+45^\circ | 46^\circ
+45 | \frac{\pi}{4}
+n! | n
+a_1 | a_2
+a_1 | a
+x_{12} | x_1
+x+1=0 | x=1
+0x=0 | x=1
+x=x | x=1
+x^2=1 | x=1
+2,3 | 2,3,5
+5\% | 0.5
+1.5 | 1.05
+\emptyset | 0
+\{\} | 0
+\{0\} | \emptyset
+\mathbb{R} | \mathbb{Z}
+\mathbb{Z} | \mathbb{R}
+(1,2),(3,4) | (1,2,3,4)
+((1,2),(3,4)) | (1,2),(3,4)
+1,2,3,4 | (1,2),(3,4)
+(12) | (1,2)
+16 | 1,6
+1.6 | 1,6
+3 \cdot 4 | 34
+3*4 | 34
+34 | 3 4
+3^4 | 34
+2x | 2
+2y+3x | 2x+3y
+i | 1
+-i | i
+e | 2.718281828
+\sqrt{2} | 1.41421356237309504880168872420969807856967187537694
+\frac{1}{2} \text{ hour} | \frac{1}{2} \text{ minute}
+\text{east} | \text{north}
+100 | 10^
+10^{} | 10
+10\_ | 10
+\frac{10}{1}0 | 100
+5 \text{ or } 6 | 5, 7
+1 \le x \le 2 | [1,3]
+x>1 | x \ge 1
+x>1 | y>1
+y=x | y=-x
+y>x | y=x
+2y>2x | y<x
+x=3 | y=3
+3 | x \ne 3
+3 | x > 3
+A | B
+a | A
+aB | AB
+\alpha | \beta
+\text{5 apples} | 6
+6 | \text{6 or 7}
+5.4 \text{ dollars} | 5.4 \text{ cents}
+18 \text{ thousand} | 18
+half | 1/2 x
+1/3 | 0.33
+0.67 | \frac23
+2k+1 | 2k-1
+10101 | 10101_2
+21 | 10101_2
+1,2,3,... | 1,2,3
+f(2) | 2
+f(x)=5 | f(y) = 6
+\sin 30 | \frac12
+\sin x | \sin y
+x\sin y | \sin xy
+\sin xy | y \sin x
+\sqrt{x}y | \sqrt{xy}
+\frac{x}{2y} | \frac{x}{2}y
+x^{2y} | x^2 y
+x^2y | x^{2y}
+\text{January 3} | \text{January 13}
+5 - 3 | 5, -3
+5 -3 | 5, -3
+-5, 3 | 5, -3
 """,
 }
 
