@@ -165,6 +165,10 @@ class Task:
         """Whether the completion solves the problem, by the `corrected` or the `published` rules. Pure and total."""
         raise NotImplementedError
 
+    def gradable(self, problem: Problem) -> bool:
+        """Whether an answer can be right: the gold one is, when it is given."""
+        return True
+
     def correct(self, problem: Problem, completion: str) -> bool:
         """Whether the completion solves the problem: what accuracy counts."""
         return self.grade(problem, completion, self.grading)
@@ -218,7 +222,15 @@ class Task:
     def _read(self, split: str) -> list[Problem]:
         from stp.tasks.sources import Fit, load_rows
 
-        return [self.row(row, where) for where, row in load_rows(self.data, self.hub, split, Fit(self.keeps, self.kept))]
+        rows = load_rows(self.data, self.hub, split, Fit(self.keeps, self.kept))
+        read = [(where, self.row(row, where)) for where, row in rows]
+        lost = [where for where, problem in read if not self.gradable(problem)]
+        if lost:
+            why = "no answer can be graded right: over 400 characters, braces that do not match, or foreign digits"
+            option, place = ("path", self.data.path) if self.data.path else ("hub", self.data.hub or self.hub.name)
+            require(len(lost) < len(read), f"task.data.{option}", place, f"of all its {len(read)} rows {why}")
+            tell_once(f"{', '.join(lost[:10])}{f' and {len(lost) - 10} more' if len(lost) > 10 else ''}: left out, {why}")
+        return [problem for where, problem in read if where not in set(lost)]
 
 
 def split_of(key: str) -> str:

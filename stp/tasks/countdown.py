@@ -83,7 +83,7 @@ class Countdown(Task):
         if isinstance(gold, list | tuple) and len(gold) == 2:
             gold = dict(zip(("numbers", "target"), gold, strict=True))
         try:
-            return make_problem([_whole(n) for n in gold["numbers"]], _whole(gold["target"]))  # type: ignore[index]
+            return make_problem(_numbers(gold["numbers"]), _whole(gold["target"]))  # type: ignore[index]
         except (KeyError, TypeError, ValueError, OverflowError):
             fail(where, repr(gold)[:200], "expected as ground_truth the numbers and the target, [[3, 4, 5], 12]")
 
@@ -128,7 +128,7 @@ def _from_row(row: dict[str, Any], where: str) -> tuple[list[int], int]:
     """Rows have columns nums + target (hub) or input + output (the published test file)."""
     try:
         if "nums" in row:
-            numbers, target = [_whole(n) for n in row["nums"]], _whole(row["target"])
+            numbers, target = _numbers(row["nums"]), _whole(row["target"])
         else:
             numbers, target = [_whole(n) for n in str(row["input"]).split(",")], _whole(row["output"])
         if len(numbers) < 2:
@@ -142,8 +142,17 @@ def _from_row(row: dict[str, Any], where: str) -> tuple[list[int], int]:
     return numbers, target
 
 
+def _numbers(values: Any) -> list[int]:
+    """The numbers of a list; ValueError for a text, whose digits are no list, and anything else."""
+    if not isinstance(values, list | tuple):
+        raise ValueError
+    return [_whole(value) for value in values]
+
+
 def _whole(value: Any) -> int:
     """A whole number of at most 9 digits, given as a number or as text; ValueError otherwise."""
+    if isinstance(value, bool):
+        raise ValueError
     number = int(value)
     if number != float(value) or not 0 <= number < 10**MAX_DIGITS:
         raise ValueError

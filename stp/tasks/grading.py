@@ -171,7 +171,7 @@ def same_answer(answer: str, gold: str) -> bool:
     """Whether two LaTeX answers are the same: written alike, or alike in structure with equal parts (`stp.tasks.answers`)."""
     if not plain(answer) or not plain(gold) or not answer.strip():
         return False
-    return _same_answer(answer, gold)
+    return answer == gold or _same_answer(answer, gold)
 
 
 @lru_cache(maxsize=4096)

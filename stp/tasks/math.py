@@ -7,7 +7,18 @@ from typing import Any
 
 from stp.errors import fail
 from stp.tasks import published, verifier
-from stp.tasks.base import BOXED_INSTRUCTION, FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, last_answer, text_key
+from stp.tasks.base import (
+    ANSWER_CLOSE,
+    ANSWER_OPEN,
+    BOXED_INSTRUCTION,
+    FORMAT_INSTRUCTION,
+    Hub,
+    Problem,
+    Task,
+    flooded,
+    last_answer,
+    text_key,
+)
 from stp.tasks.generator import Kind, draw, example, fragments, result
 from stp.tasks.grading import final_answer, last_boxed, same_answer
 
@@ -55,6 +66,11 @@ class Math(Task):
             return published.math_correct(completion, problem.gold)
         answer = final_answer(completion)
         return answer is not None and same_answer(answer, problem.gold)
+
+    def gradable(self, problem: Problem) -> bool:
+        """The published rules compare whatever the gold answer is; the corrected ones must be able to read it."""
+        published_alone = self.rewards == self.grading == "published"
+        return published_alone or self.grade(problem, f"{ANSWER_OPEN}{problem.gold}{ANSWER_CLOSE}", "corrected")
 
     def row(self, row: dict[str, Any], where: str) -> Problem:
         """Columns problem, solution and answer; an answer left out is the solution's last `\\boxed{}`, a solution may be."""

@@ -330,6 +330,11 @@ def test_one_row_cannot_be_split(tmp_path):
         {"nums": 3, "target": 3},
         {"nums": [1, 10**12], "target": 3},
         {"nums": "x" * 100_000, "target": 3},
+        {"nums": "44", "target": 8},
+        {"nums": {"4": 1, "5": 2}, "target": 9},
+        {"nums": True, "target": 1},
+        {"nums": [True, 2], "target": 3},
+        {"nums": [1, 2], "target": True},
     ],
     ids=lambda row: str(row)[:40],
 )

@@ -88,6 +88,7 @@ def test_an_evaluation_of_ours_is_graded_again(tmp_path, monkeypatch):
         (Math(), {"question": "?", "completion": "x", "ground_truth": []}, "expected a LaTeX answer as ground_truth"),
         (Countdown(), {"question": "?", "completion": "x", "ground_truth": 5}, "[[3, 4, 5], 12]"),
         (Countdown(), {"question": "?", "completion": "x", "ground_truth": [[3, 4]]}, "[[3, 4, 5], 12]"),
+        (Countdown(), {"question": "?", "completion": "x", "ground_truth": ["44", 8]}, "[[3, 4, 5], 12]"),
     ],
 )
 def test_a_malformed_row_is_named(task, row, expected):

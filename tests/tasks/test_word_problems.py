@@ -156,6 +156,31 @@ def test_a_malformed_row_is_named(option, row, expected, tmp_path):
     assert str(error.value).startswith("rows.jsonl row 2={") and expected in str(error.value) and "\n" not in str(error.value)
 
 
+def test_math_rows_that_cannot_be_graded_are_named_and_left_out(tmp_path, capsys):
+    lost = ["x" * 401, "\\frac{1}{2", "}{", "٥", "5\x01"]
+    rows = [
+        *MATH_ROWS,
+        *({"problem": f"Lost {i}", "answer": gold} for i, gold in enumerate(lost)),
+        {"problem": "h", "answer": "½"},
+    ]
+    path = write(tmp_path / "rows.jsonl", rows)
+    problems = Math(data=Data(path=path)).problems("all")
+    assert [p.question for p in problems] == [row["problem"] for row in (*MATH_ROWS, rows[-1])]
+    said = capsys.readouterr().out
+    assert said.startswith("rows.jsonl row 21, rows.jsonl row 22,") and "rows.jsonl row 25: left out, no answer can be" in said
+    task = Math()
+    for problem in problems:
+        assert task.grade(problem, f"<answer>\\boxed{{{problem.gold}}}</answer>", "corrected")
+    published = Math(data=Data(path=path), rewards="published", grading="published")
+    assert len(published.problems("all")) == len(rows)
+
+
+def test_a_file_without_a_row_that_can_be_graded_is_refused(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"problem": "a", "answer": "x" * 401}] * 2)
+    with pytest.raises(UserError, match=r"^task\.data\.path=\S+: of all its 2 rows no answer can be graded right"):
+        Math(data=Data(path=path)).problems("all")
+
+
 class TestTheHub:
     """The hub itself is never asked."""
 
