@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import math
 import pkgutil
 import subprocess
 from collections.abc import Mapping
@@ -58,11 +59,22 @@ class Plan(Config):
 
     ranks: int | None = field(default=None, metadata={"help": "GPUs; null compares 1, 2, 4 and 8"})
     gpu_memory: float = field(default=80.0, metadata={"help": "GiB of each GPU; exit code 2 where they do not suffice"})
+    reserve: float = field(
+        default=2.0, metadata={"help": "GiB of each GPU left to the CUDA context, NCCL, kernels' own buffers and fragmentation"}
+    )
+    gpu_tflops: float = field(
+        default=989.0,
+        metadata={"help": "peak TFLOP/s of a GPU in the model's dtype: an H100's dense bfloat16; A100, A800: 312"},
+    )
+    utilization: float = field(default=0.4, metadata={"help": "share of that peak that the hours are estimated with"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.ranks is None or self.ranks >= 1, "ranks", self.ranks, "at least 1 GPU is needed; null compares several")
-        require(self.gpu_memory > 0, "gpu_memory", self.gpu_memory, "give the GiB of a GPU, say 80")
+        require(0 < self.gpu_memory < math.inf, "gpu_memory", self.gpu_memory, "give the GiB of a GPU, say 80")
+        require(0 <= self.reserve < math.inf, "reserve", self.reserve, "give the GiB to keep free on a GPU, say 2")
+        require(0 < self.gpu_tflops < math.inf, "gpu_tflops", self.gpu_tflops, "give the TFLOP/s of a GPU, say 989 for an H100")
+        require(0 < self.utilization <= 1, "utilization", self.utilization, "a share of the peak lies in (0, 1]; 0.4 is usual")
 
 
 @dataclass

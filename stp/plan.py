@@ -1,14 +1,15 @@
 """`python -m stp.plan`: what a configuration of stp.train needs, counted on the meta device, before a GPU is asked for.
 
-The policy is built without storage, one micro-batch runs forward and backward through it and one batch of a rollout forward,
-and the bytes of every tensor that is alive are added up. Weights, gradients and the optimizer's state are counted.
+The policy is built without storage, and one forward of each phase (of an update with its backward pass) runs through it: the
+bytes of every tensor that is alive and the operations of every matrix product are added up. Weights, gradients and the
+optimizer's state are counted. Hours follow from the operations at a stated share of a GPU's peak.
 """
 
 import itertools
 import math
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface, LlamaForCausalLM, Qwen2ForCausalLM
 
@@ -138,7 +140,7 @@ class Sizes:
 
 
 class Live(TorchDispatchMode):
-    """Adds up the bytes of the tensors made under it that are still alive.
+    """Adds up the bytes of the tensors made under it that are still alive, and the operations of matrix products.
 
     peak: by part, when they were most. most: each part's own largest. Tensors as wide as the
     vocabulary count as `logits`, the others as `activations`. What a kernel allocates inside is not seen.
@@ -150,6 +152,7 @@ class Live(TorchDispatchMode):
         self.now: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
+        self.operations = 0
         self.known = WeakIdKeyDictionary()
         for tensor in itertools.chain(module.parameters(), module.buffers()):
             self.known[tensor.untyped_storage()] = True
@@ -157,6 +160,9 @@ class Live(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self._add, made)
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.operations += count(*args, **(kwargs or {}), out_val=made)
         return made
 
     def _add(self, tensor: Tensor) -> None:
@@ -173,8 +179,16 @@ class Live(TorchDispatchMode):
             self.peak = self.now.copy()
 
 
-def update_peak(policy: Policy, rows: int, tokens: int, positions: int, checkpointing: bool) -> Counter[str]:
-    """Bytes of a micro-batch's forward and backward at their peak: `rows` sequences, `positions` scored in all of them.
+@dataclass(frozen=True)
+class Cost:
+    """What one forward needs: bytes at their peak, by part, and floating-point operations."""
+
+    peak: Counter[str]
+    operations: float
+
+
+def update_cost(policy: Policy, rows: int, tokens: int, positions: int, checkpointing: bool) -> Cost:
+    """A micro-batch's forward and backward: `rows` sequences, `positions` scored in all of them.
 
     Gradients are dropped as they appear: they are counted apart.
     """
@@ -184,24 +198,37 @@ def update_peak(policy: Policy, rows: int, tokens: int, positions: int, checkpoi
         policy.llama.gradient_checkpointing_disable()
     hooks = [p.register_post_accumulate_grad_hook(_drop) for p in policy.parameters() if p.requires_grad]
     policy.train()
-    device = policy.device
     with Live(policy, policy.llama.config.vocab_size) as live:
-        ids_BS = torch.zeros(rows, tokens, dtype=torch.long, device=device)
-        index_M = torch.zeros(positions, dtype=torch.long, device=device)
-        policy(ids_BS, None, index_M, index_M.clone()).sum().backward()
+        _scored(policy, rows, tokens, positions).sum().backward()
     policy.eval()
     for hook in hooks:
         hook.remove()
-    return live.peak
+    # a fused kernel's backward computes the scores again: five products where its forward has two
+    times = 3.5 + checkpointing
+    return Cost(live.peak, live.operations + times * attention_operations(policy, rows, tokens))
 
 
 def _drop(parameter: Tensor) -> None:
     parameter.grad = None
 
 
+def _scored(policy: Policy, rows: int, tokens: int, positions: int) -> Tensor:
+    ids_BS = torch.zeros(rows, tokens, dtype=torch.long, device=policy.device)
+    index_M = torch.zeros(positions, dtype=torch.long, device=policy.device)
+    return policy(ids_BS, None, index_M, index_M.clone())
+
+
 @torch.no_grad()
-def rollout_peak(policy: Policy, rows: int, tokens: int, positions: int, temperature: float, cache: str) -> Counter[str]:
-    """Bytes of one denoising forward at their peak: `rows` sequences, `positions` open in the active blocks.
+def score_cost(policy: Policy, rows: int, tokens: int, positions: int) -> Cost:
+    """A forward that scores tokens without gradients: theta_old, the reference, a probe, an anchor's confidences."""
+    with Live(policy, policy.llama.config.vocab_size) as live:
+        _scored(policy, rows, tokens, positions)
+    return Cost(live.peak, live.operations + attention_operations(policy, rows, tokens))
+
+
+@torch.no_grad()
+def draw_cost(policy: Policy, rows: int, tokens: int, positions: int, temperature: float, cache: str) -> Cost:
+    """One denoising forward: `rows` sequences, `positions` open in the active blocks.
 
     With a cache it is a block's first, which computes every position and keeps the keys and values.
     """
@@ -210,18 +237,32 @@ def rollout_peak(policy: Policy, rows: int, tokens: int, positions: int, tempera
         ids_BS = torch.zeros(rows, tokens, dtype=torch.long, device=policy.device)
         index_M = torch.zeros(positions, dtype=torch.long, device=policy.device)
         policy.draw(ids_BS, None, index_M, temperature, torch.rand(positions, device=policy.device), kept)
-    return live.peak
+    return Cost(live.peak, live.operations + attention_operations(policy, rows, tokens))
+
+
+def attention_operations(policy: Policy, rows: int, tokens: int) -> float:
+    """Of a fused attention's two products in every layer of one forward, which `Live` does not see; 0 for eager's, seen."""
+    config = policy.llama.config
+    if config._attn_implementation == "eager":
+        return 0
+    return 4.0 * rows * tokens**2 * config.hidden_size * config.num_hidden_layers
 
 
 @dataclass(frozen=True)
 class Forwards:
-    """Trunk forwards of one kind in one update, on each rank: how many, of how many sequences of how many tokens."""
+    """Trunk forwards of one kind on each rank: how many, of how many sequences of how many tokens, how often in a run.
+
+    temperature: of the tokens drawn; None where given tokens are scored.
+    """
 
     phase: str
     count: int
     rows: int
     tokens: int
     positions: int  # whose logits exist at once, at most
+    scored: int  # positions of all rows that are looked at
+    times: int = 1
+    temperature: float | None = None
     backward: bool = False
 
 
@@ -232,19 +273,17 @@ def rows_of_a_rank(config: Plan, ranks: int) -> int:
 
 def forwards(config: Plan, ranks: int) -> list[Forwards]:
     """What one update runs on each rank, at most: rows that ended or have nothing to learn save some."""
-    trainer, sampler, estimator = config.trainer, config.sampler, config.estimator
+    trainer, sampler, chunk = config.trainer, config.sampler, config.model.logit_chunk
     rows = rows_of_a_rank(config, ranks)
     start = sampler.start(None, Draws(0, rows * ranks))
     tokens = config.model.prompt_tokens + sampler.length
     at_once, micro = min(rows, trainer.rollout_rows), min(rows, trainer.micro_batch)
     block = max([window.end - window.begin for window in start.windows] + [start.keep])
-    open_L = torch.zeros(1, sampler.length, dtype=torch.bool)
-    blank = Trajectory(Prompts(torch.zeros(1, 1, dtype=torch.long)), open_L.long(), open_L, ~open_L, 0, 0)
-    copies = estimator.draw(blank, Draws(0, 1)).masked_BKL.shape[1]
-    scored = min(micro * estimator.samples * sampler.length, config.model.logit_chunk)
-    each = (micro * copies, tokens, scored)
-    passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
-    found = [Forwards("rollout", start.nfe * -(-rows // at_once), at_once, tokens, at_once * block)]
+    scored = micro * config.estimator.samples * sampler.length
+    each = (micro * _copies(config.estimator), tokens, min(scored, chunk), scored, trainer.updates)
+    passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
+    drawn = (at_once, tokens, at_once * block, at_once * block, trainer.updates, sampler.temperature)
+    found = [Forwards("rollout", start.nfe * -(-rows // at_once), *drawn)]
     old = sets if config.model.lora.dropout else sets - 1  # on the first set it is the first inner update's own
     if config.objective.needs_old and old:
         found.append(Forwards("old policy", old * passes, *each))
@@ -253,133 +292,229 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     return [*found, Forwards("update", trainer.inner_updates * passes, *each, backward=True)]
 
 
+def beside(config: Plan, ranks: int) -> list[Forwards]:
+    """What a run has beside its updates, on each rank: its static dataset (made new), its evaluations and its probes.
+
+    Evaluations ask prompts whole: one that has more than model.prompt_tokens is longer than is counted here.
+    """
+    trainer, sampler, model = config.trainer, config.sampler, config.model
+    tokens, length = model.prompt_tokens + sampler.length, sampler.length
+    found = []
+
+    def drawn(phase: str, completions: int, temperature: float, times: int) -> Forwards:
+        rows = min(trainer.rollout_rows, -(-completions // ranks))
+        batches, positions = -(-completions // (rows * ranks)), rows * sampler.block_length
+        return Forwards(phase, batches * sampler.steps, rows, tokens, positions, positions, times, temperature)
+
+    if sampler.needs_anchors and sampler.static is None:
+        # null takes all training problems; those that the updates visit stand for them
+        prompts = config.task.data.train_size or trainer.updates * trainer.prompts_per_update
+        made = drawn("pregeneration", prompts * sampler.pregenerations, sampler.temperature, 1)
+        found += [made] if sampler.anchors == "model" else []
+        rows, scored = made.rows, made.rows * length
+        batches = made.count // sampler.steps
+        found.append(Forwards("anchors", batches, rows, tokens, min(scored, model.logit_chunk), scored))
+    if trainer.eval_size:
+        every = trainer.eval_every
+        times = 1 + len({*range(every or trainer.updates, trainer.updates + 1, every or 1), trainer.updates})
+        found += [drawn("evaluation", trainer.eval_size, t, times) for t in trainer.eval_temperatures]
+    if trainer.probe_every:
+        single = replace(config.estimator, samples=1) if config.estimator.independent else config.estimator
+        rows = min(-(-trainer.probe_rows // ranks), rows_of_a_rank(config, ranks))
+        micro = min(rows, trainer.micro_batch)
+        scored = micro * single.samples * length
+        count, probes = trainer.probe_draws * -(-rows // micro), -(-trainer.updates // trainer.probe_every)
+        found.append(Forwards("probe", count, micro * _copies(single), tokens, min(scored, model.logit_chunk), scored, probes))
+    return found
+
+
+def _copies(estimator: Any) -> int:
+    """Sequences that an estimator makes of one completion."""
+    blank_L = torch.zeros(1, 8, dtype=torch.bool)
+    blank = Trajectory(Prompts(torch.zeros(1, 1, dtype=torch.long)), blank_L.long(), blank_L, ~blank_L, 0, 0)
+    return estimator.draw(blank, Draws(0, 1)).masked_BKL.shape[1]
+
+
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU. kept: what stays, by part. update, rollout: what comes and goes, by part. host: offloaded, per rank."""
+    """Bytes on one GPU. kept: what stays while training, by part. phases: all that is there in a phase. host: offloaded."""
 
     ranks: int
     kept: dict[str, float]
-    update: dict[str, float]
-    rollout: dict[str, float]
+    phases: dict[str, dict[str, float]]
     host: float
 
-    @property
-    def update_total(self) -> float:
-        return sum(self.kept.values()) + sum(self.update.values())
+    def total(self, phase: str) -> float:
+        """Bytes of a phase at its peak."""
+        return sum(self.phases[phase].values())
 
     @property
-    def rollout_total(self) -> float:
-        return sum(self.kept.values()) + sum(self.rollout.values())
+    def fullest(self) -> str:
+        """The phase that needs most."""
+        return max(self.phases, key=self.total)
 
     @property
     def peak(self) -> float:
-        return max(self.update_total, self.rollout_total)
-
-    def parts(self) -> dict[str, float]:
-        """What makes up the peak."""
-        return self.kept | (self.update if self.update_total >= self.rollout_total else self.rollout)
+        return self.total(self.fullest)
 
 
-def memory(
-    sizes: Sizes, zero: Zero, ranks: int, frozen_copy: bool, update: Mapping[str, float], rollout: Mapping[str, float]
-) -> Memory:
-    """Sharded by stage: 1 the optimizer (Adam's moments and, from stage 1 on, an fp32 copy), 2 gradients, 3 weights."""
+BEFORE = ("pregeneration", "anchors")  # phases before DeepSpeed shards anything or allocates gradients
+
+
+def memory(sizes: Sizes, zero: Zero, ranks: int, frozen_copy: bool, phases: Mapping[str, Mapping[str, float]]) -> Memory:
+    """Sharded by stage: 1 the optimizer (Adam's moments and, from stage 1 on, an fp32 copy), 2 gradients, 3 weights.
+
+    phases: what comes and goes in each, by part.
+    """
     stage, width = zero.stage, sizes.width
     weights, gradients, optimizer = (ranks if stage >= s else 1 for s in (3, 2, 1))
     state = (12 if stage else 8) * sizes.trainable / optimizer
     held = sizes.base + sizes.adapter
     gathered = stage == 3 and ranks > 1
-    kept = {
+    whole = {
+        "weights": sizes.weights,
+        "adapter": width * sizes.adapter,
+        "reference copy": width * sizes.base if frozen_copy else 0,
+    }
+    kept = whole | {
         "weights": sizes.weights / weights,
         "adapter": width * sizes.adapter / weights,
-        "reference copy": width * sizes.base if frozen_copy else 0,
         "gradients": width * sizes.trainable / gradients,
         "optimizer": 0 if zero.offload == "cpu" else state,
         "gradient bucket": BUCKET * (4 if stage == 1 else width) if stage else 0,
     }
-    return Memory(
-        ranks,
-        {name: size for name, size in kept.items() if size},
-        {**({"gathered weights": width * min(held, LIVE)} if gathered else {}), **update},
-        {**({"gathered weights": width * held} if gathered else {}), **rollout},
-        state if zero.offload == "cpu" else 0,
-    )
+
+    def there(phase: str) -> dict[str, float]:
+        parts = whole if phase in BEFORE else kept
+        if gathered and phase not in BEFORE:
+            parts = parts | {"gathered weights": width * (min(held, LIVE) if phase == "update" else held)}
+        return {name: size for name, size in {**parts, **phases[phase]}.items() if size}
+
+    kept = {name: size for name, size in kept.items() if size}
+    return Memory(ranks, kept, {phase: there(phase) for phase in phases}, state if zero.offload == "cpu" else 0)
 
 
 class Planner:
-    """Memory of configurations that differ in little; each micro-batch and rollout runs once."""
+    """Memory and operations of configurations that differ in little; each kind of forward runs once."""
 
     def __init__(self, options: Model) -> None:
         self.policy = skeleton(options)
-        self.sizes = Sizes.of(self.policy, options)
-        self.done: dict[Any, dict[str, int]] = {}
+        self.sizes = {kind: Sizes.of(self.policy, replace(options, quantize=kind)) for kind in {"none", options.quantize}}
+        if options.lora.rank and options.dtype == "bfloat16":  # a remedy
+            self.sizes["nf4"] = Sizes.of(self.policy, replace(options, quantize="nf4"))
+        self.done: dict[Any, Cost] = {}
 
     def memory(self, config: Plan, ranks: int, checkpointing: bool | None = None) -> Memory:
         """Bytes per GPU; `checkpointing` in place of the config's."""
-        if checkpointing is None:
-            checkpointing = config.model.gradient_checkpointing
-        rollout, *_, update = forwards(config, ranks)
-        self.policy.logit_chunk = config.model.logit_chunk
-        # every chunk's logits are recomputed one at a time; their log-probabilities all stay
-        positions = min(config.trainer.micro_batch, rows_of_a_rank(config, ranks))
-        positions *= config.estimator.samples * config.sampler.length
-        up = self._once(update_peak, update.rows, update.tokens, positions, checkpointing)
-        roll = self._once(
-            rollout_peak, rollout.rows, rollout.tokens, rollout.positions, config.sampler.temperature, config.sampler.cache
-        )
+        phases: dict[str, Mapping[str, float]] = {}
+        kinds = [*beside(config, ranks), *forwards(config, ranks)]
+        # scored without gradients, as many sequences need less than an update's
+        for kind in (k for k in kinds if k.phase not in ("old policy", "reference", "probe")):
+            peak = self.cost(config, kind, checkpointing).peak
+            if kind.phase not in phases or peak.total() > sum(phases[kind.phase].values()):  # evaluations differ in temperature
+                phases[kind.phase] = peak
         frozen_copy = config.objective.needs_reference and not config.model.lora.rank
-        return memory(self.sizes, config.zero, ranks, frozen_copy, up, roll)
+        return memory(self.sizes[config.model.quantize], config.zero, ranks, frozen_copy, phases)
 
-    def _once(self, measure: Callable[..., Counter[str]], *arguments: Any) -> dict[str, int]:
+    def operations(self, config: Plan, ranks: int) -> dict[str, float]:
+        """Floating-point operations of a whole run on each GPU, by phase."""
+        found: Counter[str] = Counter()
+        for kind in [*beside(config, ranks), *forwards(config, ranks)]:
+            found[kind.phase] += kind.count * kind.times * self.cost(config, kind).operations  # type: ignore[assignment]
+        return dict(found)
+
+    def cost(self, config: Plan, kind: Forwards, checkpointing: bool | None = None) -> Cost:
+        """What one forward of this kind needs."""
+        self.policy.logit_chunk = config.model.logit_chunk
+        if kind.backward:
+            again = config.model.gradient_checkpointing if checkpointing is None else checkpointing
+            # every chunk's logits are recomputed one at a time; their log-probabilities all stay
+            return self._once(update_cost, kind.rows, kind.tokens, kind.scored, again)
+        if kind.temperature is None:
+            return self._once(score_cost, kind.rows, kind.tokens, kind.scored)
+        cache = config.sampler.cache if kind.phase == "rollout" else "none"  # all but rollouts are exact
+        return self._once(draw_cost, kind.rows, kind.tokens, kind.positions, kind.temperature, cache)
+
+    def _once(self, measure: Callable[..., Cost], *arguments: Any) -> Cost:
         key = (measure.__name__, self.policy.logit_chunk, *arguments)
         if key not in self.done:
-            self.done[key] = dict(measure(self.policy, *arguments))
+            self.done[key] = measure(self.policy, *arguments)
         return self.done[key]
 
 
-def changes(config: Plan, ranks: int) -> Iterator[tuple[list[str], Plan, int]]:
-    """Ways to need less memory, the fewest changes first: (overrides, config, ranks)."""
+def ladder(config: Plan, ranks: int) -> list[list[tuple[str, str, Any]]]:
+    """Ways to need less memory: for each option the values worth trying, the mildest first, as (override, name, value)."""
     model, trainer, zero = config.model, config.trainer, config.zero
-    options: list[list[tuple[str, Any]]] = [
-        [("", model), ("model.gradient_checkpointing=true", replace(model, gradient_checkpointing=True))],
-        [("", trainer)]
-        + [(f"trainer.rollout_rows={n}", replace(trainer, rollout_rows=n)) for n in (4,) if trainer.rollout_rows > n]
-        + [(f"trainer.micro_batch={n}", replace(trainer, micro_batch=n)) for n in (2, 1) if trainer.micro_batch > n]
-        + [("trainer.micro_batch=1 trainer.rollout_rows=1", replace(trainer, micro_batch=1, rollout_rows=1))],
-        [("", zero)]
-        + [(f"zero=stage{n}", Zero(n)) for n in (2, 3) if zero.stage < n]
-        + [(f"zero=stage{n}_offload", Zero(n, "cpu")) for n in (2, 3) if zero.stage <= n and zero.offload == "none"],
-        [("", ranks)] + [(f"ranks={n}", n) for n in (2, 4, 8) if n > ranks],
+    four_bit = model.lora.rank > 0 and model.dtype == "bfloat16" and model.quantize == "none"
+    stages = [(f"zero=stage{n}", "zero", Zero(n)) for n in (2, 3) if zero.stage < n]
+    stages += [(f"zero=stage{n}_offload", "zero", Zero(n, "cpu")) for n in (2, 3) if zero.stage <= n and zero.offload == "none"]
+    named: list[list[tuple[str, Any]]] = [
+        [("model.gradient_checkpointing", True)] if not model.gradient_checkpointing else [],
+        [("trainer.micro_batch", n) for n in (2, 1) if n < trainer.micro_batch],
+        [("model.logit_chunk", n) for n in (1024,) if n < model.logit_chunk],
+        [("trainer.rollout_rows", n) for n in (4, 1) if n < trainer.rollout_rows],
+        [("model.quantize", "nf4")] if four_bit else [],
+        [("ranks", n) for n in (2, 4, 8) if n > ranks],
     ]
-    if model.gradient_checkpointing:
-        options[0] = options[0][:1]
-    combinations = sorted(itertools.product(*options), key=lambda chosen: sum(bool(text) for text, _ in chosen))
-    for chosen in combinations:
-        (_, model), (_, trainer), (_, zero), (_, more) = chosen
-        prompts = trainer.prompts_per_update
-        texts = [text for text, _ in chosen if text]
-        if prompts % more:
-            trainer = replace(trainer, prompts_per_update=math.lcm(prompts, more))
-            texts.append(f"trainer.prompts_per_update={trainer.prompts_per_update}")
-        yield texts, replace(config, model=model, trainer=trainer, zero=zero), more
+    steps = [[(f"{name}={str(value).lower()}", name, value) for name, value in option] for option in named]
+    return [option for option in [*steps[:4], stages, *steps[4:]] if option]
+
+
+def apply(config: Plan, steps: Iterable[tuple[str, str, Any]], ranks: int) -> tuple[list[str], Plan, int]:
+    """The overrides, the config and the ranks after these steps of a `ladder`."""
+    config = replace(config, ranks=ranks)
+    texts = []
+    for text, name, value in steps:
+        group, _, field = name.partition(".")
+        config = replace(config, **{group: replace(getattr(config, group), **{field: value}) if field else value})
+        texts.append(text)
+    more, trainer = config.ranks or ranks, config.trainer
+    if more > ranks and trainer.prompts_per_update % more:
+        trainer = replace(trainer, prompts_per_update=math.lcm(trainer.prompts_per_update, more))
+        config = replace(config, trainer=trainer)
+        texts.append(f"trainer.prompts_per_update={trainer.prompts_per_update}")
+    return texts, config, more
+
+
+def fits(config: Plan, needed: Memory) -> bool:
+    """Whether it leaves the reserve free."""
+    return needed.peak <= (config.gpu_memory - config.reserve) * GIB
 
 
 def remedy(planner: Planner, config: Plan, ranks: int) -> str:
-    """The smallest change that makes the configuration fit, in words."""
-    for texts, changed, more in changes(config, ranks):
-        try:
-            check(changed)
-        except UserError:
-            continue
-        if texts and planner.memory(changed, more).peak <= config.gpu_memory * GIB:
-            return f"it fits with {' '.join(texts)}"
+    """The fewest changes that make the configuration fit, in words: every option that does, by its mildest value."""
+    options = ladder(config, ranks)
+    for count in range(1, len(options) + 1):
+        found = []
+        for some in itertools.combinations(options, count):
+            for steps in itertools.product(*some):
+                texts, changed, more = apply(config, steps, ranks)
+                if _allowed(changed) and fits(changed, planner.memory(changed, more)):
+                    found.append(" ".join(texts))
+                    break
+        if found:
+            return f"it fits with {', or with '.join(found[:4])}"
     lora = "" if config.model.lora.rank else " training adapters (model.lora.rank=128) needs far less, and"
-    return f"no ZeRO stage, batch size or up to 8 GPUs mend it:{lora} a larger GPU is another way"
+    return f"no ZeRO stage, batch size, precision or up to 8 GPUs mend it:{lora} a larger GPU is another way"
+
+
+def _allowed(config: Plan) -> bool:
+    try:
+        check(config)
+    except UserError:
+        return False
+    return True
+
+
+def hours(planner: Planner, config: Plan, ranks: int) -> dict[str, float]:
+    """Hours of each phase of a whole run, by its operations at the stated share of the GPUs' peak."""
+    rate = config.gpu_tflops * 1e12 * config.utilization
+    return {phase: operations / rate / 3600 for phase, operations in planner.operations(config, ranks).items()}
 
 
 def show(planner: Planner, config: Plan, found: list[Memory], console: Console) -> None:
-    """Parameters, forwards of an update and memory per GPU, as tables."""
-    sizes, trainer = planner.sizes, config.trainer
+    """Parameters, forwards, memory per GPU and hours, as tables."""
+    sizes, trainer = planner.sizes[config.model.quantize], config.trainer
     share = 100 * sizes.trainable / (sizes.base + sizes.adapter)
     console.print(
         f"{config.model.name}: {sizes.base + sizes.adapter:,} parameters, {sizes.trainable:,} trainable ({share:.2f}%)"
@@ -387,12 +522,14 @@ def show(planner: Planner, config: Plan, found: list[Memory], console: Console) 
 
     first = found[0].ranks
     runs = forwards(config, first)
-    table = Table(title=f"forwards of one update, on each of {first} GPU(s), at most", title_justify="left")
-    for column in ("phase", "forwards", "sequences", "tokens each", "logits at once"):
-        table.add_column(column, justify="left" if column == "phase" else "right")
-    for kind in runs:
-        name = f"{kind.phase} (and backward)" if kind.backward else kind.phase
-        table.add_row(name, *(f"{number:,}" for number in (kind.count, kind.rows, kind.tokens, kind.positions)))
+    table = Table(title=f"forwards on each of {first} GPU(s), at most", title_justify="left")
+    for column in ("phase", "times", "forwards", "sequences", "tokens each", "logits at once"):
+        table.add_column(column, justify="left" if column == "phase" else "right", no_wrap=column == "phase")
+    for kind in [*beside(config, first), *runs]:
+        name = kind.phase + " (and backward)" * kind.backward
+        name += f" (T={kind.temperature:g})" if kind.phase == "evaluation" else ""
+        numbers = (kind.times, kind.count, kind.rows, kind.tokens, kind.positions)
+        table.add_row(name, *(f"{number:,}" for number in numbers))
     console.print(table)
     batch = trainer.prompts_per_update * trainer.group_size
     trunk = sum(kind.count * kind.rows * kind.tokens for kind in runs) * first
@@ -400,7 +537,22 @@ def show(planner: Planner, config: Plan, found: list[Memory], console: Console) 
         f"per update: {batch:,} completions, {batch * config.sampler.length:,} generated tokens, {trunk:,} tokens through the "
         f"trunk; {trainer.updates:,} updates, {trainer.updates * trainer.inner_updates:,} optimizer updates"
     )
+    console.print(_memory_table(config, found))
+    other = not config.model.gradient_checkpointing
+    totals = [f"{planner.memory(config, one.ranks, other).total('update') / GIB:.2f}" for one in found]
+    console.print(f"update, peak {'with' if other else 'without'} gradient checkpointing: {', '.join(totals)} GiB")
+    console.print(
+        f"reserve: {config.reserve:g} GiB of each GPU for what is not counted (CUDA context, NCCL, kernels' own buffers, "
+        "fragmentation)"
+    )
+    console.print(_hours_table(planner, config, found))
+    console.print(
+        f"hours: an estimate, all operations above at utilization={config.utilization:g} of gpu_tflops={config.gpu_tflops:g} "
+        "on each GPU; communication, offloading and the CPU's work are not counted"
+    )
 
+
+def _memory_table(config: Plan, found: list[Memory]) -> Table:
     unit, name = (GIB, "GiB") if max(one.peak for one in found) >= GIB else (2**20, "MiB")
     table = Table(title=f"{name} per GPU", title_justify="left")
     table.add_column(f"zero stage {config.zero.stage}, offload {config.zero.offload}")
@@ -410,25 +562,35 @@ def show(planner: Planner, config: Plan, found: list[Memory], console: Console) 
     def row(name: str, sizes: list[float], **style: Any) -> None:
         table.add_row(name, *(f"{size / unit:.2f}" if size else "-" for size in sizes), **style)
 
-    for when in ("kept", "update", "rollout"):
-        names = list(dict.fromkeys(name for one in found for name in getattr(one, when)))
-        for name in names:
-            label = name if when == "kept" else f"{when}: {name}"
-            row(label, [getattr(one, when).get(name, 0) for one in found], end_section=name == names[-1])
-    row("update, peak", [one.update_total for one in found])
-    row("rollout, peak", [one.rollout_total for one in found])
-    row(f"left of {config.gpu_memory:g} GiB", [config.gpu_memory * GIB - one.peak for one in found])
+    parts = list(dict.fromkeys(name for one in found for name in one.kept))
+    for name in parts:
+        row(name, [one.kept.get(name, 0) for one in found], end_section=name == parts[-1])
+    for phase in found[0].phases:
+        own = dict.fromkeys(name for one in found for name in one.phases[phase] if name not in one.kept)
+        for name in own:
+            row(f"{phase}: {name}", [one.phases[phase].get(name, 0) for one in found])
+        row(f"{phase}, peak", [one.total(phase) for one in found], end_section=True)
+    usable = (config.gpu_memory - config.reserve) * GIB
+    row(f"left of {config.gpu_memory:g} GiB beside the reserve", [usable - one.peak for one in found])
     if config.zero.offload == "cpu":
         row("host memory of each rank", [one.host for one in found])
-    console.print(table)
-    other = not config.model.gradient_checkpointing
-    totals = [f"{planner.memory(config, one.ranks, other).update_total / unit:.2f}" for one in found]
-    console.print(f"update, peak {'with' if other else 'without'} gradient checkpointing: {', '.join(totals)}")
-    console.print("not counted: the CUDA context, fragmentation and what kernels allocate inside")
+    return table
+
+
+def _hours_table(planner: Planner, config: Plan, found: list[Memory]) -> Table:
+    table = Table(title="hours of a run", title_justify="left")
+    table.add_column("phase")
+    for one in found:
+        table.add_column(f"{one.ranks} GPU(s)", justify="right")
+    spent = [hours(planner, config, one.ranks) for one in found]
+    for phase in spent[0]:
+        table.add_row(phase, *(f"{each[phase]:.2g}" for each in spent), end_section=phase == list(spent[0])[-1])
+    table.add_row("all", *(f"{sum(each.values()):.3g}" for each in spent))
+    return table
 
 
 def main(config: Plan) -> None:
-    """Print the plan; a configuration that cannot fit is refused with its parts and a change that makes it fit."""
+    """Print the plan; a configuration that cannot fit is refused with its parts and the changes that make it fit."""
     if config.ranks is not None:
         check_ranks(config, config.ranks)
     planner = Planner(config.model)
@@ -440,17 +602,18 @@ def main(config: Plan) -> None:
     if uneven:
         named = " or ".join(uneven)
         console.print(f"trainer.prompts_per_update={prompts} does not divide among {named} GPUs: these are for a multiple")
-    fitting = [one for one in found if one.peak <= config.gpu_memory * GIB]
+    fitting = [one for one in found if fits(config, one)]
     if not fitting:
         least = min(found, key=lambda one: one.peak)
-        parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in least.parts().items())
+        parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in least.phases[least.fullest].items())
         fail(
             "gpu_memory",
             f"{config.gpu_memory:g}",
-            f"{least.peak / GIB:.1f} GiB are needed on each of {least.ranks} GPU(s) ({parts}); "
-            + remedy(planner, config, least.ranks),
+            f"{least.peak / GIB:.1f} GiB are needed on each of {least.ranks} GPU(s) ({least.fullest}: {parts}) beside "
+            f"reserve={config.reserve:g}; " + remedy(planner, config, least.ranks),
         )
-    console.print(f"fits on {', '.join(str(one.ranks) for one in fitting)} GPU(s) of {config.gpu_memory:g} GiB")
+    named = ", ".join(str(one.ranks) for one in fitting)
+    console.print(f"fits on {named} GPU(s) of {config.gpu_memory:g} GiB, {config.reserve:g} of them in reserve")
 
 
 if __name__ == "__main__":
