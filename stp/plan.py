@@ -482,9 +482,9 @@ def fits(config: Plan, needed: Memory) -> bool:
 
 
 def remedy(planner: Planner, config: Plan, ranks: int) -> str:
-    """The fewest changes that make the configuration fit, in words: every option that does, by its mildest value."""
-    options = ladder(config, ranks)
-    for count in range(1, len(options) + 1):
+    """The fewest changes, up to three, that make it fit, in words: every option that does, by its mildest value."""
+    options = ladder(config, ranks) if config.gpu_memory > config.reserve else []
+    for count in range(1, min(len(options), 3) + 1):
         found = []
         for some in itertools.combinations(options, count):
             for steps in itertools.product(*some):
@@ -495,7 +495,7 @@ def remedy(planner: Planner, config: Plan, ranks: int) -> str:
         if found:
             return f"it fits with {', or with '.join(found[:4])}"
     lora = "" if config.model.lora.rank else " training adapters (model.lora.rank=128) needs far less, and"
-    return f"no ZeRO stage, batch size, precision or up to 8 GPUs mend it:{lora} a larger GPU is another way"
+    return f"no three of ZeRO stage, batch sizes, precision and up to 8 GPUs mend it:{lora} a larger GPU is another way"
 
 
 def _allowed(config: Plan) -> bool:
