@@ -48,6 +48,10 @@ class StaticDataset:
         """Row of each problem that has anchors."""
         return {problem: row for row, problem in enumerate(self.problems)}
 
+    def covers(self, problem_key: str) -> bool:
+        """Whether there is an anchor for this problem."""
+        return problem_key in self.row_of
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The four, in the order of PARTS."""

@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -40,19 +39,19 @@ from stp.diffusion import Denoiser
 from stp.engine import Engine, Optimizer, Zero, bootstrap
 from stp.estimators import Elbo, OneStep
 from stp.estimators.base import Estimator, masked_log_probs
-from stp.loop import Rollout, Trainer, generate, rollout, update
+from stp.loop import rollout, update
 from stp.models.codec import Codec
 from stp.models.loading import bidirectional
 from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, compile_layers, load_policy
 from stp.objectives import Grpo
 from stp.plan import Live
+from stp.roles import Actor, Learner, Run
 from stp.samplers import Standard, Stp
-from stp.statistics import Totals
+from stp.samplers.generate import generate
 from stp.tracking import write_atomically
-from stp.types import Anchors, Draws, Prompts, Trajectory
+from stp.trainer import Trainer
+from stp.types import Anchors, Batch, Draws, Prompts, Rollout, Trajectory
 
-ALONE = Totals(lambda value: [value], ranks=1)
-UNTIMED: Any = SimpleNamespace(phase=lambda name: nullcontext())
 NEVER = -1  # an EOS that no row draws, so that every forward of the schedule runs for every row
 Row = dict[str, Any]
 
@@ -128,6 +127,10 @@ class Shape:
     @property
     def reference(self) -> Any:
         return AdapterOff(self.policy) if self.objective.needs_reference else None
+
+    def learner(self, engine: Any) -> Learner:
+        """How the shape's updates are made."""
+        return Learner(engine, self.estimator, self.objective, self.trainer, self.reference)
 
     def rollout(self, sampler: Standard | None = None, anchors: Anchors | None = None) -> Trajectory:
         """A completion for each prompt."""
@@ -267,15 +270,15 @@ class Parity:
 def rolled_out(shape: Shape, engine: Any, sampler: Standard, equal_groups: int = 0) -> Rollout:
     """A rollout of the shape's batch through the training loop's own function."""
     stub = Parity(shape.prompts, equal_groups, shape.trainer.group_size)
-    problems = [SimpleNamespace(id=i) for i in range(len(shape.prompts) // shape.trainer.group_size)]
-    draws = Draws(0, len(shape.prompts))
-    return rollout(engine, sampler, stub, stub, problems, None, shape.objective, shape.trainer, draws, (0, 1), UNTIMED)
+    problems: Any = [SimpleNamespace(key=i) for i in range(len(shape.prompts) // shape.trainer.group_size)]
+    actor = Actor(sampler, stub, stub, problems)
+    return rollout(actor, shape.learner(engine), problems, Draws(0, len(shape.prompts)), Run())
 
 
 def one_update(shape: Shape, engine: Any) -> None:
     """A rollout and its inner updates, as stp.train runs them."""
     done = rolled_out(shape, engine, shape.sampler)
-    update(engine, done, shape.estimator, shape.objective, shape.trainer, shape.reference, ALONE, UNTIMED)
+    update(shape.learner(engine), done, Run())
 
 
 def bare_update(shape: Shape, rollout_calls: list[Call], score_calls: list[list[Call]]) -> None:
@@ -432,7 +435,7 @@ def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any],
 
     def inner_updates(done: Rollout, scored: bool) -> None:
         policy.dropout = float(scored)  # where there is dropout, theta_old gets a forward of its own; here there is none
-        update(engine, done, shape.estimator, learn.objective, trainer, None, ALONE, UNTIMED)
+        update(learn.learner(engine), done, Run())
         policy.dropout = 0.0
 
     yield "theta_old from the first inner update", partial(inner_updates, every, False), partial(inner_updates, every, True)
@@ -453,7 +456,7 @@ def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any],
         for part in torch.arange(rows).split(third):
             shape.sampler.run(policy, uneven.rows(part).to(shape.device), start.rows(part), Draws(0, rows).select(part))
 
-    sorted_by_width = partial(generate, policy, shape.sampler, uneven, Draws(0, rows), third, device=shape.device)
+    sorted_by_width = partial(generate, policy, shape.sampler, Batch(uneven, Draws(0, rows)), third)
     yield "prompts of a fifth to all of the width, three batches by width", sorted_by_width, as_they_come
 
 

@@ -157,9 +157,9 @@ def _near(key: str, owner: str | None) -> str | None:
     from stp.config import ROOTS, SCHEMAS
     from stp.engine import Optimizer
     from stp.guards import Guards
-    from stp.loop import Trainer
     from stp.models.policy import Lora
     from stp.tasks.base import Data
+    from stp.trainer import Trainer
 
     classes = [c for group in SCHEMAS.values() for c in group.values()]
     classes += [*ROOTS.values(), Trainer, Guards, Optimizer, Lora, Data]

@@ -23,10 +23,10 @@ from stp.engine import Optimizer, Zero
 from stp.errors import fail, require, require_choice
 from stp.estimators import Spg
 from stp.guards import Guards
-from stp.loop import Trainer
 from stp.models.policy import Model
 from stp.objectives import PolicyGradient
 from stp.tracking import Logging
+from stp.trainer import Trainer
 
 INVALID = (OmegaConfBaseException, yaml.YAMLError)  # in a file of settings
 _PACKAGE = Path(__file__).resolve().parent

@@ -17,7 +17,7 @@ class Denoiser(Protocol):
     """A mask predictor. Samplers and estimators need nothing else of a model: any object with these three will do.
 
     One that also has a method `draw` of the arguments of `draw` below draws by itself, say chunk by chunk; one that has
-    `within` keeps keys and values within a block.
+    `within` keeps keys and values within a block; one that has a `device` is given its batches there.
     """
 
     mask_id: int

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stp import faults
 from stp.errors import UserError, fail, require, require_choice
+from stp.ranks import Ranks
 
 
 @dataclass
@@ -99,6 +100,11 @@ def barrier() -> None:
     """Wait for every rank."""
     if world_size() > 1:
         torch.distributed.barrier()
+
+
+def current() -> Ranks:
+    """This process among the others, as the loop sees it."""
+    return Ranks(rank(), world_size(), gather)
 
 
 def broadcast(value: Any) -> Any:
@@ -197,6 +203,7 @@ class Engine:
         }
         self.deepspeed, self.adamw, _, _ = deepspeed.initialize(model=policy, optimizer=adamw, config=config)
         self.deepspeed.checkpoint_engine.load = load_file
+        self.mask_id, self.eos_id = self.policy.mask_id, self.policy.eos_id
         faults.hold(False)
 
     @property
@@ -206,14 +213,6 @@ class Engine:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.deepspeed(*args, **kwargs)
-
-    @property
-    def mask_id(self) -> int:
-        return self.policy.mask_id
-
-    @property
-    def eos_id(self) -> int:
-        return self.policy.eos_id
 
     @contextlib.contextmanager
     def generation(self) -> Iterator[Any]:

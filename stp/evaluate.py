@@ -15,11 +15,10 @@ from stp import engine as ranks
 from stp.cli import run
 from stp.config import Evaluation, differences
 from stp.errors import fail, require
-from stp.evaluation import evaluate, measured, regrade, scored, shown, standard_sampler
+from stp.evaluation import Evaluator, measured, regrade, scored, shown, standard_sampler
 from stp.models.codec import Codec
 from stp.models.policy import Model
 from stp.samplers import Standard
-from stp.statistics import Totals
 from stp.tasks.base import REWARDS, Problem
 from stp.tasks.sources import file_rows
 from stp.tracking import Logging, Tracker, read_jsonl, whole_lines, write_atomically
@@ -35,7 +34,6 @@ def main(config: Evaluation) -> None:
         return grade(config, Path(config.to or HydraConfig.get().runtime.output_dir))
     ranks.bootstrap()
     folder = Path(ranks.broadcast(config.to or HydraConfig.get().runtime.output_dir))
-    device = ranks.device()
     if config.to is not None and (folder / "metrics.jsonl").exists():
         fail("to", folder, "a training run keeps its summary there; give another folder")
     weights, options, sampler, trained_on = chosen(config)
@@ -49,14 +47,14 @@ def main(config: Evaluation) -> None:
     refuse_others(folder, asked)  # before the weights are loaded
 
     policy, tokenizer = checkpoints.load(weights, options)
-    policy.to(device)
+    policy.to(ranks.device())
     codec = Codec(tokenizer, protocol.instruction(task) if options.instructions else "", None, protocol.prefill)
     asked |= {"weights": policy.fingerprint(adapter=True), "tokenizer": codec.fingerprint()}
     refuse_others(folder, asked)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, ranks.rank() == 0)
-    totals = Totals(ranks.gather, ranks.world_size())
+    here, evaluate = ranks.current(), Evaluator(task, codec, problems, config.seed, config.rows)
     samples = [config.samples if temperature > 0 else 1 for temperature in config.temperatures]
-    done = ranks.broadcast(kept(folder, asked, [k * len(problems) for k in samples], config.rows * totals.ranks))
+    done = ranks.broadcast(kept(folder, asked, [k * len(problems) for k in samples], config.rows * here.count))
     ready, total = sum(done), sum(samples) * len(problems)
     state = "finished" if ready == total else f"continued after {ready} of {total} completions"
     tracker.say(f"{folder}: {state}" if ready else f"an interrupted evaluation continues with to={folder}")
@@ -68,20 +66,7 @@ def main(config: Evaluation) -> None:
         tokens, started = 0, time.perf_counter()
         with tracker.progress() as progress:
             bar = progress.add_task(f"T={temperature:g}", total=len(problems) * k, completed=before, note="")
-            for chunk in evaluate(
-                policy,
-                task,
-                codec,
-                problems,
-                standard_sampler(sampler, temperature),
-                config.seed,
-                config.rows,
-                totals,
-                ranks.rank(),
-                k,
-                device,
-                before,
-            ):
+            for chunk in evaluate(policy, standard_sampler(sampler, temperature), here, k, before):
                 tracker.append("eval", [{"temperature": temperature, **r} for r in chunk])
                 tokens += sum(r["tokens"] for r in chunk)
                 speed = tokens / (time.perf_counter() - started)

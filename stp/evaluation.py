@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from stp.diffusion import Denoiser
 from stp.errors import require
-from stp.loop import generate, rank_share
+from stp.models.codec import Codec
+from stp.ranks import Ranks
 from stp.samplers import Standard
-from stp.statistics import Totals
-from stp.tasks.base import REWARDS, Problem
-from stp.types import Draws
+from stp.samplers.generate import generate
+from stp.tasks.base import REWARDS, Problem, Task
+from stp.types import Batch, Draws
 
 
 def standard_sampler(sampler: Standard, temperature: float) -> Standard:
@@ -20,43 +20,45 @@ def standard_sampler(sampler: Standard, temperature: float) -> Standard:
     return Standard(sampler.length, sampler.steps, sampler.block_length, temperature)
 
 
-def evaluate(
-    denoise: Denoiser,
-    task: Any,
-    codec: Any,
-    problems: list[Problem],
-    sampler: Standard,
-    seed: int,
-    rows: int,
-    totals: Totals,
-    rank: int,
-    samples: int = 1,
-    device: torch.device | str = "cpu",
-    done: int = 0,
-) -> Iterator[list[dict[str, Any]]]:
-    """One record per completion, in problem order and on every rank, in chunks of `rows` completions per rank.
+@dataclass(frozen=True)
+class Evaluator:
+    """Questions to ask of a policy, and how its completions are read and graded.
 
-    With `samples` > 1 each problem is asked that many times. done: completions to leave out, which an evaluation that was
-    interrupted has kept. A completion depends on its place among all of them, not on chunks, ranks or what was done before.
+    seed: of the sampled completions. rows: completions denoised at once per rank. prompts are those of `codec`.
     """
-    repeated = [problem for problem in problems for _ in range(samples)]
-    if done >= len(repeated):
-        return
-    prompts, draws = codec.prompts(repeated), Draws(f"{seed}/evaluate/{sampler.temperature}", len(repeated))
-    for begin in range(done, len(repeated), rows * totals.ranks):
-        chunk = min(rows * totals.ranks, len(repeated) - begin)
-        share = rank_share(chunk, rank, totals.ranks)
-        mine = slice(begin + share.start, begin + share.stop)
-        records: list[dict[str, Any]] = []
-        if repeated[mine]:  # in the last chunk a rank may have nothing to do, and still meets the others below
-            trajectory = generate(denoise, sampler, prompts, draws, rows, local=mine, device=device)
-            tokens_B = trajectory.until_eos_BL.sum(dim=1).tolist()
-            for problem, text, tokens in zip(repeated[mine], codec.completions(trajectory), tokens_B, strict=True):
-                records.append(record(task, problem, text, codec.prefill) | {"tokens": tokens})
-        yield totals.lists({"records": records})["records"]
+
+    task: Task
+    codec: Codec
+    problems: list[Problem]
+    seed: int
+    rows: int
+
+    def __call__(
+        self, denoise: Denoiser, sampler: Standard, ranks: Ranks, samples: int = 1, done: int = 0
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields one record per completion, in problem order and on every rank, in chunks of `rows` completions per rank.
+
+        With `samples` > 1 each problem is asked that many times. done: completions to leave out, which an evaluation that was
+        interrupted has kept. A completion depends on its place among all of them, not on chunks, ranks or what was done before.
+        """
+        repeated = [problem for problem in self.problems for _ in range(samples)]
+        if done >= len(repeated):
+            return
+        draws = Draws(f"{self.seed}/evaluate/{sampler.temperature}", len(repeated))
+        batch = Batch(self.codec.prompts(repeated), draws)
+        for begin in range(done, len(repeated), self.rows * ranks.count):
+            share = ranks.share(min(self.rows * ranks.count, len(repeated) - begin))
+            mine = slice(begin + share.start, begin + share.stop)
+            records: list[dict[str, Any]] = []
+            if repeated[mine]:  # in the last chunk a rank may have nothing to do, and still meets the others below
+                trajectory = generate(denoise, sampler, batch, self.rows, mine)
+                tokens_B = trajectory.until_eos_BL.sum(dim=1).tolist()
+                for problem, text, tokens in zip(repeated[mine], self.codec.completions(trajectory), tokens_B, strict=True):
+                    records.append(record(self.task, problem, text, self.codec.prefill) | {"tokens": tokens})
+            yield ranks.lists({"records": records})["records"]
 
 
-def record(task: Any, problem: Problem, text: str, prefill: str) -> dict[str, Any]:
+def record(task: Task, problem: Problem, text: str, prefill: str) -> dict[str, Any]:
     """What is kept of a completion. The prefill counts for the reward, which pays for the format, and is not graded."""
     asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
     reward = sum(task.reward_parts(problem, prefill + text).values())
@@ -64,7 +66,7 @@ def record(task: Any, problem: Problem, text: str, prefill: str) -> dict[str, An
     return asked | written | {"reward": reward, "correct": task.correct(problem, text)}
 
 
-def regrade(task: Any, rows: list[tuple[str, dict[str, Any]]], known: dict[str, Problem]) -> list[dict[str, Any]]:
+def regrade(task: Task, rows: list[tuple[str, dict[str, Any]]], known: dict[str, Problem]) -> list[dict[str, Any]]:
     """One record per stored completion, (where, row) with question, completion and ground_truth: graded by both sets of rules.
 
     `correct` is by the task's own. A row whose ground_truth is null takes that of the known problem (by id) with its question;

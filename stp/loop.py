@@ -1,114 +1,244 @@
 """The training loop, top to bottom: generate, score, update, log."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from stp.anchors import StaticDataset
-from stp.diffusion import Denoiser
-from stp.errors import require, require_choice
-from stp.estimators.base import Estimator, score
-from stp.objectives import Objective
-from stp.samplers import Standard, Stp
-from stp.statistics import Totals, elbo_stats, peak_memory_mb, probe, rollout_stats, sample_records, spent
-from stp.types import Draws, LogProbs, Noise, Prompts, Trajectory
+from stp.batches import Batches, MicroBatch, Scored, assemble, micro_batches, score_rows
+from stp.estimators.base import score
+from stp.memory import peak_memory_mb
+from stp.metrics import elbo_stats, rollout_stats, sample_records, spent
+from stp.objectives import Loss
+from stp.probe import probe
+from stp.ranks import Ranks
+from stp.roles import Actor, Learner, Policy, Run, Unlogged
+from stp.samplers.generate import generate
+from stp.types import Batch, Draws, LogProbs, Noise, Question, Rollout
 
 
-@dataclass
-class Trainer:
-    """The loop's numbers. One update is one rollout of the global batch, followed by inner_updates optimizer updates."""
+def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int = 0, unlogged: Unlogged | None = None) -> None:
+    """Runs the updates after the first `done` up to `trainer.updates`: generate, score, update, log.
 
-    updates: int = field(default=1000, metadata={"help": "rollouts, each followed by inner_updates optimizer updates"})
-    inner_updates: int = field(default=4, metadata={"help": "mu, optimizer updates per rollout"})
-    prompts_per_update: int = field(default=2, metadata={"help": "prompts per rollout, over all ranks"})
-    group_size: int = field(default=6, metadata={"help": "G, completions per prompt"})
-    fresh_masks: bool = field(
-        default=False, metadata={"help": "draw new masks for each inner update (the paper) or share one set"}
-    )
-    rollout_rows: int = field(default=64, metadata={"help": "completions denoised at once per rank: bounds rollout memory"})
-    micro_batch: int = field(
-        default=8, metadata={"help": "completions per backward pass and rank (each with its K draws): bounds memory"}
-    )
-    eval_every: int = field(
-        default=0, metadata={"help": "updates between evaluations; 0 evaluates at the start and the end only"}
-    )
-    eval_size: int = field(default=512, metadata={"help": "held-out problems per evaluation; 0 turns evaluation off"})
-    eval_split: str = field(
-        default="test", metadata={"help": "test | validation (for tuning, so that the test problems stay unseen)"}
-    )
-    eval_temperatures: list[float] = field(
-        default_factory=lambda: [0.0],
-        metadata={"help": "the first one gives summary.json's accuracy; others are reported beside it"},
-    )
-    checkpoint_every: int = field(default=0, metadata={"help": "updates between checkpoints; 0: only on a signal"})
-    keep_checkpoints: int = field(default=2, metadata={"help": "newest checkpoints kept"})
-    resume: str | None = field(
-        default=None, metadata={"help": "a run folder to continue, or auto for the newest one of this run name"}
-    )
-    probe_every: int = field(default=0, metadata={"help": "updates between ELBO variance probes; 0 makes none"})
-    probe_draws: int = field(default=16, metadata={"help": "Monte Carlo estimates per probed trajectory"})
-    probe_rows: int = field(default=24, metadata={"help": "trajectories per probe, over all ranks and spread over the prompts"})
+    unlogged: the last of those that are done, where a resumed run has yet to evaluate and log it.
+    """
+    trainer, guard, problems = learner.trainer, run.guard, actor.problems
+    batch = trainer.prompts_per_update * trainer.group_size
+    before = spent(run.clock, run.ranks)
+    with run.tracker.progress() as progress:
+        bar = progress.add_task("training", total=trainer.updates, completed=done, note="")
+        if unlogged is not None:
+            _, before = log(unlogged, batch, run)
+        for number in range(done, trainer.updates):
+            draws = Draws(seed, batch, number)
+            chosen = [problems[i] for i in prompt_order(len(problems), trainer.prompts_per_update, number, seed)]
+            rolled = rollout(actor, learner, chosen, draws, run)
+            stats = update(learner, rolled, run)
+            metrics = {"update": number + 1, **rollout_stats(rolled, trainer.group_size, run.ranks), **stats}
+            metrics |= guard.watch(metrics)
+            if trainer.probe_every and number % trainer.probe_every == 0:
+                with run.clock.phase("probe"):
+                    metrics |= probe(learner, rolled, run)
+            run.tracker.append("samples", sample_records(rolled, run.tracker.samples))
+            complete: Unlogged = {"metrics": metrics, "before": before}
+            run.complete(complete)
+            metrics, before = log(complete, batch, run)
+            guard.stop_if_diverged()
+            progress.update(bar, advance=1, note=note(metrics, guard.alarms))
 
-    def __post_init__(self) -> None:
-        for name in (
-            "updates",
-            "inner_updates",
-            "prompts_per_update",
-            "rollout_rows",
-            "micro_batch",
-            "keep_checkpoints",
-            "probe_rows",
-        ):
-            value = getattr(self, name)
-            require(value >= 1, f"trainer.{name}", value, "choose at least 1")
-        require(
-            self.group_size >= 2, "trainer.group_size", self.group_size, "an advantage compares completions; choose at least 2"
+
+def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Draws, run: Run) -> Rollout:
+    """Makes and rewards G completions of each problem of the update: this rank's share of them.
+
+    Groups stay whole: a rank holds consecutive prompts with all their completions.
+    """
+    G = learner.trainer.group_size
+    repeated = [problem for problem in problems for _ in range(G)]
+    local = run.ranks.share(len(repeated))
+    mine = repeated[local]
+    with run.clock.phase("sample"):
+        anchors = actor.sampler.anchors_from(actor.static, [p.key for p in repeated], draws)
+        batch = Batch(actor.codec.prompts(repeated), draws, anchors)
+        with learner.engine.generation() as policy:
+            trajectory = generate(policy, actor.sampler, batch, learner.trainer.rollout_rows, local)
+    with run.clock.phase("reward"):
+        completions = actor.codec.completions(trajectory)
+        parts = [actor.task.reward_parts(problem, text) for problem, text in zip(mine, completions, strict=True)]
+        reward_B = torch.tensor([sum(p.values()) for p in parts])
+        return Rollout(
+            problems=mine,
+            trajectory=trajectory,
+            completions=completions,
+            reward_parts=parts,
+            reward_B=reward_B,
+            advantage_B=learner.objective.advantages(reward_B, G),
+            anchored_B=torch.tensor([actor.static is not None and actor.static.covers(p.key) for p in mine]),
+            draws=draws.select(torch.arange(len(repeated))[local]),
         )
-        require(self.probe_draws >= 2, "trainer.probe_draws", self.probe_draws, "a variance needs at least 2 estimates")
-        for name in ("eval_every", "eval_size", "checkpoint_every", "probe_every"):
-            value = getattr(self, name)
-            require(value >= 0, f"trainer.{name}", value, "choose 0 (off) or more")
-        require_choice("trainer.eval_split", self.eval_split, ("test", "validation"))
-        require(
-            bool(self.eval_temperatures), "trainer.eval_temperatures", self.eval_temperatures, "give at least one, say [0.0]"
-        )
-        for value in self.eval_temperatures:
-            require(0 <= value <= 10, "trainer.eval_temperatures", value, "a temperature lies in [0, 10]")
 
 
-class Unlogged(TypedDict):
-    """An update that is complete but for its evaluation and its line in metrics.jsonl: what a checkpoint is written of.
+def update(learner: Learner, rollout: Rollout, run: Run) -> dict[str, float]:
+    """mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
 
-    before: the clock's seconds by phase when it began.
+    If anything is NaN or infinite on any rank, all ranks skip this inner update and the rest of them, and the guard keeps
+    the batch.
+    """
+    trainer = learner.trainer
+    batches = Batches.of(rollout, learner.objective, trainer.micro_batch, run.ranks)
+    with run.clock.phase("score"):
+        sets = score_mask_sets(learner, rollout, batches)
+    skipped = 0
+    for inner in range(trainer.inner_updates):
+        masks = sets[inner % len(sets)]
+        with run.clock.phase("update"):
+            step = inner_update(learner, rollout, batches, masks, inner)
+        if not step.applied:
+            skipped = trainer.inner_updates - inner
+            run.guard.keep(rollout.draws.update + 1, rollout, inner, step.not_finite(run.ranks), step.tensors())
+            break
+    drawn = step.drawn() if inner == trainer.inner_updates - 1 else []
+    variance = elbo_stats(learner.estimator, sets[-1].old, rollout.trajectory.trainable_BL, drawn, run.ranks)
+    return step.metrics(run.ranks) | {"guard/skipped": skipped} | variance
+
+
+def inner_update(learner: Learner, rollout: Rollout, batches: Batches, masks: "MaskSet", inner: int) -> "Step":
+    """Forward, loss and backward of each micro-batch, then one step of the optimizer."""
+    engine, trajectory, step = learner.engine, rollout.trajectory, Step(rollout, masks)
+    engine.policy.train()
+    for j, part in enumerate(batches.parts):
+        rows, last = part.rows, j == len(batches.parts) - 1
+        with keyed_dropout(engine.policy, rollout.draws, f"dropout/{inner}", rows):
+            new = learner.estimator(engine, trajectory.rows(rows), masks.noise.rows(rows))
+        device = new.token_BL.device
+        old, reference = masks.against(part, new)
+        weight_BL = batches.weight_BL[rows] * part.live
+        loss = learner.objective(new, old, reference, rollout.advantage_B[rows].to(device), weight_BL.to(device))
+        engine.backward(step.checked(part, new, loss) * batches.ranks.count, last=last)
+    step.norm, step.lr = engine.step()
+    engine.policy.eval()
+    masks.settle()
+    return step
+
+
+class MaskSet:
+    """One set of Monte Carlo masks with the log-likelihoods of theta_old and of the reference on it (on the CPU).
+
+    Where theta_old's are left to the first inner update, which computes them anyway, `found` collects them row by row.
     """
 
-    metrics: dict[str, Any]
-    before: dict[str, float]
+    def __init__(self, noise: Noise, old: LogProbs | None, reference: LogProbs | None, found: Scored | None = None) -> None:
+        self.noise, self.old, self.reference, self.found = noise, old, reference, found
+
+    def against(self, part: MicroBatch, new: LogProbs) -> tuple[LogProbs | None, LogProbs | None]:
+        """What theta's log-likelihoods of these rows are compared with: theta_old's and the reference's."""
+        device = new.token_BL.device
+        old, reference = (None if k is None else k.rows(part.rows).to(device) for k in (self.old, self.reference))
+        if self.found is not None:  # nothing has moved yet: theta_old is theta itself
+            old = new.detach()
+            self.found += [(part.rows, old)] if part.live else []
+        return old, reference
+
+    def settle(self) -> None:
+        """Call after the first inner update: theta_old's log-likelihoods are complete, and theta is another policy now."""
+        if self.found is not None:
+            self.old, self.found = assemble(self.found, self.noise), None
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """This rank's share of a global batch (on the CPU). advantage_B is 0 throughout a group of equal rewards."""
+def score_mask_sets(learner: Learner, rollout: Rollout, batches: Batches) -> list[MaskSet]:
+    """Draws the masks of the update and scores them under theta_old and the reference: one set, or one per inner update.
 
-    problems: list[Any]
-    trajectory: Trajectory
-    completions: list[str]
-    reward_parts: list[dict[str, float]]
-    reward_B: Tensor
-    advantage_B: Tensor
-    anchored_B: Tensor
-    draws: Draws
+    The first inner update computes theta_old's log-likelihoods on the first set, so they are not computed twice (unless
+    dropout is on). Rows that do not learn are then scored here, for the ELBO's statistics alone.
+    """
+    engine, estimator, objective, trainer = learner.engine, learner.estimator, learner.objective, learner.trainer
+    trajectory, size = rollout.trajectory, trainer.micro_batch
+    count = trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
+    sets = []
+    for i in range(count):
+        noise = estimator.draw(trajectory, rollout.draws, step=i)
+        old = reference = found = None
+        if objective.needs_old and i == 0 and not engine.policy.dropout:
+            idle = micro_batches(batches.idle_R, size, batches.ranks) if count == 1 else []
+            found = score_rows(engine.policy, estimator, trajectory, noise, idle)
+        elif objective.needs_old:
+            old = score(engine.policy, estimator, trajectory, noise, size)
+        if learner.reference is not None:
+            learning = micro_batches(batches.learning_R, size, batches.ranks)
+            reference = assemble(score_rows(learner.reference, estimator, trajectory, noise, learning), noise)
+        sets.append(MaskSet(noise, old, reference, found))
+    return sets
 
 
-def rank_share(rows: int, rank: int, ranks: int) -> slice:
-    """The consecutive rows of a global batch that are this rank's; the shares cover it without overlap."""
-    return slice(rank * rows // ranks, (rank + 1) * rows // ranks)
+class Step:
+    """What an inner update sees on the way: sums of its statistics, theta's log-likelihoods, and what is not finite."""
+
+    def __init__(self, rollout: Rollout, masks: MaskSet) -> None:
+        self.masks, self.norm, self.lr = masks, math.nan, math.nan
+        self.sums: dict[str, Tensor] = {}
+        self.new: Scored = []
+        self.live: list[bool] = []
+        self.bad = {"reward": _bad(rollout.reward_B)}
+        for name, known in (("old", masks.old), ("reference", masks.reference)):
+            self.bad[name] = torch.zeros(()) if known is None else _bad(known.token_BL)
+
+    def checked(self, part: MicroBatch, new: LogProbs, loss: Loss) -> Tensor:
+        """The loss of a micro-batch, NaN where any value so far is not finite.
+
+        One such value makes every gradient NaN, on every rank, and the engine applies none: no rank has to ask the others.
+        """
+        for name, value in (("new", new.token_BL), ("loss", loss.value)):
+            self.bad[name] = self.bad.get(name, 0.0) + _bad(value)
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in loss.stats.items()}
+        self.new.append((part.rows, new.detach()))
+        self.live.append(part.live)
+        wrong = torch.stack([value.to(loss.value.device) for value in self.bad.values()]).sum() > 0
+        return loss.value * torch.ones_like(loss.value).masked_fill(wrong, torch.nan)
+
+    @property
+    def applied(self) -> bool:
+        """Whether the optimizer took the step."""
+        return not math.isnan(self.norm)
+
+    def drawn(self) -> list[tuple[Tensor, Tensor]]:
+        """(rows, draw_BK) of theta, on the CPU."""
+        return [(rows, new.draw_BK.cpu()) for (rows, new), live in zip(self.new, self.live, strict=True) if live]
+
+    def metrics(self, ranks: Ranks) -> dict[str, float]:
+        """The loss, the gradient's norm, the learning rate, and means over the scored tokens of all ranks."""
+        sums = ranks.sum({name: float(value) for name, value in self.sums.items()})
+        scored = max(sums.pop("tokens"), 1.0)
+        return {"loss": sums.pop("loss"), "grad_norm": self.norm, "lr": self.lr, **{k: v / scored for k, v in sums.items()}}
+
+    def not_finite(self, ranks: Ranks) -> dict[str, float]:
+        """In how many micro-batches of all ranks each value was not finite."""
+        return ranks.sum({name: float(value) for name, value in self.bad.items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """This rank's tensors of a step that was not applied."""
+        known = {"old_BL": self.masks.old, "reference_BL": self.masks.reference}
+        tensors = {name: kept.token_BL for name, kept in known.items() if kept is not None}
+        rows_R, new_BL = (torch.cat(values) for values in zip(*((rows, new.token_BL) for rows, new in self.new), strict=True))
+        return tensors | {"masked_BKL": self.masks.noise.masked_BKL, "new_rows": rows_R, "new_BL": new_BL}
+
+
+def _bad(value: Tensor) -> Tensor:
+    """1.0 if a value is not finite, on its device: nothing waits for it."""
+    return (~value.isfinite()).any().float()
+
+
+@contextmanager
+def keyed_dropout(policy: Policy, draws: Draws, purpose: str, rows: Tensor) -> Iterator[None]:
+    """Runs a forward whose dropout (LoRA's) depends on the key and the first row, and leaves the global generator as it was."""
+    if not policy.dropout:
+        yield
+        return
+    first = int(rows[0] if draws.rows is None else draws.rows[rows[0]])
+    with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
+        torch.manual_seed(draws.generator(f"{purpose}/{first}").initial_seed())
+        yield
 
 
 def prompt_order(problems: int, count: int, update: int, seed: int | str) -> list[int]:
@@ -121,303 +251,20 @@ def prompt_order(problems: int, count: int, update: int, seed: int | str) -> lis
     return [int(shuffled[epoch][i]) for epoch, i in places]
 
 
-def generate(
-    denoise: Denoiser,
-    sampler: Standard,
-    prompts: Prompts,
-    draws: Draws,
-    rows: int,
-    anchors: Any = None,
-    local: slice = slice(None),
-    advance: Callable[[int], None] = lambda n: None,
-    device: torch.device | str = "cpu",
-) -> Trajectory:
-    """Roll out `local` rows of a global batch, `rows` at a time; `prompts`, `draws` and `anchors` are the whole batch's.
-
-    Prompts of like width share a forward, so that there is little padding: a row's draws do not depend on its company.
-    """
-    start = sampler.start(anchors, draws)
-    mine = torch.arange(len(prompts))[local]
-    mine = mine[prompts.rows(mine).by_width()]
-    parts = []
-    for part in mine.split(rows):
-        trimmed = prompts.rows(part).trimmed().to(device)
-        trajectory = sampler.run(denoise, trimmed, start.rows(part), draws.select(part)).to("cpu")
-        parts.append(replace(trajectory, prompts=prompts.rows(part)))
-        advance(len(part))
-    return concatenate(parts).rows(mine.argsort())
+def log(unlogged: Unlogged, batch: int, run: Run) -> tuple[dict[str, Any], dict[str, float]]:
+    """Evaluates where it is time, adds the update's seconds, and records it. Returns its metrics and the seconds so far."""
+    metrics = unlogged["metrics"] | run.evaluate(unlogged["metrics"]["update"])
+    seconds = spent(run.clock, run.ranks)
+    metrics |= {f"time/{name}": total - unlogged["before"].get(name, 0.0) for name, total in seconds.items()}
+    metrics["time/tokens_per_s"] = metrics["completion/length"] * batch / max(metrics.get("time/sample", 0.0), 1e-9)
+    metrics["memory/peak_mb"] = peak_memory_mb()
+    run.tracker.log(metrics)
+    return metrics, seconds
 
 
-def concatenate(parts: list[Trajectory]) -> Trajectory:
-    """One trajectory record of several with the same prompt width."""
-    first = parts[0].prompts.real_BP
-    real_BP = None if first is None else torch.cat([p.prompts.real_BP for p in parts])  # type: ignore[misc]
-    return Trajectory(
-        prompts=Prompts(torch.cat([p.prompts.ids_BP for p in parts]), real_BP),
-        response_BL=torch.cat([p.response_BL for p in parts]),
-        fixed_BL=torch.cat([p.fixed_BL for p in parts]),
-        until_eos_BL=torch.cat([p.until_eos_BL for p in parts]),
-        nfe=parts[0].nfe,
-        nfe_run=max(p.nfe_run for p in parts),
-    )
-
-
-def rollout(
-    engine: Any,
-    sampler: Standard,
-    task: Any,
-    codec: Any,
-    problems: list[Any],
-    static: StaticDataset | None,
-    objective: Objective,
-    trainer: Trainer,
-    draws: Draws,
-    shares: tuple[int, int],
-    clock: Any,
-) -> Rollout:
-    """G completions for each problem of the update: this rank's share (`shares` is rank, ranks), rewarded.
-
-    Groups stay whole: a rank holds consecutive prompts with all their completions.
-    """
-    G = trainer.group_size
-    repeated = [problem for problem in problems for _ in range(G)]
-    local = rank_share(len(repeated), *shares)
-    with clock.phase("sample"):
-        prompts = codec.prompts(repeated)
-        anchors = None
-        if static is not None and isinstance(sampler, Stp):
-            anchors = static.anchors([p.key for p in repeated], sampler.choose, draws)
-        with engine.generation() as policy:
-            trajectory = generate(
-                policy, sampler, prompts, draws, trainer.rollout_rows, anchors, local, device=engine.policy.device
-            )
-    with clock.phase("reward"):
-        completions = codec.completions(trajectory)
-        parts = [task.reward_parts(problem, text) for problem, text in zip(repeated[local], completions, strict=True)]
-        reward_B = torch.tensor([sum(p.values()) for p in parts])
-        return Rollout(
-            problems=repeated[local],
-            trajectory=trajectory,
-            completions=completions,
-            reward_parts=parts,
-            reward_B=reward_B,
-            advantage_B=objective.advantages(reward_B, G),
-            anchored_B=torch.tensor([static is not None and problem.key in static.row_of for problem in repeated[local]]),
-            draws=draws.select(torch.arange(len(repeated))[local]),
-        )
-
-
-def update(
-    engine: Any,
-    rollout: Rollout,
-    estimator: Estimator,
-    objective: Objective,
-    trainer: Trainer,
-    reference: Any,
-    totals: Totals,
-    clock: Any,
-    keep: Callable[[int, dict[str, float], dict[str, Tensor]], None] = lambda inner, bad, tensors: None,
-) -> dict[str, float]:
-    """mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
-
-    theta_old on the first mask set is what the first inner update computes anyway, unless dropout is on there.
-    `totals` sums over ranks. `reference` is a denoiser, or None when the objective reads none. Where a reward, a
-    log-probability, the loss or the gradient is not finite, on any rank, none applies this inner update or those after it, and
-    `keep` is called with its number, what was not finite (micro-batches, over all ranks) and this rank's tensors.
-    """
-    trajectory, draws = rollout.trajectory, rollout.draws
-    trainable_BL = trajectory.trainable_BL
-    rows, tokens = draws.batch, int(totals({"tokens": int(trainable_BL.sum())})["tokens"])
-    weight_BL = objective.token_weights(trainable_BL, rows, tokens)
-    learns_B = rollout.advantage_B != 0
-    if objective.trains_equal:
-        learns_B = torch.ones_like(learns_B)
-    by_width = trajectory.prompts.by_width()
-    learning, idle = by_width[learns_B[by_width]], by_width[~learns_B[by_width]]
-    batches = micro_batches(learning, trainer.micro_batch, totals) or [IDLE]
-    sets = trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
-    first_is_old = objective.needs_old and not getattr(engine.policy, "dropout", 0.0)
-    known: list[tuple[Tensor, LogProbs]] = []  # theta_old on the first mask set, some rows at a time
-
-    def some(denoise: Denoiser, chosen: Tensor, noise: Noise) -> list[tuple[Tensor, LogProbs]]:
-        """Log-likelihoods of the chosen rows without gradients: as many forwards on every rank."""
-        parts = micro_batches(chosen, trainer.micro_batch, totals)
-        found = [score(denoise, estimator, trajectory.rows(p), noise.rows(p), trainer.micro_batch) for p, _ in parts]
-        return [(part, values) for (part, live), values in zip(parts, found, strict=True) if live]
-
-    with clock.phase("score"):
-        noises = [estimator.draw(trajectory, draws, step=i) for i in range(sets)]
-        olds: list[LogProbs | None] = [None] * sets
-        references: list[LogProbs] | list[None] = [None] * sets
-        for i in range(1 if first_is_old else 0, sets if objective.needs_old else 0):
-            olds[i] = score(engine.policy, estimator, trajectory, noises[i], trainer.micro_batch)
-        if first_is_old and sets == 1:  # rows that are not trained, for the ELBO's statistics
-            known += some(engine.policy, idle, noises[0])
-        if reference is not None:
-            references = [whole(some(reference, learning, noise), noise) for noise in noises]
-
-    stats: dict[str, float] = {}
-    skipped = 0
-    draw_parts: list[tuple[Tensor, Tensor]] = []  # of the last inner update
-    for inner in range(trainer.inner_updates):
-        with clock.phase("update"):
-            i = inner % sets
-            sums: dict[str, Any] = {}
-            new_parts: list[tuple[Tensor, Tensor]] = []
-            bad: dict[str, Any] = {
-                "reward": _bad(rollout.reward_B),
-                "old": 0.0 if (kept := olds[i]) is None else _bad(kept.token_BL),
-                "reference": 0.0 if (kept := references[i]) is None else _bad(kept.token_BL),
-                "new": 0.0,
-                "loss": 0.0,
-            }
-            engine.policy.train()
-            for j, (part, live) in enumerate(batches):
-                with keyed_dropout(engine.policy, draws, f"dropout/{inner}/{_first_row(draws, part)}"):
-                    new = estimator(engine, trajectory.rows(part), noises[i].rows(part))
-                device = new.token_BL.device
-                old, base = (None if kept is None else kept.rows(part).to(device) for kept in (olds[i], references[i]))
-                if first_is_old and inner == 0:
-                    old = new.detach()
-                    known += [(part, old)] if live else []
-                loss = objective(
-                    new, old, base, rollout.advantage_B[part].to(device), (weight_BL[part] * (1 if live else 0)).to(device)
-                )
-                bad["new"] = bad["new"] + _bad(new.token_BL)
-                bad["loss"] = bad["loss"] + _bad(loss.value)
-                # one bad value makes every gradient NaN, on every rank, and the engine applies none: no rank has to ask
-                sound = torch.ones_like(loss.value).masked_fill(sum(bad.values()) > 0, torch.nan)
-                engine.backward(loss.value * sound * totals.ranks, last=j == len(batches) - 1)
-                new_parts.append((part, new.token_BL.detach()))
-                sums = {name: sums.get(name, 0.0) + value for name, value in loss.stats.items()}
-                if inner == trainer.inner_updates - 1 and live:
-                    draw_parts.append((part, new.draw_BK.detach().cpu()))
-            norm, lr = engine.step()
-            engine.policy.eval()
-            if first_is_old and sets == 1 and inner == 0:
-                olds[0] = whole(known, noises[0])
-            if math.isnan(norm):
-                skipped = trainer.inner_updates - inner
-                tensors = {"masked_BKL": noises[i].masked_BKL}
-                tensors |= {
-                    f"{name}_BL": kept.token_BL for name, kept in (("old", olds[i]), ("reference", references[i])) if kept
-                }
-                tensors |= {"new_rows": torch.cat([p for p, _ in new_parts]), "new_BL": torch.cat([t for _, t in new_parts])}
-                keep(inner, totals({name: float(value) for name, value in bad.items()}), tensors)
-            sums = totals({name: float(value) for name, value in sums.items()})
-            scored = max(sums.pop("tokens"), 1.0)
-            stats = {"loss": sums.pop("loss"), "grad_norm": norm, "lr": lr, **{k: v / scored for k, v in sums.items()}}
-            if skipped:
-                break
-
-    return stats | {"guard/skipped": skipped} | elbo_stats(estimator, olds[-1], trainable_BL, draw_parts, totals)
-
-
-def whole(found: list[tuple[Tensor, LogProbs]], noise: Noise) -> LogProbs:
-    """One record (on the CPU) of the rows found, 0 in the others."""
-    B, K, L = noise.masked_BKL.shape
-    like = found[0][1] if found else LogProbs(torch.zeros(B, L), torch.zeros(B, K))
-    kinds = (like.token_BL, like.draw_BK, like.upper_BL)
-    record = LogProbs(*(None if t is None else torch.zeros(B, t.shape[1]) for t in kinds))  # type: ignore[arg-type]
-    for part, values in found:
-        for name, into in vars(record).items():
-            if into is not None:
-                into[part] = getattr(values, name).to("cpu")
-    return record
-
-
-def _bad(value: Tensor) -> Tensor:
-    """1.0 if a value is not finite, on its device: nothing waits for it."""
-    return (~value.isfinite()).any().float()
-
-
-IDLE = (torch.zeros(1, dtype=torch.long), False)  # a micro-batch that counts nothing
-
-
-def micro_batches(rows: Tensor, size: int, totals: Totals) -> list[tuple[Tensor, bool]]:
-    """These rows in parts, with whether each counts: as many parts as on the rank that has the most (ZeRO-3 needs that)."""
-    parts = [(part, True) for part in rows.split(size) if len(part)]
-    return parts + [IDLE] * int(totals.largest(len(parts)) - len(parts))
-
-
-def _first_row(draws: Draws, part: Tensor) -> int:
-    """Global index of a micro-batch's first row."""
-    return int(part[0] if draws.rows is None else draws.rows[part[0]])
-
-
-@contextmanager
-def keyed_dropout(policy: Any, draws: Draws, purpose: str) -> Iterator[None]:
-    """Run a forward whose dropout (LoRA's) depends on the key alone, leaving the global generator as it was."""
-    if not getattr(policy, "dropout", 0.0):
-        yield
-        return
-    with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
-        torch.manual_seed(draws.generator(purpose).initial_seed())
-        yield
-
-
-def train(
-    engine: Any,
-    config: Any,
-    task: Any,
-    codec: Any,
-    problems: list[Any],
-    static: StaticDataset | None,
-    reference: Any,
-    tracker: Any,
-    clock: Any,
-    totals: Totals,
-    rank: int,
-    guard: Any,
-    first_update: int = 0,
-    unlogged: Unlogged | None = None,
-    evaluate: Callable[[int], dict[str, float]] = lambda done: {},
-    checkpoint: Callable[[Unlogged], None] = lambda done: None,
-) -> None:
-    """Updates `first_update` … `trainer.updates`: generate, score, update, log.
-
-    `checkpoint` is called after each update, `evaluate` (with the number of updates done) thereafter, and they decide
-    themselves whether it is their turn. unlogged: the last update, where a resumed run has yet to evaluate and log it.
-    """
-    trainer, sampler, estimator, objective = config.trainer, config.sampler, config.estimator, config.objective
-    batch = trainer.prompts_per_update * trainer.group_size
-    before = spent(clock, totals)
-
-    def log(unlogged: Unlogged) -> dict[str, Any]:
-        nonlocal before
-        metrics = unlogged["metrics"] | evaluate(unlogged["metrics"]["update"])
-        before = spent(clock, totals)
-        metrics |= {f"time/{name}": seconds - unlogged["before"].get(name, 0.0) for name, seconds in before.items()}
-        metrics["time/tokens_per_s"] = metrics["completion/length"] * batch / max(metrics["time/sample"], 1e-9)
-        metrics["memory/peak_mb"] = peak_memory_mb()
-        tracker.log(metrics)
-        return metrics
-
-    with tracker.progress() as progress:
-        bar = progress.add_task("training", total=trainer.updates, completed=first_update, note="")
-        if unlogged is not None:
-            log(unlogged)
-        for number in range(first_update, trainer.updates):
-            draws = Draws(config.seed, batch, number)
-            chosen = [problems[i] for i in prompt_order(len(problems), trainer.prompts_per_update, number, config.seed)]
-            done = rollout(engine, sampler, task, codec, chosen, static, objective, trainer, draws, (rank, totals.ranks), clock)
-            stats = update(
-                engine, done, estimator, objective, trainer, reference, totals, clock, partial(guard.keep, number + 1, done)
-            )
-            metrics = {"update": number + 1, **rollout_stats(done, trainer.group_size, totals), **stats}
-            metrics |= guard.watch(metrics)
-
-            if trainer.probe_every and number % trainer.probe_every == 0:
-                with clock.phase("probe"):
-                    metrics |= probe(engine, estimator, done, trainer, number, tracker, totals)
-            tracker.append("samples", sample_records(done, number + 1, config.logging.samples))
-            complete: Unlogged = {"metrics": metrics, "before": before}
-            checkpoint(complete)
-            metrics = log(complete)
-            guard.stop_if_diverged()
-            shown = {"reward": metrics["reward/mean"], "kl": metrics.get("kl"), "loss": metrics["loss"]}
-            note = "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
-            note += f"  {metrics['nfe']:.0f} forwards  {metrics['time/tokens_per_s']:.0f} tok/s" + "".join(
-                f"  {alarm}" for alarm in guard.alarms.values()
-            )
-            progress.update(bar, advance=1, note=note)
+def note(metrics: dict[str, Any], alarms: dict[str, str]) -> str:
+    """What the progress display shows of an update."""
+    shown = {"reward": metrics["reward/mean"], "kl": metrics.get("kl"), "loss": metrics["loss"]}
+    parts = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    speed = [f"{metrics['nfe']:.0f} forwards", f"{metrics['time/tokens_per_s']:.0f} tok/s"]
+    return "  ".join([*parts, *speed, *alarms.values()])

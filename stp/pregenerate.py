@@ -19,14 +19,14 @@ from stp.cli import run
 from stp.config import Pregeneration
 from stp.errors import require
 from stp.evaluation import standard_sampler
-from stp.loop import generate, rank_share
 from stp.models.codec import Codec
 from stp.models.policy import Policy, load_policy
+from stp.ranks import Ranks
 from stp.samplers import Stp
-from stp.statistics import Totals
+from stp.samplers.generate import generate
 from stp.tasks.base import Problem
 from stp.tracking import Logging, Tracker
-from stp.types import Draws
+from stp.types import Batch, Draws
 
 FOLDER = Path("outputs/static")
 
@@ -42,8 +42,7 @@ class Maker:
     policy: Policy
     codec: Codec
     rows: int
-    totals: Totals
-    rank: int
+    here: Ranks
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -68,11 +67,11 @@ class Maker:
         """The anchors of `rows` completions per rank at a time (at least one problem's), the same on every rank."""
         model, k = self.config.model, self.config.sampler.pregenerations
         made_by = self.provenance | {"made_with": {"model": model.name, "path": model.path}}
-        step = max(1, self.rows * self.totals.ranks // k)
+        step = max(1, self.rows * self.here.count // k)
         for begin in range(0, len(problems), step):
             some = problems[begin : begin + step]
             repeated = [(problem, i) for problem in some for i in range(k)]
-            parts = self.totals.gather(self._rows(repeated[rank_share(len(repeated), self.rank, self.totals.ranks)]))
+            parts = self.here.gather(self._rows(repeated[self.here.share(len(repeated))]))
             tensors = [torch.cat([part[i] for part in parts]).unflatten(0, (len(some), k)) for i in range(4)]
             yield StaticDataset(made_by, [problem.key for problem in some], *tensors)
 
@@ -87,7 +86,7 @@ class Maker:
         if sampler.anchors == "model":
             standard = standard_sampler(sampler, sampler.temperature)
             draws = Draws("static", len(wanted), names=tuple(f"{problem.key}/{i}" for problem, i in wanted))
-            trajectory = generate(self.policy, standard, prompts, draws, self.rows, device=ranks.device())
+            trajectory = generate(self.policy, standard, Batch(prompts, draws), self.rows)
             response_BL, texts = trajectory.response_BL, codec.completions(trajectory)
             known_B = torch.ones(len(wanted), dtype=torch.bool)
         else:
@@ -127,7 +126,7 @@ def static_dataset(maker: Maker, problems: list[Problem], tracker: Tracker, to: 
         with tracker.progress() as progress, ranks.interruptible(maker.policy):
             bar = progress.add_task("static dataset", total=len(missing), note="")
             for batch in maker.batches(missing):
-                if maker.rank == 0:
+                if maker.here.number == 0:
                     batch.save(folder)
                 parts.append(batch)
                 progress.update(bar, advance=len(batch.problems))
@@ -176,7 +175,7 @@ def main(config: Pregeneration) -> None:
     codec = Codec(tokenizer, config.task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     tracker = Tracker(Path("."), Logging(wandb="disabled"), {}, ranks.rank() == 0)
     rows = config.rows or (128 if config.model.path is None else 12)
-    maker = Maker(config, policy, codec, rows, Totals(ranks.gather, ranks.world_size()), ranks.rank())
+    maker = Maker(config, policy, codec, rows, ranks.current())
     dataset = static_dataset(maker, problems, tracker, None if config.to is None else Path(config.to))
     tracker.say(
         f"mean reward {float(dataset.reward_NK.mean()):.3f}, {float(dataset.eligible_NKL.sum(dim=2).float().mean()):.1f} "

@@ -20,13 +20,13 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from stp import preflight
 from stp.cli import run
 from stp.config import Pretraining
-from stp.evaluation import accuracy, evaluate, measured
+from stp.evaluation import Evaluator, accuracy, measured
 from stp.models.codec import Codec
 from stp.models.policy import Policy
 from stp.models.public import save_stock, save_tokenizer
 from stp.models.tiny import BASES, new_tiny, tiny_tokenizer
+from stp.ranks import Ranks
 from stp.samplers import Standard
-from stp.statistics import Totals
 from stp.tasks import Problem, Task
 
 
@@ -90,11 +90,12 @@ def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, t
     """What the base does on 512 validation problems: greedy, sampled, pass@8 and groups of 8 that RL can learn from."""
     policy = Policy(model, tokenizer.mask_token_id, tokenizer.eos_token_id)
     codec = Codec(tokenizer, "", 200)
-    held_out, one = task.problems("validation"), Totals(lambda value: [value], 1)
+    held_out = task.problems("validation")
 
     def measure(temperature: float, problems: list[Problem], samples: int) -> list[dict[str, Any]]:
         sampler = Standard(length, 40, 24, temperature)
-        return list(itertools.chain.from_iterable(evaluate(policy, task, codec, problems, sampler, 0, 512, one, 0, samples)))
+        chunks = Evaluator(task, codec, problems, seed=0, rows=512)(policy, sampler, Ranks(), samples)
+        return list(itertools.chain.from_iterable(chunks))
 
     sampled = measure(1.0, held_out[:128], 8)
     groups = [sampled[i : i + 8] for i in range(0, len(sampled), 8)]

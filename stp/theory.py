@@ -31,13 +31,13 @@ from stp.enumeration import (
 )
 from stp.estimators import Elbo, Spg
 from stp.estimators.base import count_masked, mask_exactly, masked_log_probs
-from stp.loop import generate
 from stp.models.codec import Codec
 from stp.models.policy import Model, Policy, load_policy
 from stp.objectives import Grpo
 from stp.samplers import Standard, Stp
+from stp.samplers.generate import generate
 from stp.tasks.countdown import Countdown
-from stp.types import Anchors, Draws, Noise, Prompts, Trajectory
+from stp.types import Anchors, Batch, Draws, Noise, Prompts, Trajectory
 
 Rows = list[dict[str, Any]]
 PAPER: dict[str, Any] = {"length": 256, "steps": 128, "block_length": 32}
@@ -140,7 +140,7 @@ def rollouts(policy: Policy, tokenizer: Any, rows: int, seed: int) -> tuple[Traj
     group, task, codec, grpo = 8, Countdown(), Codec(tokenizer, "", 200), Grpo(beta=0.0)
     problems = [p for p in task.problems("train")[: math.ceil(1.4 * rows / group)] for _ in range(group)]
     draws = Draws(seed, len(problems))
-    trajectory = generate(policy, Standard(**TINY, temperature=1.0), codec.prompts(problems), draws, rows=64)
+    trajectory = generate(policy, Standard(**TINY, temperature=1.0), Batch(codec.prompts(problems), draws), rows=64)
     texts = codec.completions(trajectory)
     reward_B = torch.tensor([sum(task.reward_parts(p, text).values()) for p, text in zip(problems, texts, strict=True)])
     later = one_step(policy, trajectory, grpo.advantages(reward_B, group), grpo, draws)

@@ -27,9 +27,9 @@ from stp.evaluate import chosen
 from stp.evaluation import standard_sampler
 from stp.models.codec import Codec
 from stp.pregenerate import Maker
+from stp.ranks import Ranks
 from stp.samplers import Standard, Stp
 from stp.samplers.standard import Start
-from stp.statistics import Totals
 from stp.text import visible, visible_lines
 from stp.tracking import Logging, Tracker, write_atomically
 from stp.types import Draws, Prompts
@@ -171,7 +171,7 @@ def main(config: Tracing) -> None:
     anchors, draws = None, Draws(f"{config.seed}/trace", len(problems))
     if sampler.needs_anchors:
         made_for = replace(config, model=options, sampler=sampler)
-        maker = Maker(made_for, policy, codec, len(problems), Totals(lambda value: [value], 1), 0)
+        maker = Maker(made_for, policy, codec, len(problems), Ranks())
         keys, given = [problem.key for problem in problems], []
         if sampler.static is not None:  # of the training problems: what is shown may be others
             given = [StaticDataset.load(Path(sampler.static), maker.provenance).of(keys)]

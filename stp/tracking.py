@@ -115,6 +115,11 @@ class Tracker:
             self.run = _start_wandb(self.folder, self.options, self.config, resume_id)
 
     @property
+    def samples(self) -> int:
+        """How many completions of an update go to samples.jsonl."""
+        return self.options.samples
+
+    @property
     def wandb_id(self) -> str | None:
         """W&B's id of this run, to resume it."""
         return self.run.id if self.run is not None else None

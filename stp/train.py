@@ -18,14 +18,16 @@ from stp.cli import discard_if_empty, run
 from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
 from stp.errors import fail
-from stp.evaluation import accuracy, counts, evaluate, standard_sampler
+from stp.evaluation import Evaluator, accuracy, counts, standard_sampler
 from stp.guards import DivergedError, Guard
-from stp.loop import Unlogged, train
+from stp.loop import train
+from stp.memory import peak_memory_mb, reset_peak_memory
+from stp.metrics import spent
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, load_policy, require_available
 from stp.pregenerate import FOLDER, Maker, named, static_dataset
+from stp.roles import Actor, Learner, Run, Unlogged
 from stp.samplers import Stp
-from stp.statistics import Totals, peak_memory_mb, reset_peak_memory, spent
 from stp.tasks.base import Problem
 from stp.tracking import TRAINING, Clock, Tracker, labelled, read_jsonl, require_wandb, write_atomically
 
@@ -122,10 +124,9 @@ def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
 def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any]:
     """`execute` in a run's folder (the tracker's), after what a checkpoint says (`state`, or nothing)."""
     folder = tracker.folder
-    rank, totals = ranks.rank(), Totals(ranks.gather, ranks.world_size())
+    here, rank = ranks.current(), ranks.rank()
     clock = Clock(state.get("clock") if rank == 0 else None)  # whose `cpu` is all ranks', so the others start at 0
     codes = list(dict.fromkeys([*state.get("code", []), code_version()]))
-    device = ranks.device()
 
     task = config.task
     problems = task.problems("train")
@@ -133,7 +134,7 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
     ready(config, folder, problems, held_out)
     policy, tokenizer = load_policy(config.model)
     codec = Codec(tokenizer, task.instruction if config.model.instructions else "", config.model.prompt_tokens)
-    policy.to(device)
+    policy.to(ranks.device())
     if rank == 0:
         kept = config.trainer.keep_checkpoints + 1 if config.trainer.checkpoint_every else 0
         preflight.room(folder, policy, kept)
@@ -148,7 +149,7 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
     logged = ranks.broadcast(tracker.keep_until(state.get("update", -1), config.trainer.updates))
     if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
         with clock.phase("pregenerate"):
-            maker = Maker(config, policy, codec, config.trainer.rollout_rows, totals, rank)
+            maker = Maker(config, policy, codec, config.trainer.rollout_rows, here)
             static = static_dataset(maker, problems, tracker)
     engine = Engine(policy, config.optimizer, config.zero, config.model.dtype == "bfloat16")
     done = state.get("update", 0)
@@ -161,6 +162,8 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
     boundary: dict[str, Any] = {}  # the last update that is complete, and what its checkpoint keeps
 
     final: dict[str, Any] = {}
+    whole = replace(codec, prompt_tokens=None)  # what it is tested on is asked whole
+    evaluate = Evaluator(task, whole, held_out, config.seed, config.trainer.rollout_rows)
 
     def measure(update: int) -> dict[str, Any]:
         """Accuracy at each temperature; the first is the one that counts."""
@@ -169,18 +172,7 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
             with clock.phase("eval"), tracker.progress() as progress, engine.generation() as policy:
                 bar = progress.add_task(f"evaluating (T={temperature:g})", total=len(held_out), note="")
                 records = []
-                for chunk in evaluate(
-                    policy,
-                    task,
-                    replace(codec, prompt_tokens=None),  # what it is tested on is asked whole
-                    held_out,
-                    standard_sampler(config.sampler, temperature),
-                    config.seed,
-                    config.trainer.rollout_rows,
-                    totals,
-                    rank,
-                    device=device,
-                ):
+                for chunk in evaluate(policy, standard_sampler(config.sampler, temperature), here):
                     records += chunk
                     progress.update(bar, advance=len(chunk))
             tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
@@ -200,7 +192,7 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
     def checkpoint_now(unlogged: Unlogged) -> None:
         every = config.trainer.checkpoint_every
         update = unlogged["metrics"]["update"]
-        boundary.update(unlogged=unlogged, clock=spent(clock, totals), saved=False)
+        boundary.update(unlogged=unlogged, clock=spent(clock, here), saved=False)
         faults.hold(False)
         if every and update % every == 0:
             save()
@@ -215,7 +207,7 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
                 "wandb_id": tracker.wandb_id,
                 "base": base,
                 "config": plain(config),
-                "ranks": totals.ranks,
+                "ranks": here.count,
                 "code": codes,
                 "unlogged": boundary["unlogged"],
             }
@@ -224,11 +216,12 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
 
     try:
         base = state["base"] if done else measure(0)
-        parts = (engine, config, task, codec, problems, static, reference, tracker, clock, totals, rank, guard)
-        train(*parts, done, unlogged, evaluate_now, checkpoint_now)
+        actor = Actor(config.sampler, task, codec, problems, static)
+        learner = Learner(engine, config.estimator, config.objective, config.trainer, reference)
+        train(actor, learner, Run(here, clock, tracker, guard, checkpoint_now, evaluate_now), config.seed, done, unlogged)
         final = final or measure(config.trainer.updates)  # a run that stopped after its last update has it still to come
         checkpoints.export(engine, tokenizer, folder)
-        summary = summarise(config, choices, folder, base, final or base, spent(clock, totals), codes, len(held_out))
+        summary = summarise(config, choices, folder, base, final or base, spent(clock, here), codes, len(held_out))
         tracker.summary(summary)
         report(tracker, summary, base, final or base, folder)
         return summary

@@ -5,7 +5,9 @@ M chosen positions, V vocabulary, G completions per prompt. `masked_BKL` is a [B
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -162,3 +164,55 @@ class Draws:
         """The draws of some of these rows (integer or boolean index)."""
         rows = torch.arange(self.batch) if self.rows is None else self.rows
         return replace(self, rows=rows[index.cpu()])
+
+
+class Question(Protocol):
+    """What the loop needs to know of a task's problem."""
+
+    @property
+    def id(self) -> str:
+        """A stable name, the same in every run."""
+
+    @property
+    def key(self) -> str:
+        """The name of its anchors."""
+
+    @property
+    def question(self) -> str:
+        """The text that is asked."""
+
+
+class AnchorSource(Protocol):
+    """Where earlier responses are stored: the static dataset, in a training run."""
+
+    def anchors(self, problem_keys: list[str], choose: str, draws: Draws) -> Anchors:
+        """One anchor for each row of the global batch; nothing is eligible in a row whose problem has none."""
+
+    def covers(self, problem_key: str) -> bool:
+        """Whether there is an anchor for this problem."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A global batch that is to be rolled out: a row for each completion, of all ranks."""
+
+    prompts: Prompts
+    draws: Draws
+    anchors: Anchors | None = None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """This rank's share of a global batch after its rollout, on the CPU. advantage_B is 0 throughout a group of equal rewards.
+
+    anchored_B: whether the row's problem has an anchor. reward_parts: the named parts that add up to reward_B.
+    """
+
+    problems: Sequence[Question]
+    trajectory: Trajectory
+    completions: list[str]
+    reward_parts: list[dict[str, float]]
+    reward_B: Tensor
+    advantage_B: Tensor
+    anchored_B: Tensor
+    draws: Draws

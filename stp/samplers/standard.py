@@ -8,7 +8,7 @@ from torch import Tensor
 from stp.diffusion import Denoiser, draw, top_per_row, until_eos, within
 from stp.errors import require, require_choice
 from stp.samplers.schedule import Window, plan_windows, quotas
-from stp.types import Anchors, Draws, Prompts, Rows, Trajectory
+from stp.types import Anchors, AnchorSource, Draws, Prompts, Rows, Trajectory
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Standard:
     def needs_anchors(self) -> bool:
         """Whether rollouts start from a static dataset."""
         return False
+
+    def anchors_from(self, source: AnchorSource | None, problem_keys: list[str], draws: Draws) -> Anchors | None:
+        """The earlier responses that the rows of a global batch start from. The standard sampler starts from nothing."""
+        return None
 
     def start(self, anchors: Anchors | None, draws: Draws) -> Start:
         """Where the whole global batch begins: here, fully masked."""

@@ -9,7 +9,7 @@ from stp.diffusion import top_per_row
 from stp.errors import require, require_choice
 from stp.samplers.schedule import count_forwards, plan_windows, round_half_up
 from stp.samplers.standard import Standard, Start
-from stp.types import Anchors, Draws
+from stp.types import Anchors, AnchorSource, Draws
 
 
 @dataclass
@@ -61,6 +61,9 @@ class Stp(Standard):
     @property
     def needs_anchors(self) -> bool:
         return self.gamma > 0
+
+    def anchors_from(self, source: AnchorSource | None, problem_keys: list[str], draws: Draws) -> Anchors | None:
+        return None if source is None else source.anchors(problem_keys, self.choose, draws)
 
     def start(self, anchors: Anchors | None, draws: Draws) -> Start:
         """Stage 1 (Eq. 5): the whole global batch, each row with its own fixed positions.

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from stp.estimators import Coupled, Elbo, OneStep, Spg, Unigrpo
-from stp.loop import generate, prompt_order
+from stp.loop import prompt_order
 from stp.samplers import Standard, Stp
-from stp.types import Draws
+from stp.samplers.generate import generate
+from stp.types import Batch, Draws
 from tests.toys import EOS, anchors, in_context, open_at, prompts, trajectory
 
 
@@ -87,12 +88,12 @@ def test_rollouts_in_parts_give_the_tokens_of_the_whole_batch():
     denoise = in_context(12, seed=5, eos=0.5)
     sampler = Stp(12, 12, 4, 1.0, gamma=0.25, t_cutoff=0.1, select="random")
     earlier = anchors(5, 12, [list(range(9)), [], [1, 2], list(range(12)), [0, 5, 6, 7]])
-    draws = Draws(seed=0, batch=5)
-    whole = generate(denoise, sampler, prompts(5), draws, rows=5, anchors=earlier)
+    batch = Batch(prompts(5), Draws(seed=0, batch=5), earlier)
+    whole = generate(denoise, sampler, batch, rows=5)
     for rows in (1, 2, 3):
-        parts = generate(denoise, sampler, prompts(5), draws, rows=rows, anchors=earlier)
+        parts = generate(denoise, sampler, batch, rows=rows)
         assert torch.equal(parts.response_BL, whole.response_BL) and torch.equal(parts.fixed_BL, whole.fixed_BL)
-    share = generate(denoise, sampler, prompts(5), draws, rows=2, anchors=earlier, local=slice(2, 5))
+    share = generate(denoise, sampler, batch, rows=2, local=slice(2, 5))
     assert torch.equal(share.response_BL, whole.response_BL[2:])
 
 

@@ -1,24 +1,22 @@
 """Micro-batches and ranks add up to the global batch, in loss and in gradients."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.testing import assert_close
 
 from stp.diffusion import until_eos
 from stp.estimators import Coupled, Elbo, Estimator, OneStep, Spg, Unigrpo
-from stp.loop import Rollout, Trainer, update
+from stp.loop import update
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo, Objective, PolicyGradient
-from stp.statistics import Totals
+from stp.ranks import Ranks
+from stp.roles import Learner, Run
 from stp.tasks import Countdown
-from stp.types import Draws, Prompts, Trajectory
+from stp.trainer import Trainer
+from stp.types import Draws, Prompts, Rollout, Trajectory
 
 ROWS, LENGTH, GROUP = 6, 8, 3
-CLOCK = SimpleNamespace(phase=lambda name: nullcontext())
 TOKENIZER = tiny_tokenizer(Countdown.phrases)
 
 
@@ -38,14 +36,14 @@ class Engine:
         return 0.0, 0.0
 
 
-class RankOfTwo(Totals):
-    """Totals as one of two ranks would see them; `passes` is the larger rank's number of backward passes."""
+class RankOfTwo(Ranks):
+    """Ranks as one of two ranks would see them; `passes` is the larger rank's number of backward passes."""
 
     def __init__(self, tokens: int, passes: int) -> None:
-        super().__init__(lambda value: [value], ranks=2)
+        super().__init__(count=2)
         self.tokens, self.passes = tokens, passes
 
-    def __call__(self, values):
+    def sum(self, values):
         return values | ({"tokens": float(self.tokens)} if set(values) == {"tokens"} else {})
 
     def largest(self, value):
@@ -72,12 +70,13 @@ def a_rollout(reward_B: torch.Tensor, objective: Objective) -> Rollout:
     return Rollout([None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, draws)
 
 
-def gradients(rollout, objective, micro_batch, totals, estimator: Estimator | None = None) -> tuple[dict, torch.Tensor]:
+def gradients(rollout, objective, micro_batch, ranks, estimator: Estimator | None = None) -> tuple[dict, torch.Tensor]:
     """Metrics and the flat gradient of one update. The reference is another policy, so that the KL has a gradient too."""
     policy = a_policy(0)
     trainer = Trainer(updates=1, inner_updates=1, group_size=GROUP, micro_batch=micro_batch)
     reference = a_policy(1) if objective.needs_reference else None
-    stats = update(Engine(policy), rollout, estimator or Elbo(samples=2), objective, trainer, reference, totals, CLOCK)
+    learner = Learner(Engine(policy), estimator or Elbo(samples=2), objective, trainer, reference)
+    stats = update(learner, rollout, Run(ranks))
     return stats, torch.cat([p.grad.flatten() for p in policy.parameters()])
 
 
@@ -88,7 +87,7 @@ REWARDS = torch.tensor([1.0, 0.0, 0.3, 0.1, 0.1, 0.1])  # the second group teach
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 def test_every_micro_batch_size_gives_the_same_loss_and_gradient(normalize, beta):
     objective = Grpo(beta=beta, normalize=normalize)
-    alone = Totals(lambda value: [value], ranks=1)
+    alone = Ranks()
     rollout = a_rollout(REWARDS, objective)
     whole, expected = gradients(rollout, objective, ROWS, alone)
     assert expected.norm() > 1e-3
@@ -115,7 +114,7 @@ def names(value) -> str:
 
 @pytest.mark.parametrize(("estimator", "objective"), PAIRS, ids=names)
 def test_every_estimator_gives_the_same_loss_and_gradient_in_micro_batches(estimator, objective):
-    alone = Totals(lambda value: [value], ranks=1)
+    alone = Ranks()
     rollout = a_rollout(REWARDS, objective)
     whole, expected = gradients(rollout, objective, ROWS, alone, estimator)
     assert expected.norm() > 1e-3
@@ -134,7 +133,7 @@ BY = [(Elbo(samples=2), Grpo(beta=0.5, normalize=normalize)) for normalize in ("
 def test_two_ranks_average_to_the_gradient_of_one(estimator, objective):
     """Each rank holds whole groups, and backpropagates its share times the number of ranks; idle passes add nothing."""
     rollout = a_rollout(REWARDS, objective)
-    _, expected = gradients(rollout, objective, ROWS, Totals(lambda value: [value], ranks=1), estimator)
+    _, expected = gradients(rollout, objective, ROWS, Ranks(), estimator)
     tokens = int(rollout.trajectory.trainable_BL.sum())
     shares = []
     for rows in (torch.arange(3), torch.arange(3, 6)):
@@ -156,7 +155,7 @@ def test_at_theta_old_the_gradient_is_that_of_the_weighted_elbo():
     """With ratio 1 and no KL, Eq. 1's gradient is that of sum_b A_b / B * mean_k B^k, written out."""
     objective = Grpo(beta=0.0)
     rollout = a_rollout(REWARDS, objective)
-    _, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1))
+    _, found = gradients(rollout, objective, 2, Ranks())
     policy, estimator = a_policy(0), Elbo(samples=2)
     trainable_BL = rollout.trajectory.trainable_BL
     noise = estimator.draw(rollout.trajectory, rollout.draws, step=0)
@@ -170,7 +169,7 @@ def test_groups_of_equal_rewards_still_feel_the_kl():
     """Skipping rows without an advantage saves time only where there is no penalty: here is Eq. 1 over all rows at once."""
     objective = Grpo(beta=0.5)
     rollout = a_rollout(REWARDS, objective)
-    stats, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1))
+    stats, found = gradients(rollout, objective, 2, Ranks())
     policy, estimator = a_policy(0), Elbo(samples=2)
     trajectory, trainable_BL = rollout.trajectory, rollout.trajectory.trainable_BL
     noise = estimator.draw(rollout.trajectory, rollout.draws, step=0)
@@ -196,7 +195,7 @@ def test_spg_is_the_policy_gradient_of_its_bounds(normalize, monkeypatch):
     rollout = a_rollout(REWARDS, objective)
     with monkeypatch.context() as patched:
         patched.setattr(stp.loop, "score", None)
-        stats, found = gradients(rollout, objective, 2, Totals(lambda value: [value], ranks=1), estimator)
+        stats, found = gradients(rollout, objective, 2, Ranks(), estimator)
     policy, trajectory = a_policy(0), rollout.trajectory
     bounds = estimator(policy, trajectory, estimator.draw(trajectory, rollout.draws, step=0))
     n_B = trajectory.trainable_BL.sum(dim=1)

@@ -6,8 +6,9 @@ from torch.testing import assert_close
 
 from stp.errors import UserError
 from stp.estimators import Spg
+from stp.metrics import elbo_stats
 from stp.objectives import PolicyGradient
-from stp.statistics import Totals, elbo_stats
+from stp.ranks import Ranks
 from stp.types import LogProbs
 
 LOWER = [[-1.0, -2.0], [-3.0, 9.0], [-4.0, -5.0]]
@@ -83,7 +84,7 @@ def test_a_kl_weight_is_refused(beta):
 # trainable tokens of three rows, and theta's draws on the two rows that learned, in the order of their micro-batches
 COUNTS = tensor([[True, True, False, False], [True, False, False, False], [True, True, True, True]])
 PARTS = [(tensor([2]), tensor([[-4.0, -8.0]])), (tensor([1]), tensor([[-1.0, -3.0]]))]
-ALONE = Totals(lambda value: [value], ranks=1)
+ALONE = Ranks()
 
 
 def test_the_variance_is_thetas_own_over_the_rows_that_learned():

@@ -1,8 +1,5 @@
 """What saves work changes no result: each saving against the straightforward path, and against the published loops."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -11,20 +8,20 @@ from stp import plain
 from stp.diffusion import until_eos
 from stp.estimators import Elbo, OneStep
 from stp.estimators.base import distinct, masked_log_probs
-from stp.loop import Rollout, Trainer, generate, update
+from stp.loop import update
 from stp.models.policy import Lora, Policy, add_lora
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo
 from stp.plan import Live
+from stp.roles import Learner, Run
 from stp.samplers import Standard, Stp
-from stp.statistics import Totals
+from stp.samplers.generate import generate
 from stp.tasks import Countdown
-from stp.types import Draws, Prompts, Trajectory
+from stp.trainer import Trainer
+from stp.types import Batch, Draws, Prompts, Rollout, Trajectory
 
 TOKENIZER = tiny_tokenizer(Countdown.phrases)
 ROWS, GROUP, LENGTH, WIDTHS = 6, 3, 8, [3, 3, 3, 7, 7, 7]
-ALONE = Totals(lambda value: [value], ranks=1)
-CLOCK = SimpleNamespace(phase=lambda name: nullcontext())
 
 
 class Engine:
@@ -88,9 +85,8 @@ def trained(rewards, scored=False, beta=0.0, micro_batch=3, objective=None, esti
     policy.dropout = 0.1 if scored else 0.0  # said to have dropout, of which it has none
     engine, trainer = Engine(policy), Trainer(inner_updates=2, group_size=GROUP, micro_batch=micro_batch, **options)
     reference = Engine(a_policy(1)) if objective.needs_reference else None
-    stats = update(
-        engine, a_rollout(rewards, objective), estimator or Elbo(samples=2), objective, trainer, reference, ALONE, CLOCK
-    )
+    learner = Learner(engine, estimator or Elbo(samples=2), objective, trainer, reference)
+    stats = update(learner, a_rollout(rewards, objective), Run())
     forwards = engine.forwards | {"reference": reference.forwards[False] if reference else []}
     return stats, torch.cat([p.flatten() for p in policy.parameters()]), forwards
 
@@ -205,7 +201,7 @@ def test_prompts_of_like_width_run_together_and_nothing_changes(kind, temperatur
     whole = sampler(policy, prompts, draws)
     assert set(widths) == {(7 + LENGTH, False)}
     widths.clear()
-    parts = generate(policy, sampler, prompts, draws, rows=3)
+    parts = generate(policy, sampler, Batch(prompts, draws), rows=3)
     assert set(widths) == {(3 + LENGTH, True), (7 + LENGTH, True)}
     assert torch.equal(parts.response_BL, whole.response_BL)
     assert torch.equal(parts.prompts.ids_BP, prompts.ids_BP) and torch.equal(parts.prompts.real_BP, prompts.real_BP)

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from stp.estimators import Coupled
-from stp.statistics import probe_variance
+from stp.probe import probe_variance
 from stp.types import Draws, Noise
 from tests.toys import EOS, Exact, every_mask, exact_law, in_context, log_probs, trajectory
 

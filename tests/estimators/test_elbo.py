@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from stp.errors import UserError
 from stp.estimators import Elbo
-from stp.statistics import probe_variance
+from stp.probe import probe_variance
 from stp.types import Draws, Noise, Trajectory
 from tests.toys import EOS, context_free, every_mask, exact_law, in_context, open_at, trajectory
 

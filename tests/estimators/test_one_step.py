@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from stp.estimators import OneStep
-from stp.statistics import probe_variance
+from stp.probe import probe_variance
 from stp.types import Draws
 from tests.toys import EOS, MASK, PROMPT, Recording, in_context, joined, log_probs, trajectory
 

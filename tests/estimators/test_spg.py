@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from stp.estimators import Spg
 from stp.estimators.base import score
-from stp.statistics import probe_variance
+from stp.probe import probe_variance
 from stp.types import Draws, Noise
 from tests.toys import EOS, MASK, PROMPT, Exact, Recording, context_free, in_context, joined, log_probs, trajectory
 

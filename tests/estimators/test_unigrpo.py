@@ -4,7 +4,9 @@ import torch
 from torch.testing import assert_close
 
 from stp.estimators import Unigrpo
-from stp.statistics import Totals, elbo_stats, probe_variance
+from stp.metrics import elbo_stats
+from stp.probe import probe_variance
+from stp.ranks import Ranks
 from stp.types import Draws
 from tests.toys import EOS, every_mask, in_context, log_probs, open_at, trajectory
 
@@ -96,6 +98,6 @@ def test_its_draws_depend_so_the_variance_is_over_repeats_of_the_whole_estimate(
     variance_B, _ = probe_variance(denoise, Unigrpo(samples=N), ROW, Draws(0, 1), 1_500, rows=1)
     assert_close(float(variance_B), within, rtol=0.15, atol=0)
     estimate = Unigrpo(samples=2)(denoise, ROW, Unigrpo(samples=2).draw(ROW, Draws(0, 1)))
-    stats = elbo_stats(Unigrpo(samples=2), estimate, ROW.trainable_BL, [], Totals(lambda value: [value], ranks=1))
+    stats = elbo_stats(Unigrpo(samples=2), estimate, ROW.trainable_BL, [], Ranks())
     assert set(stats) == {"elbo/elbo"}  # no spread of dependent draws is called a variance
     assert_close(stats["elbo/elbo"], float(estimate.draw_BK.mean()) / N)

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from stp.config import CONF, build, register
-from stp.statistics import Totals
+from stp.ranks import Ranks
 from stp.tracking import read_jsonl
 from stp.train import execute
 
@@ -49,8 +49,8 @@ def run(folder: Path, *overrides: str) -> dict[str, Any]:
     return execute(composed(*overrides), folder, {"task": "countdown", "model": "tiny", "sampler": "stp", "estimator": "elbo"})
 
 
-def on_two_ranks(work: Callable[[int, Totals], Any]) -> list[Any]:
-    """work(rank, totals) of two ranks: threads that meet at a barrier, which breaks instead of waiting forever."""
+def on_two_ranks(work: Callable[[Ranks], Any]) -> list[Any]:
+    """work(ranks) of each of two ranks: threads that meet at a barrier, which breaks instead of waiting forever."""
     barrier, box = threading.Barrier(2, timeout=60), [None, None]
 
     def gather(rank: int, value: Any) -> list[Any]:
@@ -61,7 +61,7 @@ def on_two_ranks(work: Callable[[int, Totals], Any]) -> list[Any]:
         return values
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda rank: work(rank, Totals(partial(gather, rank), 2)), range(2)))
+        return list(pool.map(lambda rank: work(Ranks(rank, 2, partial(gather, rank))), range(2)))
 
 
 def environment() -> dict[str, str]:

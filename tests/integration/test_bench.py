@@ -10,12 +10,12 @@ from stp import bench
 from stp.bench import Shape, Turns
 from stp.engine import Engine, Optimizer, Zero, bootstrap
 from stp.estimators import Elbo
-from stp.loop import Trainer
 from stp.models.policy import Lora, Policy, add_lora
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo
 from stp.samplers import Standard
 from stp.tasks import Countdown
+from stp.trainer import Trainer
 
 TOKENIZER = tiny_tokenizer(Countdown.phrases)
 

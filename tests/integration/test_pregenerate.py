@@ -13,8 +13,8 @@ from stp.models.codec import Codec
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.pregenerate import Maker, named, static_dataset
+from stp.ranks import Ranks
 from stp.samplers import Stp
-from stp.statistics import Totals
 from stp.tasks import Countdown
 from stp.tasks.base import Data
 from stp.tracking import Logging, Tracker
@@ -22,18 +22,18 @@ from tests.integration.runs import on_two_ranks
 
 TOKENIZER = tiny_tokenizer(Countdown.phrases)
 POLICY = Policy(new_tiny(TOKENIZER, 0, width=16, layers=1), TOKENIZER.mask_token_id, TOKENIZER.eos_token_id).eval()
-ALONE = Totals(lambda value: [value], 1)
+ALONE = Ranks()
 PROBLEMS = Countdown(data=Data(train_size=12)).problems("train")
 NAMES = ("tokens_NKL", "eligible_NKL", "confidence_NKL", "reward_NK")
 
 
-def a_maker(rows=4, totals=ALONE, rank=0, task=None, **sampler):
+def a_maker(rows=4, ranks=ALONE, task=None, **sampler):
     """Of a small random model, which writes two pre-generations of 12 tokens for each problem."""
     chosen = {"pregenerations": 2, "temperature": 1.0} | sampler
     config = SimpleNamespace(
         model=SimpleNamespace(name="small", path=None), task=task or Countdown(), sampler=Stp(12, 6, 6, **chosen)
     )
-    return Maker(config, POLICY, Codec(TOKENIZER, "", 200), rows, totals, rank)
+    return Maker(config, POLICY, Codec(TOKENIZER, "", 200), rows, ranks)
 
 
 def of_problems(maker, problems):
@@ -44,7 +44,9 @@ def of_problems(maker, problems):
 
 def made(maker, folder, problems=PROBLEMS):
     """The static dataset of these problems in a folder."""
-    return static_dataset(maker, problems, Tracker(folder.parent, Logging(wandb="disabled"), {}, maker.rank == 0), folder)
+    return static_dataset(
+        maker, problems, Tracker(folder.parent, Logging(wandb="disabled"), {}, maker.here.number == 0), folder
+    )
 
 
 def assert_same(found, expected):
@@ -74,7 +76,7 @@ def test_an_anchor_depends_on_its_problem_alone():
     expected = whole.of([problem.key for problem in some])
     for rows in (1, 3, 24):
         assert_same(of_problems(a_maker(rows=rows), some), expected)
-    for found in on_two_ranks(lambda rank, totals: of_problems(a_maker(1, totals, rank), some)):
+    for found in on_two_ranks(lambda ranks: of_problems(a_maker(1, ranks), some)):
         assert_same(found, expected)
 
 

@@ -7,12 +7,11 @@ from itertools import chain
 
 import pytest
 
-from stp.evaluation import evaluate
-from stp.loop import rank_share
+from stp.evaluation import Evaluator
 from stp.models.codec import Codec
 from stp.models.policy import Model, load_policy
+from stp.ranks import Ranks
 from stp.samplers import Standard
-from stp.statistics import Totals
 from stp.tasks import Countdown
 from tests.integration.runs import ROOT, SMALL, environment, metrics, on_two_ranks, run
 
@@ -20,7 +19,7 @@ from tests.integration.runs import ROOT, SMALL, environment, metrics, on_two_ran
 @pytest.mark.parametrize("rows", range(0, 13))
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_shares_cover_the_batch_without_overlap(rows, ranks):
-    shares = [range(rows)[rank_share(rows, rank, ranks)] for rank in range(ranks)]
+    shares = [range(rows)[Ranks(rank, ranks).share(rows)] for rank in range(ranks)]
     assert [row for share in shares for row in share] == list(range(rows))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -31,9 +30,9 @@ def test_an_evaluation_of_any_size_is_the_same_on_two_ranks(problems):
     policy, tokenizer = load_policy(Model(), trainable=False)
     task, sampler = Countdown(), Standard(24, 12, 8, 1.0)
     asked = task.problems("test")[:problems]
-    arguments = (policy, task, Codec(tokenizer, "", 200), asked, sampler, 3, 2)
-    alone = list(chain.from_iterable(evaluate(*arguments, Totals(lambda value: [value], 1), 0)))
-    results = on_two_ranks(lambda rank, totals: list(chain.from_iterable(evaluate(*arguments, totals, rank))))
+    evaluate = Evaluator(task, Codec(tokenizer, "", 200), asked, seed=3, rows=2)
+    alone = list(chain.from_iterable(evaluate(policy, sampler, Ranks())))
+    results = on_two_ranks(lambda ranks: list(chain.from_iterable(evaluate(policy, sampler, ranks))))
     assert results == [alone, alone] and len(alone) == problems
 
 

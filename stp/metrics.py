@@ -1,0 +1,100 @@
+"""What an update tells about itself: the ELBO's variance (Theorems 4.3 and 4.4), rewards, lengths and forwards."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stp.estimators.base import Estimator
+from stp.ranks import Ranks
+from stp.roles import Clock
+from stp.types import LogProbs, Rollout
+
+
+def spent(clock: Clock, ranks: Ranks) -> dict[str, float]:
+    """Seconds of each phase on this rank, and `cpu`, the processor seconds of all ranks."""
+    seconds = clock.totals()
+    return seconds | ranks.sum({"cpu": seconds["cpu"]})
+
+
+def elbo_stats(
+    estimator: Estimator,
+    old: LogProbs | None,
+    trainable_BL: Tensor,
+    draw_parts: list[tuple[Tensor, Tensor]],
+    ranks: Ranks,
+) -> dict[str, float]:
+    """Theorem 4.3's variance over the draws at hand, and Theorem 4.4's V and maximum of the difference theta - theta_old.
+
+    draw_parts: (rows, draw_BK) of theta at the last inner update. old: theta_old's, or None where the objective reads none;
+    the variance is then theta's.
+    """
+    n_B = trainable_BL.sum(dim=1).clamp(min=1)
+    parts = [(torch.arange(len(n_B)), old.draw_BK)] if old is not None else draw_parts
+    rows_B = torch.cat([part for part, _ in parts]) if parts else torch.arange(0)
+    draw_BK = torch.cat([draws for _, draws in parts]) if parts else torch.zeros(0, 1)
+    record: dict[str, Any] = {"elbo": (draw_BK.mean(dim=1) / n_B[rows_B]).tolist()}
+    if estimator.independent and draw_BK.shape[1] > 1:
+        variance_B = draw_BK.var(dim=1)
+        record |= {"variance": variance_B.tolist(), "variance_per_token": (variance_B / n_B[rows_B] ** 2).tolist()}
+    if old is not None and draw_parts:
+        delta_BK = torch.cat([new - old.draw_BK[part] for part, new in draw_parts])
+        record["delta_max"] = delta_BK.mean(dim=1).abs().tolist()
+        if estimator.independent and delta_BK.shape[1] > 1:
+            record["delta_variance"] = delta_BK.var(dim=1).tolist()
+    together = ranks.lists(record)
+    out = {f"elbo/{k}": float(torch.tensor(v).mean()) for k, v in together.items() if v and k != "delta_max"}
+    if together.get("variance"):
+        out["elbo/variance_median"] = float(torch.tensor(together["variance"]).median())
+    if together.get("delta_max"):
+        out["elbo/delta_max"] = max(together["delta_max"])
+    return out
+
+
+def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, float]:
+    """Rewards, lengths, forwards and pruning of a rollout, over all ranks."""
+    trajectory = rollout.trajectory
+    rows = ranks.lists(
+        {
+            "reward": rollout.reward_B.tolist(),
+            "length": trajectory.until_eos_BL.sum(dim=1).tolist(),
+            "ended": (~trajectory.until_eos_BL[:, -1]).tolist(),
+            "fixed": trajectory.fixed_BL.sum(dim=1).tolist(),
+            "trainable": trajectory.trainable_BL.sum(dim=1).tolist(),
+            "without_anchor": (~rollout.anchored_B).tolist(),
+            "nfe_run": [trajectory.nfe_run],
+        }
+    )
+    tensors = {name: torch.tensor(values, dtype=torch.float32) for name, values in rows.items()}
+    spread = tensors["reward"].view(-1, group_size)
+    return {
+        "reward/mean": float(tensors["reward"].mean()),
+        "reward/std": float(tensors["reward"].std()),
+        "reward/equal_groups": float((spread.max(dim=1).values == spread.min(dim=1).values).float().mean()),
+        "reward/best_of_group": float(spread.max(dim=1).values.mean()),
+        "completion/length": float(tensors["length"].mean()),
+        "completion/ended": float(tensors["ended"].mean()),
+        "pruning/fixed": float(tensors["fixed"].mean()),
+        "pruning/rows_with_nothing_fixed": float((tensors["fixed"] == 0).float().mean()),
+        "pruning/rows_without_anchor": float(tensors["without_anchor"].mean()),
+        "pruning/trainable": float(tensors["trainable"].mean()),
+        "nfe": float(trajectory.nfe),
+        "nfe/run": float(tensors["nfe_run"].max()),
+    }
+
+
+def sample_records(rollout: Rollout, count: int) -> list[dict[str, Any]]:
+    """The first completions of this rank as records for samples.jsonl."""
+    return [
+        {
+            "update": rollout.draws.update + 1,
+            "row": i,
+            "problem": rollout.problems[i].id,
+            "prompt": rollout.problems[i].question,
+            "completion": rollout.completions[i],
+            "fixed": rollout.trajectory.fixed_BL[i].nonzero().squeeze(1).tolist(),
+            "rewards": rollout.reward_parts[i],
+            "advantage": float(rollout.advantage_B[i]),
+        }
+        for i in range(min(count, len(rollout.completions)))
+    ]

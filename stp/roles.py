@@ -1,0 +1,201 @@
+"""The parts of a run by role: who makes completions, who learns from them, and what surrounds both.
+
+The loop knows its parts by the few methods that it uses, so it depends on none of them.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict
+
+import torch
+from torch import Tensor
+
+from stp.diffusion import Denoiser
+from stp.estimators.base import Estimator
+from stp.objectives import Objective
+from stp.ranks import Ranks
+from stp.samplers import Standard
+from stp.trainer import Trainer
+from stp.types import AnchorSource, Prompts, Question, Rollout, Trajectory
+
+
+class Policy(Denoiser, Protocol):
+    """The model that is trained, as a denoiser. dropout: the probability with which its adapters drop activations."""
+
+    dropout: float
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def train(self) -> Any:
+        """Turns dropout on."""
+
+    def eval(self) -> Any:
+        """Turns dropout off."""
+
+
+class Engine(Denoiser, Protocol):
+    """A policy whose forwards can be differentiated and whose gradients can be applied, on all ranks together."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy itself."""
+
+    def generation(self) -> AbstractContextManager[Policy]:
+        """The policy for rollouts: ranks may run unequal numbers of forwards."""
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Accumulates the gradients of a micro-batch; `last` marks the final one of the update."""
+
+    def step(self) -> tuple[float, float]:
+        """Applies the gradients. Returns their norm (NaN where they were not finite, and not applied) and the learning rate."""
+
+
+class Task(Protocol):
+    """What pays for completions."""
+
+    def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
+        """Named parts whose sum is the reward."""
+
+
+class Codec(Protocol):
+    """Turns problems into prompts, and responses into text."""
+
+    def prompts(self, problems: list[Any]) -> Prompts:
+        """Left-padded prompts, a row for each problem."""
+
+    def completions(self, trajectory: Trajectory) -> list[str]:
+        """The text of each response up to its EOS."""
+
+
+class Clock(Protocol):
+    """Seconds by phase."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Times what runs inside."""
+
+    def totals(self) -> dict[str, float]:
+        """Seconds of each phase so far, with `cpu`, this rank's processor seconds."""
+
+
+class Bar(Protocol):
+    """A progress bar for each task that is added."""
+
+    def add_task(self, description: str, *, total: float, completed: int = 0, note: str = "") -> Any:
+        """A new bar; returns its name."""
+
+    def update(self, task: Any, /, *, advance: float, note: str = "") -> None:
+        """Moves a bar on."""
+
+
+class Tracker(Protocol):
+    """Records what happens. samples: how many completions of an update are kept."""
+
+    @property
+    def samples(self) -> int: ...
+
+    def append(self, name: str, records: list[dict[str, Any]]) -> None:
+        """Adds lines to a file of records."""
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Records the metrics of an update."""
+
+    def progress(self) -> AbstractContextManager[Bar]:
+        """A display for long work."""
+
+
+class Guard(Protocol):
+    """Watches for values that are not finite and for a policy that collapses. alarms: those that are on, with what they say."""
+
+    @property
+    def alarms(self) -> dict[str, str]: ...
+
+    def keep(self, update: int, rollout: Rollout, inner: int, bad: dict[str, float], tensors: dict[str, Tensor]) -> None:
+        """Saves a batch that was not applied. bad: what was not finite, and in how many micro-batches."""
+
+    def watch(self, metrics: dict[str, Any]) -> dict[str, float]:
+        """Looks at an update's metrics. Returns more of them."""
+
+    def stop_if_diverged(self) -> None:
+        """Raises an error where too many updates in a row could not be applied."""
+
+
+class Unlogged(TypedDict):
+    """The last finished update, before it is evaluated and logged. Checkpoints store it, so that a resumed run can log it.
+
+    before: seconds per phase when the update started.
+    """
+
+    metrics: dict[str, Any]
+    before: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """How completions are made and rewarded. static: the earlier responses that spatial pruning starts from."""
+
+    sampler: Standard
+    task: Task
+    codec: Codec
+    problems: Sequence[Question]
+    static: AnchorSource | None = None
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How the policy learns from completions. reference: the policy of the KL penalty, or None where there is none."""
+
+    engine: Engine
+    estimator: Estimator
+    objective: Objective
+    trainer: Trainer
+    reference: Denoiser | None = None
+
+
+class Silent:
+    """A clock, a tracker and a guard that do nothing."""
+
+    samples = 0
+    alarms: dict[str, str] = {}
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def totals(self) -> dict[str, float]:
+        return {"cpu": 0.0}
+
+    def append(self, name: str, records: list[dict[str, Any]]) -> None: ...
+
+    def log(self, metrics: dict[str, Any]) -> None: ...
+
+    def progress(self) -> AbstractContextManager[Bar]:
+        return nullcontext(self)
+
+    def add_task(self, description: str, *, total: float, completed: int = 0, note: str = "") -> None: ...
+
+    def update(self, task: Any, /, *, advance: float, note: str = "") -> None: ...
+
+    def keep(self, update: int, rollout: Rollout, inner: int, bad: dict[str, float], tensors: dict[str, Tensor]) -> None: ...
+
+    def watch(self, metrics: dict[str, Any]) -> dict[str, float]:
+        return {}
+
+    def stop_if_diverged(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """What surrounds every step and decides nothing about it. `Run()` is one process that records nothing.
+
+    complete: called with each finished update before it is logged, to write a checkpoint where it is time. evaluate: called
+    with the number of updates done, to measure accuracy where it is time; returns metrics.
+    """
+
+    ranks: Ranks = field(default_factory=Ranks)
+    clock: Clock = field(default_factory=Silent)
+    tracker: Tracker = field(default_factory=Silent)
+    guard: Guard = field(default_factory=Silent)
+    complete: Callable[[Unlogged], None] = lambda unlogged: None
+    evaluate: Callable[[int], dict[str, float]] = lambda update: {}

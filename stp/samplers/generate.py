@@ -1,0 +1,51 @@
+"""Rolling out this rank's share of a global batch, a few rows at a time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from stp.diffusion import Denoiser
+from stp.samplers.standard import Standard
+from stp.types import Batch, Prompts, Trajectory
+
+ALL = slice(None)
+
+
+def generate(
+    denoise: Denoiser,
+    sampler: Standard,
+    batch: Batch,
+    rows: int,
+    local: slice = ALL,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Trajectory:
+    """Rolls out the `local` rows of a global batch, `rows` at a time, and returns them on the CPU in their own order.
+
+    Prompts of like width share a forward, so that there is little padding: a row's draws do not depend on its company.
+    advance: called with the number of rows after each part.
+    """
+    start, device = sampler.start(batch.anchors, batch.draws), getattr(denoise, "device", "cpu")
+    mine = torch.arange(len(batch.prompts))[local]
+    mine = mine[batch.prompts.rows(mine).by_width()]
+    parts = []
+    for part in mine.split(rows):
+        prompts = batch.prompts.rows(part)
+        trajectory = sampler.run(denoise, prompts.trimmed().to(device), start.rows(part), batch.draws.select(part))
+        parts.append(replace(trajectory.to("cpu"), prompts=prompts))
+        advance(len(part))
+    return concatenate(parts).rows(mine.argsort())
+
+
+def concatenate(parts: list[Trajectory]) -> Trajectory:
+    """One trajectory record of several with the same prompt width."""
+    first = parts[0].prompts.real_BP
+    real_BP = None if first is None else torch.cat([p.prompts.real_BP for p in parts])  # type: ignore[misc]
+    return Trajectory(
+        prompts=Prompts(torch.cat([p.prompts.ids_BP for p in parts]), real_BP),
+        response_BL=torch.cat([p.response_BL for p in parts]),
+        fixed_BL=torch.cat([p.fixed_BL for p in parts]),
+        until_eos_BL=torch.cat([p.until_eos_BL for p in parts]),
+        nfe=parts[0].nfe,
+        nfe_run=max(p.nfe_run for p in parts),
+    )
