@@ -26,6 +26,7 @@ _BOUND = re.compile(  # right before a number
     r"|exceed(?:s|ing)?|beyond|double|twice|triple|times|plus|within|except|without|half of)\s*(?:an?|the)?\s*\$?\s*\Z",
     re.IGNORECASE,
 )
+_UNIT_SIGNS = re.compile(r"(?<=[A-Za-z])\s*(?:/\s*(?=[A-Za-z])|\^\{?[23]\}?)")  # km/h, cm^2
 _LABEL = re.compile(
     r"(?:[A-Za-z](?:_\{?[A-Za-z0-9]+\}?)?(?:\([A-Za-z]\))?|[A-Za-z'’,. ]*[A-Za-z]{3}[A-Za-z'’,. :]*)"
 )  # before `=`
@@ -124,7 +125,7 @@ def _one_number(text: str) -> Fraction | None:
     found = _NUMBERS.search(text)
     if found is None:
         return None
-    before, after = text[: found.start()], text[found.end() :]
+    before, after = text[: found.start()], _UNIT_SIGNS.sub(" ", text[found.end() :])
     if _BESIDE.search(before + " " + after) or _BOUND.search(before):
         return None
     value, sign = Fraction(found.group().replace(",", "")), re.search(r"-\s*\$?\s*\Z", before)
@@ -141,7 +142,7 @@ def _scale(after: str) -> int | None:
         word = attached.group()
         if word in ("k", "K"):
             return 1_000
-        if word.lower() not in units.KNOWN and word not in units.KNOWN and len(word) < 3:
+        if word not in units.KNOWN and (len(word) == 1 or word.lower() not in units.KNOWN) and len(word) < 3:
             return None
     words = re.findall(r"[A-Za-z]+", after)
     measured = units.measured(" ".join(words))
@@ -150,8 +151,8 @@ def _scale(after: str) -> int | None:
 
 def _names(before: str, value: Fraction) -> bool:
     """Whether what stands left of `=` may: a letter with its index or `f(x)`, words, or arithmetic with the same value."""
-    before = before.strip(" $*\\(")
-    if _LABEL.fullmatch(before):
+    before = before.replace("\\(", " ").replace("\\[", " ").strip(" $*\n")
+    if not before or _LABEL.fullmatch(before):
         return _SEVERAL.search(before) is None
     member = before.rpartition("=")[2].rpartition(":")[2].replace("$", "")
     worked = read(re.sub(r"(?<=[0-9])\s*[A-Za-z]{3,}", "", member))

@@ -763,7 +763,16 @@ $5k | 5000
 18 more apples | 18
 18 apples left over | 18
 18cm | 18
-18 cm^2 | none
+18 cm^2 | 18
+18 km/h | 18
+18 m/s^2 | 18
+18 / 2 | none
+18/x | none
+18^2 | none
+$ 18 | 18
+18 (eggs) | 18
+18-dollar | 18
+18 USD | 18
 18 $ | 18
 -$18 | -18
 $-18 | -18
@@ -813,6 +822,12 @@ twice 18 | none
 not 18 | none
 18x | none
 18n | none
+18M | none
+= 18 | 18
+\frac{36}{2} = 18 | 18
+\frac{36}{3} = 18 | none
+Profit = $30 - $12 = $18 | 18
+Profit = 30 - 13 = 18 | none
 A18 | none
 18√2 | none
 18π | none

@@ -6,6 +6,7 @@ import pytest
 
 from stp.tasks import Math, Problem, latex, units
 from stp.tasks.grading import number
+from tests.tasks.altered import ALTERATIONS, REWRITINGS, golds
 from tests.tasks.pairs import NUMBERS, RIGHT, WRONG, lines
 
 
@@ -29,6 +30,23 @@ def test_gold_and_answer_may_change_places():
     pairs = [(answer, gold) for _, answer, gold in lines(RIGHT) if answer not in one_way]
     assert [(answer, gold) for answer, gold in pairs if not grade(gold, answer)] == []
     assert [(answer, gold) for _, answer, gold in lines(WRONG) if grade(gold, answer)] == []
+
+
+def made(ways, gold):
+    """The texts that ways make of a gold answer, with their names."""
+    return [(name, text) for name, way in ways.items() if (text := way(gold)) is not None and text != gold]
+
+
+@pytest.mark.parametrize(("subject", "gold"), golds())
+def test_a_gold_answer_written_in_ten_usual_ways_is_right(subject, gold):
+    texts = made(REWRITINGS, gold)
+    assert len(texts) >= 10 and [text for text in texts if not grade(text[1], gold)] == []
+
+
+@pytest.mark.parametrize(("subject", "gold"), golds())
+def test_a_gold_answer_altered_in_ten_ways_is_wrong(subject, gold):
+    texts = made(ALTERATIONS, gold) + [("another answer", other) for _, other in golds() if other != gold]
+    assert len(made(ALTERATIONS, gold)) >= 10 and [text for text in texts if grade(text[1], gold)] == []
 
 
 @pytest.mark.parametrize("module", [latex, units])
