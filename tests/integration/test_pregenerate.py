@@ -60,9 +60,9 @@ def asked(monkeypatch):
     """The completions of each call of `generate`."""
     calls, generate = [], pregenerate.generate
 
-    def counted(policy, sampler, prompts, *arguments, **options):
-        calls.append(len(prompts))
-        return generate(policy, sampler, prompts, *arguments, **options)
+    def counted(policy, sampler, batch, *arguments, **options):
+        calls.append(len(batch.prompts))
+        return generate(policy, sampler, batch, *arguments, **options)
 
     monkeypatch.setattr(pregenerate, "generate", counted)
     return calls
