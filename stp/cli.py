@@ -2,10 +2,12 @@
 
 import contextlib
 import difflib
+import hashlib
 import os
 import re
-import shutil
+import shlex
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -13,14 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from stp.errors import RunError, UserError
+from stp import folders
+from stp.errors import RunError, UserError, require
 from stp.faults import stop_at_once
 from stp.text import visible
 
 DEBUG = "STP_DEBUG"  # set it to see tracebacks
 FAILED = "failed.txt"  # in a run folder: why the job failed
+RANK = os.environ.get("RANK", "0")  # of this process, as the launcher says
 LONGEST = 2_000  # characters of a message; a value it quotes may be of any length
 
 
@@ -35,28 +42,34 @@ def run(job: Callable[[Any], Any], name: str) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     import hydra
-    import torch
     import transformers
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from stp.config import CONF, build, register
+    from stp.engine import choose_accelerator
 
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     transformers.utils.logging.disable_progress_bar()
     register()
-    if os.environ.get("RANK", "0") != "0":  # one run folder: rank 0 makes it and tells the others
-        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+    try:
+        choose_accelerator()
+        sys.argv[1:] = arguments(sys.argv[1:])
+    except UserError as error:
+        stop(str(error))
+    if RANK != "0":  # one run folder: rank 0 makes it and tells the others, whose own records go away with them
+        aside = tempfile.TemporaryDirectory(prefix="stp-rank", ignore_cleanup_errors=True)
+        sys.argv += [f"hydra.{kind}.dir={quoted(aside.name)}" for kind in ("run", "sweep")]
+        sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
     debug = bool(os.environ.get(DEBUG))
 
     def checked(config: Any) -> Any:
-        from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
         folder, sweeping = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode == RunMode.MULTIRUN
-        (folder / FAILED).unlink(missing_ok=True)
         try:
+            if sweeping and RANK == "0":
+                check_job(folder, config)
+            (folder / FAILED).unlink(missing_ok=True)
             return job(build(config))
         except Exception as error:  # a sweep goes on; why a job failed is kept beside it and listed at the end
             mistake = isinstance(error, UserError | OmegaConfBaseException)
@@ -69,7 +82,7 @@ def run(job: Callable[[Any], Any], name: str) -> None:
                     error.add_note(f"the traceback is in {folder / FAILED}")
             if debug or sweeping:
                 raise
-            discard_if_empty(folder)
+            folders.give_back(folder)
             stop(with_causes(error) if said else unexpected(error), 1 if isinstance(error, RunError) else 2)
 
     try:
@@ -87,14 +100,43 @@ def run(job: Callable[[Any], Any], name: str) -> None:
         stop(unexpected(error))
 
 
+class Folder(Callback):
+    """Hydra's callback that takes the folder of a job before Hydra writes there: another job's is never shared."""
+
+    def on_run_start(self, config: Any, **_: Any) -> None:
+        if RANK != "0":
+            return
+        wanted, again = Path(_resolved(config, "hydra.run.dir")), bool(config.get("trainer", {}).get("resume"))
+        try:
+            folder = folders.take(wanted.expanduser(), again, f"{config.hydra.job.name}.log")
+        except (UserError, RuntimeError) as error:  # RuntimeError: no such user's home
+            stop(str(error))  # which no callback's own exception would do
+        if folder != wanted:
+            _set(config.hydra.run, "dir", str(folder))
+        if folder.name != wanted.name:
+            print(f"{wanted} holds another run: this one is in {folder}", flush=True)
+
+
 class Sweep(Callback):
-    """Hydra's callback that knows a sweep's folder, so that its failed jobs can be listed at the end."""
+    """Hydra's callback that takes a sweep's folder, and knows it, so that its failed jobs can be listed at the end."""
 
     folder: Path | None = None
     started = 0.0
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        Sweep.folder, Sweep.started = Path(config.hydra.sweep.dir), time.time()
+        wanted = Path(_resolved(config, "hydra.sweep.dir"))
+        try:
+            folder = wanted.expanduser()
+            if RANK == "0" and config.trainer.resume != "auto":
+                folder = folders.take_sweep(folder)
+        except (UserError, RuntimeError) as error:
+            stop(str(error))
+        if folder != wanted:  # each job composes its own configuration, from the overrides
+            _set(config.hydra.sweep, "dir", str(folder))
+            _set(config.hydra.overrides, "hydra", [*config.hydra.overrides.hydra, f"hydra.sweep.dir={quoted(str(folder))}"])
+        if folder.name != wanted.name:
+            print(f"{wanted} holds another sweep: this one is in {folder} (trainer.resume=auto continues one)", flush=True)
+        Sweep.folder, Sweep.started = folder, time.time()
 
     @classmethod
     def stop_if_failed(cls) -> None:
@@ -109,15 +151,77 @@ class Sweep(Callback):
             raise SystemExit(1)
 
 
-def discard_if_empty(folder: Path) -> None:
-    """Remove a run folder that holds nothing but Hydra's own records."""
-    if (folder / ".hydra").is_dir() and all(p.name == ".hydra" or p.suffix == ".log" for p in folder.iterdir()):
-        shutil.rmtree(folder)
+def _resolved(config: DictConfig, name: str) -> str:
+    """A setting of Hydra's that may speak of Hydra's others, before Hydra has announced them."""
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    hydra.set_config(config)
+    try:
+        return str(OmegaConf.select(config, name))
+    finally:
+        hydra.cfg = before
+
+
+def _set(config: DictConfig, key: str, value: Any) -> None:
+    with read_write(config), open_dict(config):
+        config[key] = value
+
+
+def check_job(folder: Path, config: Any) -> None:
+    """Refuse the folder of a sweep's job that another process is at work in, or that holds a run this one does not continue.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    folders.lock("hydra.sweep.subdir", folder)
+    other = config.trainer.resume is None and (folder / "config.yaml").exists()
+    rule = (
+        "another run is kept there; add trainer.resume=auto to continue it, or give each job a folder, as ${hydra.job.num} does"
+    )
+    require(not other, "hydra.sweep.subdir", folder, rule)
+
+
+def arguments(given: list[str]) -> list[str]:
+    """The command line as Hydra takes it: flags first, then overrides, a path in the home folder (`to=~/x`) in quotes.
+
+    Raises:
+        UserError: a flag that does not exist; a field is set without dashes.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.error = lambda message: stop(f"{' '.join(given)}: {message}; --help lists groups, options and fields")  # type: ignore[method-assign]
+    known, unknown = parser.parse_known_intermixed_args(given)
+    for word in unknown:
+        name, equals, value = word.lstrip("-").partition("=")
+        fix = f"a field is set without dashes; write {name}={value or '<value>'}" if "." in name or equals else "no such flag"
+        require(False, word.partition("=")[0], value, f"{fix}; --help lists groups, options and fields")
+    flags = [word for word in given if word not in known.overrides]
+    return flags + [re.sub(r"=(~[^,]*)$", lambda found: f"={quoted(found[1])}", word) for word in known.overrides]
+
+
+def quoted(value: str) -> str:
+    """A value in the quotes of Hydra's grammar, in which any character may stand."""
+    return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
 
 
 def with_causes(error: BaseException) -> str:
     """The messages of an error and of those that led to it, a line or more each."""
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override)
     return str(error) + (f"\n{with_causes(error.__cause__)}" if error.__cause__ is not None else "")
+
+
+def unreadable(override: str) -> str:
+    """What is said of an override that Hydra's grammar does not take, which is the grammar of no path with ü, = or blanks."""
+    name, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: a field is set with <name>=<value>; --help lists groups, options and fields"
+    if value[:1] in ("[", "{", "(") or value[:1] == value[-1:] == "'":
+        return f"{override}: its brackets or quotes do not match; write a list as {name}=[1,2], a text as \"{name}='text'\""
+    fixed = f"{name}={quoted(value)}"
+    fixed = shlex.quote(fixed) if set(fixed) & set('"$`\\!') else f'"{fixed}"'
+    return f"{override}: Hydra reads some of these characters as its own; quote the value: {fixed}"
 
 
 def unexpected(error: Exception) -> str:
@@ -133,9 +237,23 @@ def unexpected(error: Exception) -> str:
 
 
 def stop(message: str, code: int = 2) -> NoReturn:
-    """One line on stderr, and the exit code: 2 for a user's mistake."""
-    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+    """One line on stderr, and the exit code: 2 for a user's mistake. Ranks with the same mistake say it once."""
+    line = one_line(message)
+    if not _said_by_another_rank(line):
+        print(f"error: {line}", file=sys.stderr, flush=True)
     raise SystemExit(code)
+
+
+def _said_by_another_rank(line: str) -> bool:
+    """Whether a rank on this machine has said this line. torchrun gives the ranks of a launch a folder each, side by side."""
+    own = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if own is None:
+        return False
+    try:
+        (Path(own).parents[1] / hashlib.sha256(line.encode()).hexdigest()).touch(exist_ok=False)
+    except OSError as error:
+        return isinstance(error, FileExistsError)
+    return False
 
 
 def one_line(message: str) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import math
+import os
 import pkgutil
 import subprocess
 from collections.abc import Mapping
@@ -281,6 +282,7 @@ def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> A
 def build(config: DictConfig) -> Any:
     """The composed config as an object of its dataclasses, each checked by its own rules."""
     refuse_unknown(config)
+    expand_home(config)
     if "protocol" in config:  # before the sampler's own rules, which would speak of blocks where the length is at fault
         protocol: Any = OmegaConf.to_object(config.protocol)
         protocol.check(config)
@@ -306,6 +308,16 @@ def refuse_unknown(config: DictConfig, prefix: str = "") -> None:
             require(isinstance(value, DictConfig) and value._is_none() is False, name, value, f"choose one of {options}")
         if isinstance(value, DictConfig) and not value._is_none():
             refuse_unknown(value, f"{name}.")
+
+
+def expand_home(config: DictConfig, prefix: str = "") -> None:
+    """Write out `~` at the beginning of a path: no other setting begins with it."""
+    for key, value in config.items_ex(resolve=False):
+        if isinstance(value, DictConfig) and not value._is_none():
+            expand_home(value, f"{prefix}{key!s}.")
+        elif isinstance(value, str) and value.startswith("~"):
+            config[key] = os.path.expanduser(value)
+            require(not config[key].startswith("~"), f"{prefix}{key!s}", value, "no such user has a home; write the path out")
 
 
 def check(config: Config) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -56,20 +57,39 @@ class Optimizer:
         require(0 <= self.max_grad_norm < math.inf, "optimizer.max_grad_norm", self.max_grad_norm, "a norm cannot be negative")
 
 
+LAUNCHED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside RANK
+
+
+def choose_accelerator() -> bool:
+    """Whether there is a CUDA GPU, and DeepSpeed told the same.
+
+    Raises:
+        UserError: DS_ACCELERATOR asks for another device.
+    """
+    cuda = torch.cuda.is_available()
+    wanted = os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
+    rule = "no CUDA GPU can be used here; unset it, or DS_ACCELERATOR=cpu"
+    rule = "there is a CUDA GPU; unset it, or hide the GPU with CUDA_VISIBLE_DEVICES=''" if cuda else rule
+    require(wanted == ("cuda" if cuda else "cpu"), "DS_ACCELERATOR", wanted, rule)
+    return cuda
+
+
 def bootstrap(timeout: float = 30.0) -> None:
     """Join the process group (idempotent): nccl on GPUs, gloo on CPUs, alone when no launcher set the environment.
 
     timeout: minutes that a rank waits for the others before it gives them up.
     """
     env = os.environ
-    if "RANK" not in env:
+    if "RANK" in env:
+        missing = [name for name in LAUNCHED if name not in env]
+        rule = f"a launcher sets {', '.join(missing)} too; start with torchrun, or for a single process: unset RANK"
+        require(not missing, "RANK", env["RANK"], rule)
+    else:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        env.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    cuda = torch.cuda.is_available()
-    if not cuda:
-        env.setdefault("DS_ACCELERATOR", "cpu")
+        env.update(dict(zip(LAUNCHED, ("0", "1", "127.0.0.1", str(port)), strict=True)), RANK="0")
+    cuda = choose_accelerator()
     import deepspeed
     import deepspeed.ops
 
@@ -264,7 +284,10 @@ class Engine:
 
     def load(self, folder: Path, tag: str, updates_done: int) -> None:
         """Restore what `save` wrote."""
-        self.deepspeed.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+        with tempfile.TemporaryDirectory() as place:  # DeepSpeed takes [, ], * and ? in a path for a pattern: a link has none
+            link = Path(place) / "checkpoints"
+            link.symlink_to(folder.absolute())
+            self.deepspeed.load_checkpoint(str(link), tag=tag, load_module_strict=False)
         self.updates_done = updates_done
 
     @contextlib.contextmanager

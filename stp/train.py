@@ -14,11 +14,12 @@ from omegaconf import OmegaConf
 
 from stp import checkpoints, faults, preflight
 from stp import engine as ranks
-from stp.cli import discard_if_empty, run
+from stp.cli import run
 from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
-from stp.errors import fail
+from stp.errors import UserError, fail
 from stp.evaluation import Evaluator, accuracy, counts, standard_sampler
+from stp.folders import give_back, lock
 from stp.guards import DivergedError, Guard
 from stp.loop import train
 from stp.memory import peak_memory_mb, reset_peak_memory
@@ -112,8 +113,9 @@ def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     check_ranks(config, ranks.world_size())
     require_available(config.model)
     folder, state = ranks.from_first(lambda: resume_point(config, fresh))
-    if not state and checkpoints.written(folder):
-        fail("hydra.run.dir", folder, f"it holds another run's checkpoints; continue that with trainer.resume={folder}")
+    if not state and (checkpoints.written(folder) or _settings(folder) not in (None, decisive(plain(config)))):
+        rule = f"another run is kept there; continue it, with its settings and trainer.resume={folder}, or give another folder"
+        fail("hydra.run.dir", folder, rule)
     labels = labelled(config.logging, choices, config.seed)
     tracker = Tracker(folder, labels, plain(config), ranks.rank() == 0, folder / "train.log")
     with faults.explained(folder), closing(tracker):
@@ -281,8 +283,15 @@ def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
             if config.zero.stage > 0 and state["ranks"] != ranks.world_size():
                 sharded = f"ZeRO sharded it over {state['ranks']} rank(s), this launch has {ranks.world_size()}"
                 fail("trainer.resume", folder, f"{sharded}; launch as many as before")
+            try:
+                lock("trainer.resume", folder)
+            except UserError as busy:
+                if not auto or folder == fresh:
+                    raise
+                print(f"{busy}", flush=True)
+                continue
             if fresh != folder:
-                discard_if_empty(fresh)
+                give_back(fresh)
             return folder, {**state, "tag": checkpoint.name}
         if not auto or (torn and _settings(folder) == decisive(plain(config))):  # auto never starts over in silence
             fail("trainer.resume", folder, trouble)

@@ -1,0 +1,137 @@
+"""The folder of a job: taken by one process alone, and left as it was found where nothing comes of the job."""
+
+import fcntl
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stp.errors import fail, require
+
+RECORDS = ".hydra"  # Hydra's records of a job; whoever makes this folder has taken the one around it
+SWEEP = "multirun.yaml"  # Hydra's record of a sweep, likewise
+WRITTEN = (
+    *("config.yaml", "metrics.jsonl", "variance.jsonl", "samples.jsonl", "eval.jsonl", "summary.json", "failed.txt"),
+    *("evaluation.json", "trace.html", "checkpoints", "weights", "adapter", "bad", "wandb"),
+)  # names that a job gives
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was in a folder before this process took it.
+
+    made: the folder itself is this process's. log: the name of the log file that Hydra writes there.
+    """
+
+    before: frozenset[str]
+    made: bool
+    log: str
+
+
+_taken: dict[Path, Taken] = {}
+_locks: dict[Path, int] = {}  # descriptors, held until the process ends
+
+
+def take(wanted: Path, again: bool, log: str) -> Path:
+    """Take a folder for a job: the wanted one, or where another job has it, `<name>-2`, `<name>-3`, ….
+
+    again: the folder of an earlier job may be taken over (trainer.resume says so). log: the log file that Hydra will write.
+
+    Raises:
+        UserError: it holds files that the job would replace, it cannot be written, or another process is at work there.
+    """
+    if again and ((wanted / RECORDS).is_dir() or (wanted / "checkpoints").is_dir()):
+        lock("hydra.run.dir", wanted)
+        return wanted
+    for folder in _names(wanted):
+        there = frozenset(os.listdir(folder)) if folder.is_dir() else None
+        if there is not None and RECORDS not in there:
+            refuse_others("hydra.run.dir", folder)
+        try:
+            (folder / RECORDS).mkdir(parents=True)
+        except FileExistsError:
+            if not (folder / RECORDS).is_dir():
+                fail("hydra.run.dir", folder, "a file is in the way; give another folder")
+            continue
+        except OSError as error:
+            fail("hydra.run.dir", folder, f"nothing can be written there ({error.strerror}); give another folder")
+        _taken[folder.resolve()] = Taken(there or frozenset(), there is None, log)
+        lock("hydra.run.dir", folder)
+        return folder
+    raise AssertionError
+
+
+def take_sweep(wanted: Path) -> Path:
+    """Take a folder for a sweep that continues no other, named as `take` names them."""
+    for folder in _names(wanted):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / SWEEP).touch(exist_ok=False)
+        except FileExistsError:
+            if not (folder / SWEEP).exists():
+                fail("hydra.sweep.dir", folder, "a file is in the way; give another folder")
+            continue
+        except OSError as error:
+            fail("hydra.sweep.dir", folder, f"nothing can be written there ({error.strerror}); give another folder")
+        return folder
+    raise AssertionError
+
+
+def _names(wanted: Path) -> Iterator[Path]:
+    wanted = wanted if wanted.name not in ("", "..") else wanted.resolve()
+    return itertools.chain([wanted], (wanted.with_name(f"{wanted.name}-{n}") for n in itertools.count(2)))
+
+
+def refuse_others(option: str, folder: Path) -> None:
+    """Refuse a folder that holds what a job would replace.
+
+    Raises:
+        UserError: naming it.
+    """
+    held = next((name for name in WRITTEN if os.path.lexists(folder / name)), None)
+    require(held is None, option, folder, f"it holds {held}, which would be replaced; give another folder")
+
+
+def lock(option: str, folder: Path) -> None:
+    """Keep other processes from a folder for as long as this one lives, killed or not.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    place = folder.resolve()
+    if place in _locks:
+        return
+    try:
+        (folder / RECORDS).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / RECORDS / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        return  # what cannot be written is refused where it is to be written
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        fail(option, folder, "another process is at work there; wait for its end, or give another folder")
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return
+    _locks[place] = descriptor
+
+
+def give_back(folder: Path) -> None:
+    """Remove what this process made of a folder that it has taken, if that holds nothing but Hydra's own records."""
+    taken = _taken.get(folder.resolve())
+    if taken is None or not folder.is_dir():
+        return
+    new = [path for path in folder.iterdir() if path.name not in taken.before]
+    if not all(path.name == RECORDS or path.name == taken.log for path in new):
+        return
+    del _taken[folder.resolve()]
+    held = _locks.pop(folder.resolve(), None)
+    for path in new:
+        shutil.rmtree(path) if path.name == RECORDS else path.unlink()
+    if held is not None:
+        os.close(held)
+    if taken.made:
+        folder.rmdir()
