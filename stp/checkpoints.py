@@ -3,19 +3,22 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 
 from stp import engine as ranks
-from stp.config import recorded
-from stp.engine import Engine
-from stp.errors import fail
+from stp.config import recorded, run_folder
+from stp.engine import Engine, trained_weights
+from stp.errors import fail, require
 from stp.models.adapters import load_adapter, save_adapter
-from stp.models.policy import Lora, Model, Policy, base_name, load_policy
+from stp.models.loading import require_finite
+from stp.models.policy import Lora, Model, Policy, base_name, checkpoint_folder, load_policy
 from stp.models.public import save_card, save_stock, save_tokenizer
 from stp.tracking import write_atomically
 
@@ -144,24 +147,78 @@ def export(engine: Engine, tokenizer: Any, run: Path) -> Path:
 def trained(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str, Any]]:
     """Where a checkpoint's weights or adapter lie (None: the base alone), of what model, and its run's config.
 
-    A run folder brings its own model, and its config; elsewhere the model is the given one and the config empty.
+    A run that has finished gives its weights or adapter, another one its newest whole checkpoint, which is said. The model is
+    the given one (`stp.config.build` has taken it from the run); outside of a run the config is empty.
     """
     if checkpoint == "base":
         return None, model, {}
-    folder = Path(checkpoint)
+    folder = Path(checkpoint).expanduser()
     if not folder.is_dir():
         fail("checkpoint", checkpoint, "no such folder; give a run folder, an adapter or weights folder, or base")
-    if not (folder / "config.yaml").exists():
+    run = run_folder(checkpoint)
+    if run is None:
         return folder, model, {}
-    model, config = recorded(folder)
-    inside = [folder / name for name in ("adapter", "weights") if (folder / name).is_dir()]
-    if not inside:
-        fail("checkpoint", folder, f"this run has not finished; continue it with trainer.resume={folder}")
-    return inside[0], model, config
+    config = recorded(run)[1]
+    if run != folder and folder.parent.name != "checkpoints":
+        return folder, model, config
+    if run != folder:
+        try:
+            state(folder)
+            verify(folder)
+        except BrokenError as broken:
+            fail("checkpoint", folder, f"this checkpoint is not whole: {broken}; give another one of {run}")
+        return folder, model, config
+    return newest(run), model, config
+
+
+def newest(run: Path) -> Path:
+    """Returns what a run has learnt last: its adapter or weights, or a whole checkpoint where it has gone on from these.
+
+    Raises:
+        UserError: there is neither.
+    """
+    exported = next((run / name for name in ("adapter", "weights") if (run / name).is_dir()), None)
+    summary = run / "summary.json"
+    updates = json.loads(summary.read_text(encoding="utf-8"))["updates"] if summary.exists() else math.inf
+    for checkpoint in written(run):
+        try:
+            if state(checkpoint)["update"] <= updates and exported is not None:
+                break
+            verify(checkpoint)
+        except BrokenError as broken:
+            _say(f"{checkpoint}: skipped, {broken}")
+            continue
+        _say(f"{run} has not finished: its newest whole checkpoint is taken, {checkpoint.name}")
+        return checkpoint
+    if exported is None:
+        fail("checkpoint", run, f"this run has not finished and has no whole checkpoint; continue it with trainer.resume={run}")
+    return exported
+
+
+def _say(text: str) -> None:
+    if ranks.rank() == 0:
+        print(text, flush=True)
+
+
+def holds_adapter(folder: Path | None, model: Model) -> bool:
+    """Whether what `trained` found is an adapter on the model's base: a folder of one, or a checkpoint of a run with LoRA."""
+    if folder is None:
+        return False
+    return (folder / "adapter_config.json").exists() or (model.lora.rank > 0 and (folder / MANIFEST).exists())
+
+
+def base_folder(folder: Path | None, model: Model) -> Path:
+    """Returns the folder with the config.json and the tokenizer of what `trained` found."""
+    own = folder is not None and (folder / "config.json").exists() and not (folder / "adapter_config.json").exists()
+    return folder if own and folder is not None else checkpoint_folder(model)
 
 
 def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
     """Policy and tokenizer of what `trained` found, nothing of it trainable; an adapter stays an adapter."""
+    if folder is not None and (folder / MANIFEST).exists():
+        policy, tokenizer = load_policy(dataclasses.replace(model, compile=False))
+        restore(policy, folder)
+        return policy.requires_grad_(False).eval(), tokenizer
     bare = dataclasses.replace(model, lora=Lora(), compile=False)
     adapter = folder if folder is not None and (folder / "adapter_config.json").exists() else None
     if folder is not None and adapter is None:
@@ -170,4 +227,25 @@ def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
     if adapter is None:
         return policy, tokenizer
     adapted = load_adapter(adapter, policy.llama)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            require_finite("checkpoint", adapter, name, parameter)
     return Policy(adapted, policy.mask_id, policy.eos_id, model.logit_chunk).requires_grad_(False).eval(), tokenizer
+
+
+@torch.no_grad()
+def restore(policy: Policy, checkpoint: Path) -> None:
+    """Put the trainable weights of a run's checkpoint into a policy of the run's model, in the precision of its forwards.
+
+    Raises:
+        UserError: the checkpoint is of another model.
+    """
+    own = {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    found = trained_weights(checkpoint)
+    shapes, others = ({name: tensor.shape for name, tensor in weights.items()} for weights in (own, found))
+    missing = sorted(name for name in own if others.get(name) != shapes[name])
+    rule = f"its weights are not those of this model ({', '.join(missing[:3])}); leave model= to the run"
+    require(not missing, "checkpoint", checkpoint, rule)
+    for name, parameter in own.items():
+        require_finite("checkpoint", checkpoint, name, found[name])
+        parameter.data = found[name]

@@ -70,7 +70,7 @@ def run(job: Callable[[Any], Any], name: str) -> None:
             if sweeping and RANK == "0":
                 check_job(folder, config)
             (folder / FAILED).unlink(missing_ok=True)
-            return job(build(config))
+            return job(build(config, HydraConfig.get().overrides.task))
         except Exception as error:  # a sweep goes on; why a job failed is kept beside it and listed at the end
             mistake = isinstance(error, UserError | OmegaConfBaseException)
             said = mistake or isinstance(error, RunError)

@@ -8,7 +8,7 @@ import math
 import os
 import pkgutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from stp.trainer import Trainer
 
 INVALID = (OmegaConfBaseException, yaml.YAMLError)  # in a file of settings
 _PACKAGE = Path(__file__).resolve().parent
+LENGTHS = ("length", "steps", "block_length", "temperature")  # what conf/sampling sets
 CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))  # installed; a checkout
 
 
@@ -85,6 +86,10 @@ class Pregeneration:
     model: Any = MISSING
     task: Any = MISSING
     sampler: Any = MISSING
+    checkpoint: str = field(
+        default="base",
+        metadata={"help": "a run folder: its model, task, data and lengths are taken (the anchors are the base's)"},
+    )
     source: str = field(default="model", metadata={"help": "model (its own completions) | ground_truth (worked solutions)"})
     to: str | None = field(
         default=None, metadata={"help": "folder to write; null is where training looks, under outputs/static"}
@@ -108,7 +113,11 @@ class Evaluation:
     sampler: Any = MISSING
     protocol: Any = MISSING
     checkpoint: str = field(
-        default="base", metadata={"help": "a run folder (brings its model and lengths), an adapter or weights folder, or base"}
+        default="base",
+        metadata={
+            "help": "a run folder or one of its checkpoints (brings its model, task, data and lengths; what the command line"
+            " names stays), an adapter or weights folder, or base"
+        },
     )
     completions: str | None = field(
         default=None,
@@ -132,7 +141,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         require(bool(self.temperatures), "temperatures", self.temperatures, "give at least one, say [0.0]")
-        require(min(self.temperatures) >= 0, "temperatures", self.temperatures, "temperatures cannot be negative")
+        for temperature in self.temperatures:
+            require(0 <= temperature <= 10, "temperatures", temperature, "a temperature lies in [0, 10]")
+        once = len(set(self.temperatures)) == len(self.temperatures)
+        require(once, "temperatures", self.temperatures, "name each temperature once; samples= asks a problem several times")
         require(self.samples >= 1, "samples", self.samples, "at least 1 completion per problem is needed")
         require(self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
         require(self.size is None or self.size >= 1, "size", self.size, "at least 1 problem is needed")
@@ -147,7 +159,10 @@ class Tracing:
     sampler: Any = MISSING
     checkpoint: str = field(
         default="base",
-        metadata={"help": "a run folder (brings its model and its sampler's settings), an adapter or weights folder, or base"},
+        metadata={
+            "help": "a run folder or one of its checkpoints (brings its model, task, data and sampler; what the command"
+            " line names stays), an adapter or weights folder, or base"
+        },
     )
     problems: int = field(default=4, metadata={"help": "held-out problems on the page"})
     to: str | None = field(default=None, metadata={"help": "file to write; null is trace.html in the run of this command"})
@@ -279,10 +294,16 @@ def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> A
     return values.get(getattr(OmegaConf.get_type(_root_.task), "__name__", "").lower(), others)
 
 
-def build(config: DictConfig) -> Any:
-    """The composed config as an object of its dataclasses, each checked by its own rules."""
+def build(config: DictConfig, given: Sequence[str] = ()) -> Any:
+    """The composed config as an object of its dataclasses, each checked by its own rules.
+
+    given: the command line's overrides, which a run folder's own settings leave as they are.
+    """
     refuse_unknown(config)
     expand_home(config)
+    run = run_folder(config.checkpoint) if isinstance(config.get("checkpoint"), str) else None
+    if run is not None:
+        bring(config, run, given)
     if "protocol" in config:  # before the sampler's own rules, which would speak of blocks where the length is at fault
         protocol: Any = OmegaConf.to_object(config.protocol)
         protocol.check(config)
@@ -293,6 +314,50 @@ def build(config: DictConfig) -> Any:
     if isinstance(built, Config):
         check(built)
     return built
+
+
+def run_folder(checkpoint: str) -> Path | None:
+    """Returns the run that a checkpoint is, or lies in (its weights, adapter, exports and checkpoints do); None elsewhere."""
+    place = Path(checkpoint).expanduser().absolute()
+    if checkpoint == "base" or (place / "config.yaml").exists():
+        return None if checkpoint == "base" else Path(checkpoint).expanduser()
+    above = [place.parent, *([place.parent.parent] if place.parent.name == "checkpoints" else [])]
+    return next((run for run in above if (run / "config.yaml").exists() and (run / "metrics.jsonl").exists()), None)
+
+
+def bring(config: DictConfig, run: Path, given: Sequence[str]) -> None:
+    """Give a command's config the model, the task with its data, and the sampler's settings of a run.
+
+    What the command line names stays: a field (`sampler.length=`); the source of the problems as a whole (`task.data.path=`);
+    a task or a model other than the run's (`task=`), with its own settings. So does what a protocol decides.
+
+    Raises:
+        UserError: the run's task has no such field as the command line names.
+    """
+    record = recorded(run)[1]
+    names = {override.partition("=")[0].lstrip("+~") for override in given}
+    names |= set(getattr(OmegaConf.get_type(config.get("protocol")), "decides", ()))
+    names |= {"task.data"} if names & {"task.data.source", "task.data.path", "task.data.hub"} else set()
+    names |= {f"sampler.{name}" for name in LENGTHS} if "sampling" in names else set()
+    for group in ("model", "task", "sampler"):
+        if group not in config:
+            continue
+        own, theirs = config[group], record[group]
+        schema = {option.__name__: option for option in SCHEMAS[group].values()}[record["classes"][group]]
+        other = OmegaConf.get_type(own) is not schema or (group == "model" and own.name != theirs["name"])
+        if group == "sampler":  # the class is the command's: what trains may be pruned, what evaluates is not
+            brought = OmegaConf.merge(own, {name: value for name, value in theirs.items() if name in own})
+        elif group in names and other:
+            continue
+        else:
+            brought = OmegaConf.merge(OmegaConf.structured(schema), theirs)
+        kept = {name: OmegaConf.select(config, name) for name in sorted(names) if name.startswith(f"{group}.")}
+        config[group] = brought
+        for name, value in kept.items():
+            known = OmegaConf.select(config, name.rpartition(".")[0])
+            has = isinstance(known, DictConfig) and name.rpartition(".")[2] in known
+            require(has, name, value, f"the run in {run} has {group}={schema.__name__.lower()}, which has no such field")
+            OmegaConf.update(config, name, value)
 
 
 def refuse_unknown(config: DictConfig, prefix: str = "") -> None:

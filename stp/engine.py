@@ -192,6 +192,27 @@ def load_file(path: str, map_location: Any = None) -> Any:
             fail("trainer.resume", path, "it holds more than tensors and plain values, and nothing of it was run; delete it")
 
 
+def trained_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The trainable weights that `Engine.save` wrote, whole, by their names in the policy.
+
+    Below stage 3 the file of the model holds them. At stage 3 every rank keeps its part of each: float32, one after another.
+    """
+    whole = checkpoint / "mp_rank_00_model_states.pt"
+    if whole.exists():
+        return load_file(str(whole), "cpu")["module"]
+    model = load_file(str(checkpoint / "zero_pp_rank_0_mp_rank_00_model_states.pt"), "cpu")
+    files = {int(file.name.partition("pp_rank_")[2].partition("_")[0]): file for file in checkpoint.glob("*_optim_states.pt")}
+    states = [load_file(str(files[rank]), "cpu")["optimizer_state_dict"] for rank in sorted(files)]
+    flat_R = [torch.cat(state["fp32_flat_groups"]).detach() for state in states]
+    found, begin = {}, 0
+    for name, shape in ((name, shape) for group in model["param_shapes"] for name, shape in group.items()):
+        part = math.ceil(shape.numel() / len(flat_R))  # the last rank's is padded to this
+        weight = torch.cat([flat[begin : begin + part] for flat in flat_R])[: shape.numel()].view(shape)
+        found[name] = weight.to(model["module"][name].dtype)  # as the forward had it
+        begin += part
+    return found
+
+
 class Engine:
     """A policy under DeepSpeed. Calling it runs the policy; `step` applies the accumulated gradients."""
 

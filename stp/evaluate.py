@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stp import checkpoints
+from stp import checkpoints, preflight
 from stp import engine as ranks
 from stp.cli import run
 from stp.config import Evaluation, differences
 from stp.errors import fail, require
-from stp.evaluation import Evaluator, measured, regrade, scored, shown, standard_sampler
+from stp.evaluation import Evaluator, Subject, held_out, measured, regrade, scored, shown, standard_sampler
 from stp.models.codec import Codec
-from stp.models.policy import Model
+from stp.models.policy import Model, load_tokenizer, require_described
 from stp.samplers import Standard
 from stp.tasks.base import REWARDS, Problem
 from stp.tasks.sources import file_rows
@@ -36,19 +36,20 @@ def main(config: Evaluation) -> None:
     folder = Path(ranks.broadcast(config.to or HydraConfig.get().runtime.output_dir))
     if config.to is not None and (folder / "metrics.jsonl").exists():
         fail("to", folder, "a training run keeps its summary there; give another folder")
-    weights, options, sampler, trained_on = chosen(config)
-    if config.protocol.own_lengths:
-        sampler = config.sampler
-    task, protocol = config.task, config.protocol
-    path = task.data.path
-    whole_file = path is not None and not Path(path).is_dir() and path != trained_on
-    problems = task.problems("all" if whole_file else "test")[: config.size]
+    weights, options, run_config = checkpoints.trained(config.checkpoint, config.model)
+    task, protocol, sampler = config.task, config.protocol, config.sampler
+    split, problems = held_out(task, trained_on(run_config))
+    problems = problems[: config.size]
     asked = settings(config, problems, options, sampler)
     refuse_others(folder, asked)  # before the weights are loaded
+    instruction = protocol.instruction(task) if options.instructions else ""
+    base = checkpoints.base_folder(weights, options)
+    require_described("model.path" if weights is None else "checkpoint", base, options)
+    preflight.positions(base, Codec(load_tokenizer(base), instruction, None, protocol.prefill), sampler.length, problems)
 
     policy, tokenizer = checkpoints.load(weights, options)
     policy.to(ranks.device())
-    codec = Codec(tokenizer, protocol.instruction(task) if options.instructions else "", None, protocol.prefill)
+    codec = Codec(tokenizer, instruction, None, protocol.prefill)
     asked |= {"weights": policy.fingerprint(adapter=True), "tokenizer": codec.fingerprint()}
     refuse_others(folder, asked)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, ranks.rank() == 0)
@@ -56,11 +57,14 @@ def main(config: Evaluation) -> None:
     samples = [config.samples if temperature > 0 else 1 for temperature in config.temperatures]
     done = ranks.broadcast(kept(folder, asked, [k * len(problems) for k in samples], config.rows * here.count))
     ready, total = sum(done), sum(samples) * len(problems)
+    subject = Subject.of(task, split, problems)
+    tracker.say(preflight.told(subject, base))
     state = "finished" if ready == total else f"continued after {ready} of {total} completions"
     tracker.say(f"{folder}: {state}" if ready else f"an interrupted evaluation continues with to={folder}")
 
     summary: dict[str, Any] = {"checkpoint": config.checkpoint, "protocol": asked["protocol"], "task": task.name}
     summary |= {"grading": task.grading, "sampler": asked["sampler"], "seed": config.seed, "intervals": INTERVALS}
+    summary |= {"weights": None if weights is None else str(weights), "measured": dataclasses.asdict(subject)}
     begin = 0
     for temperature, k, before in zip(config.temperatures, samples, done, strict=True):
         tokens, started = 0, time.perf_counter()
@@ -139,8 +143,7 @@ def grade(config: Evaluation, folder: Path) -> None:
         fail("to", folder, "an evaluation is kept there; give another folder")
     known: dict[str, Problem] = {}
     if task.data.source != "generate":
-        whole = task.data.path is not None and not Path(task.data.path).is_dir()
-        known = {problem.id: problem for problem in task.problems("all" if whole else "test")}
+        known = {problem.id: problem for problem in held_out(task, None)[1]}
     records = regrade(task, rows, known)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, True)
     tracker.append("eval", records)
@@ -171,15 +174,9 @@ def _measured(record: dict[str, Any]) -> str:
     return ", ".join([*parts, f"T={record['temperature']:g}"] if "temperature" in record else parts)
 
 
-def chosen(config: Any) -> tuple[Path | None, Model, Any, str | None]:
-    """Where the weights lie, their model, the sampler and the file it was trained on (a run folder brings its own settings)."""
-    folder, options, run_config = checkpoints.trained(config.checkpoint, config.model)
-    sampler, trained_on = config.sampler, None
-    if run_config:
-        known = {f.name for f in dataclasses.fields(sampler)}
-        sampler = dataclasses.replace(sampler, **{k: v for k, v in run_config["sampler"].items() if k in known})
-        trained_on = run_config["task"]["data"]["path"]
-    return folder, options, sampler, trained_on
+def trained_on(run_config: dict[str, Any]) -> str | None:
+    """The file or folder of problems that a run was trained on, by its config."""
+    return run_config["task"]["data"]["path"] if run_config else None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stp.diffusion import Denoiser
@@ -13,6 +14,42 @@ from stp.samplers import Standard
 from stp.samplers.generate import generate
 from stp.tasks.base import REWARDS, Problem, Task
 from stp.types import Batch, Draws
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a command measures or makes: said on screen and kept in its summary. See `source_of`."""
+
+    task: str
+    source: str
+    split: str
+    problems: int
+    grading: str
+
+    @classmethod
+    def of(cls, task: Any, split: str, problems: list[Problem]) -> "Subject":
+        """What these problems of a task's split are."""
+        return cls(task.name, source_of(task, split), split, len(problems), task.grading)
+
+    def __str__(self) -> str:
+        split = "problems, a whole file" if self.split == "all" else f"{self.split} problems"
+        return f"{self.task}: {self.problems} {split}, {self.source}; {self.grading} grading"
+
+
+def source_of(task: Any, split: str) -> str:
+    """Where a split's problems come from: `generated`, `from <path>` or `from the hub's <id>`."""
+    data = task.data
+    if data.source == "hub":
+        return f"from the hub's {data.hub or (task.hub.test if split == 'test' else None) or task.hub.name}"
+    return "generated" if data.source == "generate" else f"from {data.path}"
+
+
+def held_out(task: Any, trained_on: str | None) -> tuple[str, list[Problem]]:
+    """The split that is measured and its problems: `test`, or `all` of a single file that the run was not trained on."""
+    path = task.data.path
+    known = trained_on is not None and path is not None and Path(path).absolute() == Path(trained_on).absolute()
+    split = "test" if path is None or Path(path).is_dir() or known else "all"
+    return split, task.problems(split)
 
 
 def standard_sampler(sampler: Standard, temperature: float) -> Standard:

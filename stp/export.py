@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from stp import checkpoints, preflight
 from stp.cli import run
-from stp.config import Export
+from stp.config import Export, run_folder
 from stp.errors import fail, require
 from stp.models.adapters import adapted_modules, save_adapter
 from stp.models.llada import llada_module, save_llada
@@ -27,7 +27,7 @@ def main(config: Export) -> None:
     folder, model, trained_by = checkpoints.trained(config.checkpoint, config.model)
     to = destination(config)
     preflight.writable("folder", to)
-    if config.to in ADAPTERS and (folder is None or not (folder / "adapter_config.json").exists()):
+    if config.to in ADAPTERS and not checkpoints.holds_adapter(folder, model):
         fail("to", config.to, "this checkpoint has no adapter, all of its weights are its own; use to=merged")
     # an adapter trained on 4-bit weights goes into the weights that they were made from
     model = dataclasses.replace(model, quantize="none", dtype=precision(config, folder, model, bool(trained_by)))
@@ -53,14 +53,17 @@ def main(config: Export) -> None:
 
 
 def destination(config: Export) -> Path:
-    """The folder to write: the given one, `export-<to>` in a run, `<name>-<to>` beside an adapter or weights folder."""
-    source = Path(config.checkpoint)
+    """The folder to write: the given one, `export-<to>` in a run, `<name>-<to>` beside an adapter or weights folder.
+
+    An export of one of a run's checkpoints has its name: `export-<to>-update-<n>`.
+    """
+    source = Path(config.checkpoint).expanduser()
     if config.folder is not None:
         to = Path(config.folder)
     elif config.checkpoint == "base":
         fail("folder", None, "the base has no folder to write beside; give folder=<folder>, or checkpoint=<run folder>")
-    elif (source / "config.yaml").exists():
-        to = source / f"export-{config.to}"
+    elif (run := run_folder(config.checkpoint)) is not None and (run == source or source.parent.name == "checkpoints"):
+        to = run / (f"export-{config.to}" if run == source else f"export-{config.to}-{source.name}")
     else:
         to = source.with_name(f"{source.resolve().name}-{config.to}")
     empty = not to.exists() or (to.is_dir() and not any(to.iterdir()))

@@ -18,9 +18,9 @@ from stp.anchors import VERSION, StaticDataset, scored
 from stp.cli import run
 from stp.config import Pregeneration
 from stp.errors import require
-from stp.evaluation import standard_sampler
+from stp.evaluation import Subject, standard_sampler
 from stp.models.codec import Codec
-from stp.models.policy import Policy, load_policy
+from stp.models.policy import Policy, checkpoint_folder, load_policy
 from stp.ranks import Ranks
 from stp.samplers import Stp
 from stp.samplers.generate import generate
@@ -174,6 +174,7 @@ def main(config: Pregeneration) -> None:
     policy.to(ranks.device())
     codec = Codec(tokenizer, config.task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     tracker = Tracker(Path("."), Logging(wandb="disabled"), {}, ranks.rank() == 0)
+    tracker.say(preflight.told(Subject.of(config.task, "train", problems), checkpoint_folder(config.model)))
     rows = config.rows or (128 if config.model.path is None else 12)
     maker = Maker(config, policy, codec, rows, ranks.current())
     dataset = static_dataset(maker, problems, tracker, None if config.to is None else Path(config.to))

@@ -23,9 +23,10 @@ from stp.cli import run
 from stp.config import Tracing
 from stp.diffusion import Denoiser, draw, within
 from stp.errors import fail, require
-from stp.evaluate import chosen
-from stp.evaluation import standard_sampler
+from stp.evaluate import trained_on
+from stp.evaluation import Subject, held_out, standard_sampler
 from stp.models.codec import Codec
+from stp.models.policy import load_tokenizer, require_described
 from stp.pregenerate import Maker
 from stp.ranks import Ranks
 from stp.samplers import Standard, Stp
@@ -159,14 +160,20 @@ def main(config: Tracing) -> None:
     file = Path(config.to) if config.to is not None else Path(HydraConfig.get().runtime.output_dir) / "trace.html"
     preflight.writable("to", file.parent)
     require(not file.is_dir(), "to", file, "that is a folder; give the name of a file, say trace.html")
-    weights, options, sampler, trained_on = chosen(config)
+    weights, options, run_config = checkpoints.trained(config.checkpoint, config.model)
+    sampler, device, task = config.sampler, ranks.device(), config.task
+    split, problems = held_out(task, trained_on(run_config))
+    problems = problems[: config.problems]
+    base = checkpoints.base_folder(weights, options)
+    require_described("model.path" if weights is None else "checkpoint", base, options)
+    instruction = task.instruction if options.instructions else ""
+    preflight.positions(base, Codec(load_tokenizer(base), instruction, options.prompt_tokens), sampler.length, problems)
     policy, tokenizer = checkpoints.load(weights, options)
-    device, task, path = ranks.device(), config.task, config.task.data.path
     policy.to(device)
-    whole_file = path is not None and not Path(path).is_dir() and path != trained_on
-    problems = task.problems("all" if whole_file else "test")[: config.problems]
-    codec = Codec(tokenizer, task.instruction if options.instructions else "", options.prompt_tokens)
+    codec = Codec(tokenizer, instruction, options.prompt_tokens)
     tracker = Tracker(file.parent, Logging(wandb="disabled"), {}, True)
+    subject = Subject.of(task, split, problems)
+    tracker.say(preflight.told(subject, base))
 
     anchors, draws = None, Draws(f"{config.seed}/trace", len(problems))
     if sampler.needs_anchors:
@@ -195,7 +202,12 @@ def main(config: Tracing) -> None:
                 return "EOS" if token == policy.eos_id else tokenizer.decode([token])
 
             shown[row]["runs"].append(record(name, done, text_of, text, rewards, bool(task.correct(problem, text))))
-    facts = [f"{options.name}, {config.checkpoint}", f"temperature {sampler.temperature:g}", f"{sampler.length} tokens"]
+    facts = [
+        f"{options.name}, {config.checkpoint}",
+        str(subject),
+        f"temperature {sampler.temperature:g}",
+        f"{sampler.length} tokens",
+    ]
     facts += [f"{sampler.steps} steps", f"blocks of {sampler.block_length}"]
     if isinstance(sampler, Stp):
         facts += [f"gamma {sampler.gamma:g}", f"t_cutoff {sampler.t_cutoff:g}", f"anchors: {sampler.anchors}"]

@@ -18,14 +18,14 @@ from stp.cli import run
 from stp.config import Config, check_ranks, code_version, config_hash, decisive, differences, plain, seedless_hash, unknown
 from stp.engine import Engine, bootstrap
 from stp.errors import UserError, fail
-from stp.evaluation import Evaluator, accuracy, counts, standard_sampler
+from stp.evaluation import Evaluator, Subject, accuracy, counts, source_of, standard_sampler
 from stp.folders import give_back, lock
 from stp.guards import DivergedError, Guard
 from stp.loop import train
 from stp.memory import peak_memory_mb, reset_peak_memory
 from stp.metrics import spent
 from stp.models.codec import Codec
-from stp.models.policy import AdapterOff, load_policy, require_available
+from stp.models.policy import AdapterOff, checkpoint_folder, load_policy, require_available
 from stp.pregenerate import FOLDER, Maker, named, static_dataset
 from stp.roles import Actor, Learner, Run, Unlogged
 from stp.samplers import Stp
@@ -134,6 +134,9 @@ def work(config: Config, tracker: Tracker, state: dict[str, Any], choices: dict[
     problems = task.problems("train")
     held_out = task.problems(config.trainer.eval_split)[: config.trainer.eval_size] if config.trainer.eval_size else []
     ready(config, folder, problems, held_out)
+    tracker.say(preflight.told(Subject.of(task, "train", problems), checkpoint_folder(config.model)))
+    if held_out:
+        tracker.say(f"evaluated on {Subject.of(task, config.trainer.eval_split, held_out)}")
     policy, tokenizer = load_policy(config.model)
     codec = Codec(tokenizer, task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     policy.to(ranks.device())
@@ -248,10 +251,9 @@ def ready(config: Config, folder: Path, problems: list[Problem], held_out: list[
             named(Path(config.sampler.static), made_for, problems)
         elif ranks.rank() == 0:
             preflight.writable("sampler.static", FOLDER)
-    asked = problems + held_out
-    cut = preflight.prompts(config.model, config.task, config.sampler.length, asked)
+    cut = preflight.prompts(config.model, config.task, config.sampler.length, problems, held_out)
     if cut and ranks.rank() == 0:
-        print(f"{cut} of {len(asked)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
+        print(f"{cut} of {len(problems)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)
 
 
 def resume_point(config: Config, fresh: Path) -> tuple[Path, dict[str, Any]]:
@@ -362,7 +364,8 @@ def summarise(
         "config_hash": config_hash(config),
         "seedless_hash": seedless_hash(plain(config)),
         "code": ", then ".join(codes),
-        "eval": {"split": config.trainer.eval_split, "size": config.trainer.eval_size, "problems": problems},
+        "eval": {"split": config.trainer.eval_split, "size": config.trainer.eval_size, "problems": problems}
+        | {"source": source_of(config.task, config.trainer.eval_split), "grading": config.task.grading},
         "base": scores(base, config.trainer.eval_temperatures),
         "final": scores(final, config.trainer.eval_temperatures),
         "time": {

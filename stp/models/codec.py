@@ -38,7 +38,7 @@ class Codec:
         """One user turn in the chat template and the prefill, cut on the left.
 
         Raises:
-            UserError: the question spells out one of the tokenizer's special tokens, say its mask.
+            UserError: the question spells out one of the tokenizer's special tokens, say its mask, or the template fails.
         """
         spelled = [mark for mark in self.special.values() if mark in question]
         if spelled:
@@ -46,7 +46,12 @@ class Codec:
         content = f"{self.instruction}\n\n{question}" if self.instruction else question
         messages = [{"role": "user", "content": content}]
         if self.tokenizer.chat_template:
-            text = str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+            try:
+                text = str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+            except Exception as error:  # a template is a program of the checkpoint's
+                reason = " ".join(str(error).split()) or type(error).__name__
+                rule = f"its chat template fails ({reason:.200}); mend chat_template.jinja or tokenizer_config.json there"
+                fail("model.path", self.tokenizer.name_or_path, rule)
         else:
             text = content + "\n"
         ids: list[int] = self.tokenizer(text + self.prefill, add_special_tokens=False)["input_ids"]  # type: ignore[assignment]

@@ -61,6 +61,7 @@ def load(
                 unexpected.append(name)
                 continue
             owner, _, leaf = name.rpartition(".")
+            require_finite("model.path", path, name, tensor)
             setattr(model.get_submodule(owner), leaf, _filled(own[name], tensor.to(dtype)))
     missing = [name for name in own if name not in found]
     if missing or unexpected:
@@ -140,4 +141,19 @@ def files(path: Path) -> Iterator[dict[str, Tensor]]:
         except FileNotFoundError:
             fail("model.path", path, f"{name} is not there; only safetensors are loaded, convert pickled weights first")
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+            require_fetched("model.path", path / name)
             raise UserError(f"model.path={path}: {name} is not a readable safetensors file ({error})") from None
+
+
+def require_fetched(option: str, file: Path) -> None:
+    """Refuse a file that Git LFS has left a pointer of: a few lines of text in the place of its content."""
+    with file.open("rb") as content:
+        pointer = content.read(24) == b"version https://git-lfs."
+    require(not pointer, option, file, "it is a Git LFS pointer, the content is not there; fetch it with git lfs pull")
+
+
+def require_finite(option: str, path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse a weight that holds NaN or an infinity. A sum is as fast as memory is read, and finite only if all of it is."""
+    if tensor.is_floating_point() and not bool(tensor.sum(dtype=torch.float32).isfinite()):
+        broken = int((~tensor.isfinite()).sum())  # a sum may overflow
+        require(broken == 0, option, path, f"{broken} of {tensor.numel()} values of {name} are not finite; give other weights")

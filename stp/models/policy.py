@@ -29,8 +29,8 @@ from stp.errors import UserError, fail, require, require_choice
 from stp.models import nf4
 from stp.models.dream import is_dream, load_dream
 from stp.models.llada import load_llada
-from stp.models.loading import read_config
-from stp.models.tiny import shipped
+from stp.models.loading import read_config, require_fetched
+from stp.models.tiny import is_tiny, shipped
 from stp.models.within import KeysValues, Within
 
 
@@ -296,6 +296,7 @@ def checkpoint_folder(options: Model) -> Path:
         return shipped(options.base or "countdown")
     path = Path(options.path).expanduser()
     if path.is_dir():
+        _require_weights(path)
         return path
     if path.is_absolute() or options.path.startswith(".") or options.path.count("/") != 1:
         fail("model.path", options.path, "no such folder; give a checkpoint folder or a hub id like GSAI-ML/LLaDA-8B-Instruct")
@@ -315,6 +316,19 @@ def base_name(options: Model) -> str:
     return str(checkpoint_folder(options).resolve()) if local else str(options.path)
 
 
+def _require_weights(path: Path) -> None:
+    """Say what to give in place of a run's folder or an adapter, which hold no config.json of a model."""
+    if (path / "config.json").exists():
+        return
+    if (path / "weights" / "config.json").exists():
+        fail("model.path", path, f"that is a run folder; give its weights with model.path={path / 'weights'}")
+    adapter = (path / "adapter_config.json").exists()
+    if adapter or ((path / "config.yaml").exists() and (path / "metrics.jsonl").exists()):
+        what = "an adapter" if adapter else "a run folder without weights of a whole model"
+        made = f"make whole weights of it with python -m stp.export checkpoint={path} to=merged"
+        fail("model.path", path, f"that is {what}; {made}, or name it as checkpoint= to stp.evaluate, stp.trace or stp.export")
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer beside the weights; UserError when there is none."""
     try:
@@ -327,8 +341,24 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         known = {"config": PretrainedConfig()} if named else {}
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **known)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model.path={folder}: no tokenizer can be loaded there ({reason})") from None
+        for file in sorted(folder.glob("*.json")):
+            require_fetched("model.path", file)
+        reason = " ".join(str(error).split())
+        raise UserError(f"model.path={folder}: no tokenizer can be loaded there ({reason:.300})") from None
+
+
+def require_described(option: str, folder: Path, options: Model) -> None:
+    """Refuse to take a large model by the description of the tiny one: float32, no instructions, short lengths.
+
+    Raises:
+        UserError: naming the option of the group `model` that describes it.
+    """
+    raw = read_config(folder)
+    if options.name != "tiny" or is_tiny(raw):
+        return
+    known = "dream_7b" if is_dream(raw) else "llada_8b"
+    rule = "its vocabulary is not the tiny model's, which model=tiny describes (float32, no instructions, L = 48)"
+    fail(option, folder, f"{rule}; add model={known}, or another one of conf/model, and keep the path with model.path=<folder>")
 
 
 def load_model(folder: Path, options: Model) -> Stock:

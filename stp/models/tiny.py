@@ -4,6 +4,7 @@ import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -14,6 +15,7 @@ from stp.models.loading import bidirectional
 
 BASES = Path(__file__).parent / "tiny_base"  # the weights that ship with the package, a folder per task
 
+LARGEST = 1_000  # tokens of a tiny model, and more than it has
 EOS, MASK, UNKNOWN = "<|endoftext|>", "<|mdm_mask|>", "<|unknown|>"
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n"]
 _SPECIAL = re.compile(r"[][.*+?(){}|^$\\]")
@@ -25,6 +27,12 @@ def shipped(task: str) -> Path:
         known = ", ".join(sorted(folder.name for folder in BASES.iterdir()))
         fail("model.base", task, f"bases ship for {known}; choose one, or make your own: python -m stp.pretrain task={task}")
     return BASES / task
+
+
+def is_tiny(raw: dict[str, Any]) -> bool:
+    """Whether a config.json is of a tiny model, by its vocabulary: characters, numbers and a task's phrases."""
+    sizes = [raw.get(name) for name in ("vocab_size", "embedding_size")]
+    return all(size < LARGEST for size in sizes if isinstance(size, int))
 
 
 def tiny_tokenizer(phrases: Sequence[str]) -> PreTrainedTokenizerFast:

@@ -10,12 +10,12 @@ from stp.tasks.base import Task
 class Clean:
     """Each question whole, asked as in training, at the sampler's own lengths; task.grading counts (corrected by default).
 
-    prefill: how the assistant's turn begins, given to the model with the prompt. own_lengths: whether the lengths are the
-    protocol's, so that a run folder does not bring its own.
+    prefill: how the assistant's turn begins, given to the model with the prompt. decides: the settings that are the
+    protocol's own, so that a run folder does not bring its.
     """
 
     prefill: ClassVar[str] = ""
-    own_lengths: ClassVar[bool] = False
+    decides: ClassVar[tuple[str, ...]] = ()
 
     def instruction(self, task: Task) -> str:
         """What stands before the question, for models that are given instructions."""

@@ -20,7 +20,7 @@ class Published(Clean):
     """
 
     prefill = "<reasoning>"
-    own_lengths = True
+    decides = ("sampler.length", "sampler.steps", "sampler.block_length", "task.grading")
 
     def instruction(self, task: Task) -> str:
         """The task's, and a boxed answer inside `<answer>`, whichever the task."""

@@ -22,7 +22,7 @@ def raw(entry: str, *overrides: str) -> Any:
 
 def composed(entry: str, *overrides: str) -> Any:
     """The checked config of `python -m stp.<entry> <overrides>`."""
-    return build(raw(entry, *overrides))
+    return build(raw(entry, *overrides), overrides)
 
 
 def told(entry: str, *overrides: str) -> str:

@@ -111,7 +111,7 @@ def test_a_response_longer_than_the_model_can_place(tmp_path):
 
 def test_prompts_longer_than_prompt_tokens(tmp_path):
     line = refused(run, tmp_path / "run", "model.prompt_tokens=4")
-    assert line.startswith("model.prompt_tokens=4: 16 of 16 prompts are longer and would lose their beginning; choose ")
+    assert line.startswith("model.prompt_tokens=4: 12 of 12 prompts are longer and would lose their beginning; choose ")
     config = composed(f"model.prompt_tokens={line.rpartition('choose ')[2].split()[0]}")
     assert preflight.prompts(config.model, config.task, 24, config.task.problems("train")) == 0
 
