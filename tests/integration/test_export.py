@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.testing import assert_close
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from stp import checkpoints
-from stp.config import Export
+from stp.config import Export, recorded
 from stp.errors import UserError
 from stp.export import main
 from stp.models.adapters import save_adapter
@@ -32,7 +33,8 @@ LORA = ["model.lora.rank=4", "optimizer.lr=1e-2", "optimizer.warmup=0", "trainer
 
 
 def export(checkpoint, to, model=None, **options):
-    main(Export(model=model or Model(), checkpoint=str(checkpoint), to=to, **options))
+    run_model = recorded(Path(checkpoint))[0] if (Path(checkpoint) / "config.yaml").exists() else Model()
+    main(Export(model=model or run_model, checkpoint=str(checkpoint), to=to, **options))
 
 
 @torch.no_grad()

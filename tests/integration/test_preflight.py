@@ -11,12 +11,14 @@ from statistics import median
 import pytest
 import torch
 
-from stp import export, preflight, pregenerate, pretrain, trace, train
+from stp import evaluate, export, preflight, pregenerate, pretrain, trace, train
 from stp.anchors import StaticDataset
 from stp.config import build
 from stp.errors import UserError
+from stp.evaluation import Subject
 from stp.models.codec import Codec
 from stp.models.policy import checkpoint_folder, load_tokenizer
+from stp.tasks import Problem
 from stp.tracking import Logging, Tracker
 from tests.config import raw
 from tests.integration.runs import composed, environment, run
@@ -114,6 +116,49 @@ def test_prompts_longer_than_prompt_tokens(tmp_path):
     assert line.startswith("model.prompt_tokens=4: 12 of 12 prompts are longer and would lose their beginning; choose ")
     config = composed(f"model.prompt_tokens={line.rpartition('choose ')[2].split()[0]}")
     assert preflight.prompts(config.model, config.task, 24, config.task.problems("train")) == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length", "prompts", "advice"),
+    [
+        (4, 24, [10, 12, 14], "choose 14 or more"),
+        (4, 24, [10, 12, 600], "choose 12 to 488, which the model's 512 positions hold"),
+        (4, 500, [10, 14, 600], "the model's 512 positions hold 12 beside sampler.length=500"),
+        (14, 500, [10, 12, 14], "choose 498 or less or model.prompt_tokens=12 or less"),
+        (600, 24, [10, 12, 600], "leave that problem out or model.prompt_tokens=488 or less"),
+    ],
+)
+def test_advice_can_be_followed(monkeypatch, tokens, length, prompts, advice):
+    """Whatever is advised of the prompts leaves room for the response."""
+    monkeypatch.setattr(Codec, "encode_prompt", lambda self, question: [0] * int(question))
+    config = composed(f"model.prompt_tokens={tokens}")
+    problems = [Problem(name, name, None) for name in map(str, prompts)]
+    assert advice in refused(preflight.prompts, config.model, config.task, length, problems)
+
+
+def test_problems_that_are_asked_whole_must_fit(monkeypatch):
+    """Evaluations cut no prompt, so a held-out one counts as it is."""
+    monkeypatch.setattr(Codec, "encode_prompt", lambda self, question: [0] * int(question))
+    config = composed("model.prompt_tokens=20")
+    short, long = Problem("a", "20", None), Problem("b", "495", None)
+    assert preflight.prompts(config.model, config.task, 24, [short, short, long]) == 1
+    line = refused(preflight.prompts, config.model, config.task, 24, [short], [long])
+    assert line == "sampler.length=24: after a prompt of 495 tokens that leaves the model's 512 positions; choose 17 or less"
+
+
+@pytest.mark.parametrize("entry", ["evaluate", "trace"])
+def test_what_looks_at_a_model_looks_at_its_positions(entry, tmp_path):
+    config = build(raw(entry, f"to={tmp_path / 'to'}", "sampler.length=600", "sampler.block_length=24"))
+    line = refused({"evaluate": evaluate, "trace": trace}[entry].main, config)
+    assert line.startswith("sampler.length=600: after a prompt of ") and "leaves the model's 512 positions" in line
+
+
+def test_generated_problems_of_a_large_model_are_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"vocab_size": 126464}')
+    subject, of_file = (Subject("gsm8k", source, "test", 3, "corrected") for source in ("generated", "from here"))
+    assert "WARNING: these problems are generated for the tiny model, not gsm8k's own" in preflight.told(subject, tmp_path)
+    assert preflight.told(of_file, tmp_path) == "gsm8k: 3 test problems, from here; corrected grading"
+    assert "WARNING" not in preflight.told(subject, checkpoint_folder(composed().model))
 
 
 def test_a_few_longer_prompts_are_counted():

@@ -180,3 +180,10 @@ def test_the_fingerprint_tells_ways_of_asking_apart():
     ways = (("", 200), ("Do this.", 200), ("", 100), ("", None), ("", 200, "<reasoning>"))
     prints = {Codec(TOKENIZER, *options).fingerprint() for options in ways}
     assert len(prints) == 5 and CODEC.fingerprint() in prints
+
+
+def test_a_chat_template_that_fails_is_named():
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(UserError, match=r"^model\.path=.*: its chat template fails \(roles must alternate\); mend"):
+        Codec(tokenizer, "", None).encode_prompt("6 + 12?")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -11,7 +12,19 @@ from torch.testing import assert_close
 
 from stp.diffusion import token_log_probs
 from stp.errors import UserError
-from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, checkpoint_folder, load_policy, load_tokenizer
+from stp.models.loading import require_finite
+from stp.models.policy import (
+    AdapterOff,
+    Lora,
+    Model,
+    Policy,
+    add_lora,
+    checkpoint_folder,
+    load_policy,
+    load_tokenizer,
+    require_described,
+)
+from stp.models.tiny import shipped
 from tests.models import TOKENIZER, random_ids, small_model, small_policy
 
 
@@ -215,3 +228,74 @@ def test_paths_that_lead_nowhere(monkeypatch):
             checkpoint_folder(Model(path=path))
     with pytest.raises(UserError, match=r"^model\.path=some/model: not a local folder, .* \(no route\)$"):
         checkpoint_folder(Model(path="some/model"))
+
+
+def saved(folder, tokenizer=TOKENIZER):
+    small_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_run_folder_is_no_model(tmp_path):
+    """What to give in its place is said."""
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "metrics.jsonl").touch()
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").touch()
+    for folder, said in ((tmp_path, "a run folder without weights"), (adapter, "an adapter")):
+        with pytest.raises(UserError) as error:
+            checkpoint_folder(Model(path=str(folder)))
+        assert str(error.value).startswith(f"model.path={folder}: that is {said}")
+        assert f"python -m stp.export checkpoint={folder} to=merged" in str(error.value)
+    saved(tmp_path / "weights")
+    with pytest.raises(UserError, match=rf"give its weights with model.path={tmp_path / 'weights'}$"):
+        checkpoint_folder(Model(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(tmp_path, value):
+    model = small_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = value
+    model.save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    rule = r"1 of \d+ values of model.layers.1.mlp.up_proj.weight are not finite; give other weights$"
+    with pytest.raises(UserError, match=rf"^model.path={tmp_path}: {rule}"):
+        load_policy(Model(path=str(tmp_path)))
+
+
+def test_a_sum_that_overflows_is_no_broken_weight():
+    require_finite("model.path", Path("here"), "large", torch.full((4,), 3e38))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_of_git_lfs(tmp_path, name):
+    (saved(tmp_path) / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(UserError, match=rf"^model.path={tmp_path / name}: it is a Git LFS pointer.*git lfs pull$"):
+        load_policy(Model(path=str(tmp_path)))
+
+
+def test_why_no_tokenizer_can_be_loaded_is_said_to_the_end(tmp_path, monkeypatch):
+    def listing(*_, **__):
+        raise ValueError("needs one of:\n (1) this\n (2) that")
+
+    monkeypatch.setattr("stp.models.policy.AutoTokenizer.from_pretrained", listing)
+    with pytest.raises(UserError, match=r"\(needs one of: \(1\) this \(2\) that\)$"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"d_model": 4096, "vocab_size": 126464, "embedding_size": 126464}, "llada_8b"),
+        ({"model_type": "llama", "vocab_size": 126464}, "llada_8b"),
+        ({"model_type": "Dream", "vocab_size": 152064}, "dream_7b"),
+    ],
+)
+def test_a_large_model_is_not_described_as_the_tiny_one(tmp_path, config, named):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"^checkpoint={tmp_path}: .*add model={named}, or"):
+        require_described("checkpoint", tmp_path, Model())
+    require_described("checkpoint", tmp_path, Model(name=named))
+    require_described("checkpoint", shipped("countdown"), Model())
