@@ -6,8 +6,9 @@ import json
 import math
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import torch
 from peft import PeftModel
@@ -25,14 +26,58 @@ from stp.tracking import write_atomically
 MANIFEST = "manifest.json"
 
 
-def save(engine: Engine, run: Path, update: int, state: dict[str, Any], keep: int) -> None:
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint says about its run: state.json.
+
+    update: how many are done. unlogged: the last of them, which may have no line in metrics.jsonl yet. clock: seconds by phase.
+    base: the base's accuracy by temperature. problems: number and hash of those it trains on and is evaluated on. config: its
+    settings. ranks, code: what ran it.
+    """
+
+    update: int
+    optimizer_updates: int
+    unlogged: dict[str, Any]
+    clock: dict[str, float]
+    base: dict[str, Any]
+    problems: dict[str, Any]
+    config: dict[str, Any]
+    ranks: int
+    code: list[str]
+    wandb_id: str | None = None
+
+    @property
+    def tag(self) -> str:
+        """The name of the checkpoint's folder."""
+        return f"update-{self.update:06d}"
+
+    @staticmethod
+    def read(record: Any) -> "State":
+        """The record of a state.json.
+
+        Raises:
+            OtherVersionError: it is not what this version of the code writes.
+        """
+        kinds = {name: get_origin(kind) or kind for name, kind in get_type_hints(State).items() if name != "wandb_id"}
+        if not isinstance(record, dict) or any(name in record and not isinstance(record[name], kinds[name]) for name in kinds):
+            raise OtherVersionError("its state.json is not what stp.train writes; remove that checkpoint")
+        if record.keys() - {"wandb_id"} != kinds.keys():
+            raise OtherVersionError(
+                "another version of the code wrote it, whose state.json is not this one's "
+                f"({', '.join(sorted((record.keys() - {'wandb_id'}) ^ kinds.keys()))}); "
+                "continue it with that version, or start a new run in another folder"
+            )
+        return State(**record)
+
+
+def save(engine: Engine, run: Path, state: State, keep: int) -> None:
     """Write `checkpoints/update-<n>` whole or not at all, and drop the oldest beyond `keep`.
 
     Its files are written aside and read back into a manifest of their SHA-256 hashes; only then the folder gets its name.
     `latest` names it too, for people: a resumed run looks at the checkpoints themselves.
     """
     folder = run / "checkpoints"
-    name, aside = f"update-{update:06d}", folder / f"writing-{update:06d}"
+    name, aside = state.tag, folder / f"writing-{state.update:06d}"
     if ranks.rank() == 0:
         clean(run)
         aside.mkdir(parents=True)
@@ -41,8 +86,7 @@ def save(engine: Engine, run: Path, update: int, state: dict[str, Any], keep: in
         engine.save(folder, aside.name)
         ranks.barrier()
         if ranks.rank() == 0:
-            record = {"update": update, "optimizer_updates": engine.updates_done, **state}
-            (aside / "state.json").write_text(json.dumps(record), encoding="utf-8")
+            (aside / "state.json").write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
             hashes = {file.relative_to(aside).as_posix(): _hash(file) for file in _files(aside)}
             (aside / MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
             for file in [*_files(aside), aside, *run.glob("*.jsonl")]:  # lines up to here count with it
@@ -72,11 +116,12 @@ def written(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("update-*"), reverse=True)
 
 
-def state(checkpoint: Path) -> dict[str, Any]:
+def state(checkpoint: Path) -> State:
     """What a checkpoint says about its run.
 
     Raises:
         BrokenError: it says nothing, or the hash of what it says is not the manifest's.
+        OtherVersionError: another version of the code wrote it.
     """
     manifest = checkpoint / MANIFEST
     if not manifest.is_file():
@@ -85,7 +130,7 @@ def state(checkpoint: Path) -> dict[str, Any]:
         hashes = json.loads(manifest.read_text(encoding="utf-8"))
         if hashes["state.json"] != _hash(checkpoint / "state.json"):
             raise BrokenError("state.json has changed since it was written")
-        return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        return State.read(json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BrokenError(f"cannot be read ({error})") from None
 
@@ -105,6 +150,10 @@ def verify(checkpoint: Path) -> None:
 
 class BrokenError(Exception):
     """Why a checkpoint cannot be used."""
+
+
+class OtherVersionError(BrokenError):
+    """Why a checkpoint that is whole is not one of this version of the code."""
 
 
 def _files(folder: Path) -> list[Path]:
@@ -182,7 +231,7 @@ def newest(run: Path) -> Path:
     updates = json.loads(summary.read_text(encoding="utf-8"))["updates"] if summary.exists() else math.inf
     for checkpoint in written(run):
         try:
-            if state(checkpoint)["update"] <= updates and exported is not None:
+            if state(checkpoint).update <= updates and exported is not None:
                 break
             verify(checkpoint)
         except BrokenError as broken:

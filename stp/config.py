@@ -485,14 +485,38 @@ def code_version() -> str:
         return __version__
 
 
+FREE = (
+    *("trainer.micro_batch", "trainer.rollout_rows", "trainer.eval_"),
+    *("zero.stage", "zero.offload"),
+    *("model.logit_chunk", "model.gradient_checkpointing"),
+)
+PLACE = ("task.data.source", "task.data.path", "task.data.hub")
+
+
 def decisive(record: dict[str, Any]) -> dict[str, Any]:
     """The part of a config that decides a run's results, given the number of updates."""
     trainer = {
         k: v
         for k, v in record["trainer"].items()
-        if not k.startswith(("eval_every", "probe_", "checkpoint_", "keep_", "resume", "updates"))
+        if not k.startswith(("eval_every", "eval_first", "probe_", "checkpoint_", "keep_", "resume", "updates"))
     }
     return {k: v for k, v in record.items() if k not in ("logging", "guards")} | {"trainer": trainer}
+
+
+def unplaced(record: dict[str, Any]) -> dict[str, Any]:
+    """The settings of `decisive` by their names, without where the problems lie, for when their contents are compared."""
+    return {name: value for name, value in leaves(decisive(record)).items() if name not in PLACE}
+
+
+def binding(record: dict[str, Any]) -> dict[str, Any]:
+    """The settings, by their names, that may not change while a run is continued: they decide its draws or its updates.
+
+    Left out is what changes memory and rounding alone, how the run is evaluated, and where its problems lie (their contents are
+    compared). LoRA's dropout is drawn per micro-batch, so with dropout its size stays.
+    """
+    settings = unplaced(record)
+    free = FREE if not settings.get("model.lora.dropout") else tuple(name for name in FREE if name != "trainer.micro_batch")
+    return {name: value for name, value in settings.items() if not name.startswith(free)}
 
 
 def recorded(folder: Path) -> tuple[Model, dict[str, Any]]:

@@ -3,9 +3,7 @@
 import contextlib
 import math
 import os
-import pickle
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stp import faults
@@ -179,37 +179,29 @@ def interruptible(policy: Any) -> Iterator[None]:
         handle.remove()
 
 
-def load_file(path: str, map_location: Any = None) -> Any:
-    """A file of DeepSpeed's: tensors and plain values, and the three classes that it keeps beside them; no other code."""
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, by their names in its state
+FILE_BYTES = 2**30  # of a checkpoint's file, about: what rank 0 holds in memory while it writes
 
-    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except pickle.UnpicklingError:
-            fail("trainer.resume", path, "it holds more than tensors and plain values, and nothing of it was run; delete it")
+
+def mapped(file: Path, option: str = "trainer.resume") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a checkpoint's file by name, one at a time; where it is none, the option that named it is at fault."""
+    try:
+        with safe_open(file, "pt") as tensors:
+            names = tensors.keys()
+            for name in names:
+                yield name, tensors.get_tensor(name)
+    except SafetensorError as error:
+        fail(option, file, f"it is no safetensors file ({error}); remove its checkpoint")
 
 
 def trained_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The trainable weights that `Engine.save` wrote, whole, by their names in the policy.
-
-    Below stage 3 the file of the model holds them. At stage 3 every rank keeps its part of each: float32, one after another.
-    """
-    whole = checkpoint / "mp_rank_00_model_states.pt"
-    if whole.exists():
-        return load_file(str(whole), "cpu")["module"]
-    model = load_file(str(checkpoint / "zero_pp_rank_0_mp_rank_00_model_states.pt"), "cpu")
-    files = {int(file.name.partition("pp_rank_")[2].partition("_")[0]): file for file in checkpoint.glob("*_optim_states.pt")}
-    states = [load_file(str(files[rank]), "cpu")["optimizer_state_dict"] for rank in sorted(files)]
-    flat_R = [torch.cat(state["fp32_flat_groups"]).detach() for state in states]
-    found, begin = {}, 0
-    for name, shape in ((name, shape) for group in model["param_shapes"] for name, shape in group.items()):
-        part = math.ceil(shape.numel() / len(flat_R))  # the last rank's is padded to this
-        weight = torch.cat([flat[begin : begin + part] for flat in flat_R])[: shape.numel()].view(shape)
-        found[name] = weight.to(model["module"][name].dtype)  # as the forward had it
-        begin += part
+    """The trained weights that `Engine.save` wrote, by their names in the policy, in the precision of its forwards."""
+    found: dict[str, Tensor] = {}
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            dtype = getattr(torch, tensors.metadata()["precision"])
+        weights = (item for item in mapped(file, "checkpoint") if item[0].startswith("weight/"))
+        found |= {key.partition("/")[2]: value.to(dtype) for key, value in weights}
     return found
 
 
@@ -242,8 +234,8 @@ class Engine:
             "bf16": {"enabled": bfloat16},
             "steps_per_print": 2**31 - 1,
         }
-        self.deepspeed, self.adamw, _, _ = deepspeed.initialize(model=policy, optimizer=adamw, config=config)
-        self.deepspeed.checkpoint_engine.load = load_file
+        self.adamw = adamw
+        self.deepspeed, *_ = deepspeed.initialize(model=policy, optimizer=adamw, config=config)
         self.mask_id, self.eos_id = self.policy.mask_id, self.policy.eos_id
         faults.hold(False)
 
@@ -300,16 +292,90 @@ class Engine:
         return norm, lr
 
     def save(self, folder: Path, tag: str) -> None:
-        """Weights (trainable ones) and optimizer state of every rank, under folder/tag."""
-        self.deepspeed.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
+        """Write the trained weights and AdamW's moments under folder/tag, float32 and whole, so that any stage can read them.
+
+        Every rank takes part, for each may hold a share; rank 0 writes, about a GiB at a time.
+        """
+        trained, batch, files = self.trained(), dict[str, Tensor](), 0
+        precision = {"precision": str(trained[0][1].dtype).removeprefix("torch.")}  # of the forwards
+        for name, parameter in trained:
+            for kind in ("weight", *MOMENTS):
+                whole = self._whole(parameter, kind)
+                if rank() == 0:
+                    batch[f"{kind}/{name}"] = whole.detach().float().cpu().contiguous()
+            if sum(tensor.nbytes for tensor in batch.values()) >= FILE_BYTES:
+                save_file(batch, folder / tag / f"tensors-{files:05}.safetensors", precision)
+                batch, files = {}, files + 1
+        if batch:
+            save_file(batch, folder / tag / f"tensors-{files:05}.safetensors", precision)
 
     def load(self, folder: Path, tag: str, updates_done: int) -> None:
-        """Restore what `save` wrote."""
-        with tempfile.TemporaryDirectory() as place:  # DeepSpeed takes [, ], * and ? in a path for a pattern: a link has none
-            link = Path(place) / "checkpoints"
-            link.symlink_to(folder.absolute())
-            self.deepspeed.load_checkpoint(str(link), tag=tag, load_module_strict=False)
+        """Restore what `save` wrote, at whatever stage and on however many ranks.
+
+        Raises:
+            UserError: the tensors are not those of this policy.
+        """
+        optimizer = self.deepspeed.optimizer
+        if self.stage == 3:
+            optimizer.checkpoint_event_prologue()
+        self._begin_moments(updates_done)
+        missing = {f"{kind}/{name}": (parameter, kind) for name, parameter in self.trained() for kind in ("weight", *MOMENTS)}
+        for file in sorted((folder / tag).glob("*.safetensors")):
+            for key, value in mapped(file):
+                parameter, kind = missing.pop(key, (None, ""))
+                if parameter is None or value.shape != getattr(parameter, "ds_shape", parameter.shape):
+                    fail("trainer.resume", file, f"{key} of shape {tuple(value.shape)} is no tensor of this model")
+                self._restore(parameter, kind, value)
+        require(not missing, "trainer.resume", folder / tag, f"{len(missing)} tensors are missing ({min(missing, default='')})")
+        if self.stage == 3:
+            for group in range(len(optimizer.fp32_partitioned_groups_flat)):
+                optimizer._reassign_or_swap_out_partitioned_parameters(group)
+            optimizer.checkpoint_event_epilogue()
+        elif self.stage:
+            optimizer.update_lp_params()
         self.updates_done = updates_done
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The trainable parameters by name, in the same order on every rank."""
+        return [(name, parameter) for name, parameter in self.policy.named_parameters() if parameter.requires_grad]
+
+    def _whole(self, parameter: nn.Parameter, kind: str) -> Tensor:
+        """A parameter's float32 weight or moment: at a ZeRO stage gathered from all ranks."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        if self.stage == 0:
+            return parameter if kind == "weight" else self.adamw.state[parameter][kind]
+        return safe_get_full_fp32_param(parameter) if kind == "weight" else safe_get_full_optimizer_state(parameter, kind)
+
+    def _restore(self, parameter: Any, kind: str, value: Tensor) -> None:
+        """Put a float32 weight or moment back: at a ZeRO stage this rank's share of it."""
+        from deepspeed import utils
+
+        if self.stage == 0:
+            (parameter.data if kind == "weight" else self.adamw.state[parameter][kind]).copy_(value)
+            return
+        if self.stage == 3:  # the shares are padded to equal size, which DeepSpeed's own function for whole tensors forgets
+            size = parameter.ds_tensor.numel()
+            value = nn.functional.pad(value.flatten(), (0, size * world_size() - value.numel()))[size * rank() :][:size]
+            into, moment = utils.safe_set_local_fp32_param, utils.safe_set_local_optimizer_state
+        else:
+            into, moment = utils.safe_set_full_fp32_param, utils.safe_set_full_optimizer_state
+        into(parameter, value) if kind == "weight" else moment(parameter, value, kind)
+
+    def _begin_moments(self, updates_done: int) -> None:
+        """Give AdamW the state that it makes in its first update, as after so many."""
+        optimizer = self.deepspeed.optimizer
+        if self.stage == 0:
+            held = [parameter for _, parameter in self.trained()]
+        elif self.stage == 3:
+            held = optimizer.fp32_partitioned_groups_flat
+        else:
+            held = optimizer.single_partition_of_fp32_groups
+        for tensor in held:
+            step = torch.tensor(float(updates_done), device=tensor.device if self.adamw.defaults["fused"] else "cpu")
+            self.adamw.state[tensor] = {"step": step} | {kind: torch.zeros_like(tensor).detach() for kind in MOMENTS}
+        if self.stage in (1, 2):
+            optimizer._lazy_init_hp_params_optimizer_state()
 
     @contextlib.contextmanager
     def full_weights(self) -> Iterator[Any]:

@@ -4,7 +4,6 @@ An interrupted evaluation continues with `to=<its folder>`. `completions=<file>`
 """
 
 import dataclasses
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from stp.evaluation import Evaluator, Subject, held_out, measured, regrade, scor
 from stp.models.codec import Codec
 from stp.models.policy import Model, load_tokenizer, require_described
 from stp.samplers import Standard
-from stp.tasks.base import REWARDS, Problem
+from stp.tasks.base import REWARDS, Problem, fingerprint
 from stp.tasks.sources import file_rows
 from stp.tracking import Logging, Tracker, read_jsonl, whole_lines, write_atomically
 
@@ -86,11 +85,10 @@ def main(config: Evaluation) -> None:
 
 def settings(config: Evaluation, problems: list[Problem], options: Model, sampler: Standard) -> dict[str, Any]:
     """What decides an evaluation's records, but for the weights and the tokenizer; not in what batches or on how many ranks."""
-    asked = json.dumps([(p.id, p.question, p.gold) for p in problems])
     return {
         "protocol": type(config.protocol).__name__.lower(),
         "task": {"name": config.task.name, **dataclasses.asdict(config.task)},
-        "problems": {"count": len(problems), "hash": hashlib.sha256(asked.encode()).hexdigest()[:12]},
+        "problems": {"count": len(problems), "hash": fingerprint(problems)},
         "model": {name: getattr(options, name) for name in ("dtype", "quantize", "attention", "instructions")},
         "sampler": {name: getattr(sampler, name) for name in ("length", "steps", "block_length")},
         "temperatures": list(config.temperatures),

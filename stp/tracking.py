@@ -157,6 +157,13 @@ class Tracker:
                 self._send(line)
         return logged
 
+    def drop_base(self) -> None:
+        """Drop the base's lines of eval.jsonl: it is measured again."""
+        file = self.folder / "eval.jsonl"
+        if self.active and file.exists():
+            lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _update_of(line) != 0]
+            write_atomically(file, "".join(line + "\n" for line in lines))
+
     def _drop_after(self, name: str, update: int, default: int = 0) -> int:
         file = self.folder / f"{name}.jsonl"
         if not (self.active and file.exists()):
@@ -253,7 +260,7 @@ def _hydra_log() -> Path | None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content; a crash leaves the old or the new, never a part."""
-    aside = path.with_name(f".{path.name}.writing")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.writing")  # another job may write the same file
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -23,6 +23,9 @@ class Trainer:
     eval_every: int = field(
         default=0, metadata={"help": "updates between evaluations; 0 evaluates at the start and the end only"}
     )
+    eval_first: bool = field(
+        default=True, metadata={"help": "measure the base before training (once: it is kept under outputs/base and reused)"}
+    )
     eval_size: int = field(default=512, metadata={"help": "held-out problems per evaluation; 0 turns evaluation off"})
     eval_split: str = field(
         default="test", metadata={"help": "test | validation (for tuning, so that the test problems stay unseen)"}

@@ -233,6 +233,12 @@ class Task:
         return [problem for where, problem in read if where not in set(lost)]
 
 
+def fingerprint(problems: list[Problem]) -> str:
+    """A short hash of what is asked and of how it is graded: ids, questions and golds, in their order."""
+    asked = json.dumps([(p.id, p.question, p.gold) for p in problems])
+    return hashlib.sha256(asked.encode()).hexdigest()[:12]
+
+
 def split_of(key: str) -> str:
     """The split of a generated problem: a hash of its id decides, so no seed or size can move it."""
     return HELD_OUT.get(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 5, "train")

@@ -242,7 +242,9 @@ STATE = {
     "update": 1,
     "optimizer_updates": 2,
     "ranks": 1,
+    "unlogged": {},
     "base": {},
+    "problems": {},
     "clock": {},
     "config": {"trainer": {}},
     "code": [],
@@ -265,7 +267,7 @@ def test_a_checkpoints_state_is_read_or_refused(tmp_path):
             (folder / "state.json").write_text(text, errors="surrogatepass")
             written = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
             (folder / "manifest.json").write_text(json.dumps({"state.json": written}))
-            assert outcome("checkpoints", lambda: resume_point(config, tmp_path / "fresh")) is None
+            assert outcome("checkpoints", lambda: resume_point(config, tmp_path / "fresh", {})) is None
 
     check()
 

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stp import cli, report, train
-from stp.config import config_hash, plain
+from stp.config import plain
 from stp.tracking import read_jsonl
 from tests.config.test_options import FILES
 from tests.integration.runs import ROOT, SMALL, composed, environment, metrics, run
@@ -344,11 +344,12 @@ def finish(folder, *overrides, **changes):
     """A folder that says it has run these small settings."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(composed(*overrides)))))
-    (folder / "summary.json").write_text(json.dumps({"config_hash": config_hash(composed()), "updates": 2, **changes}))
+    problems = train.problems_read(composed(*overrides))[0]
+    (folder / "summary.json").write_text(json.dumps({"problems": problems, "updates": 2, **changes}))
 
 
 def test_only_the_same_settings_and_updates_are_finished(tmp_path):
-    """By the hash: another seed, setting or number of updates is another run; a twin is no run to copy from."""
+    """Another seed, setting or number of updates is another run; a twin is no run to copy from."""
     finish(tmp_path / "a" / "seed0")
     fresh, choices = tmp_path / "b" / "seed0", {"experiment": "b"}
     fresh.mkdir(parents=True)
@@ -392,7 +393,7 @@ def test_a_run_without_probes_is_no_twin_of_one_that_is_to_be_probed(tmp_path):
 )
 def test_another_method_is_never_taken_for_this_one(tmp_path, one, other):
     """Two classes with fields of the same names and values are still two methods."""
-    finish(tmp_path / "one", config_hash=config_hash(composed(*one)))
+    finish(tmp_path / "one", *one)
     (tmp_path / "other").mkdir()
     assert train.finished(composed(*other), tmp_path / "other", {"experiment": "other"}, tmp_path) is None
 
