@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import math
 import os
 import sys
@@ -249,13 +250,8 @@ def _time(seconds: float) -> str:
 
 
 def _hydra_log() -> Path | None:
-    """Hydra's log file of this command; None where Hydra does not run it."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return None
-    hydra = HydraConfig.get()
-    return Path(hydra.runtime.output_dir) / f"{hydra.job.name}.log"
+    """The log file that Hydra has opened for this command; None where Hydra does not run it."""
+    return next((Path(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)), None)
 
 
 def write_atomically(path: Path, text: str) -> None:
