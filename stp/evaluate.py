@@ -144,6 +144,7 @@ def grade(config: Evaluation, folder: Path) -> None:
         known = {problem.id: problem for problem in held_out(task, None)[1]}
     records = regrade(task, rows, known)
     tracker = Tracker(folder, Logging(wandb="disabled"), {}, True)
+    tracker.say(f"{task.name}: {len(records)} stored completions of {file}; {task.grading} grading counts")
     tracker.append("eval", records)
     summary: dict[str, Any] = {
         "completions": str(file),
