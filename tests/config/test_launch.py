@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,8 @@ def test_every_size_composes_with_every_preset(name, nodes, gpus):
 def test_the_launcher_knows_the_options(name, module):
     """Parsed by the launcher's own parser, as far as it is a Python one."""
     launcher, arguments = dry(name, "scale=paper", NODES="2", GPUS="8", HEAD="node1", HOSTFILE="hosts")
-    assert arguments == ["scale=paper"]  # no PROMPTS_PER_GPU: the configuration's number
+    own = ["trainer.resume=auto", "trainer.checkpoint_every=10", "hydra.run.dir=outputs/slurm/0/run"] if name == "slurm" else []
+    assert arguments == [*own, "scale=paper"]  # no PROMPTS_PER_GPU: the configuration's number
     if name == "deepspeed":
         from deepspeed.launcher.runner import parse_args
 
@@ -81,7 +84,7 @@ def test_the_launcher_knows_the_options(name, module):
 
         found = parse_args([*launcher[launcher.index("torch.distributed.run") + 1 :], "stp.train", *arguments])
         assert (found.nnodes, found.nproc_per_node, found.rdzv_endpoint, found.module) == ("2", "8", "node1:29500", True)
-        assert (found.training_script, found.training_script_args) == ("stp.train", ["scale=paper"])
+        assert (found.training_script, found.training_script_args) == ("stp.train", arguments)
 
 
 def test_slurm_tells_the_script_its_nodes(tmp_path):
@@ -93,6 +96,27 @@ def test_slurm_tells_the_script_its_nodes(tmp_path):
     launcher, _ = dry("slurm", SLURM_SUBMIT_DIR=str(tmp_path), PATH=f"{tmp_path}:{os.environ['PATH']}", **slurm)
     assert (option(launcher, "--nnodes"), option(launcher, "--nproc_per_node")) == ("2", "4")
     assert (option(launcher, "--rdzv_id"), option(launcher, "--rdzv_endpoint")) == ("17", "gpu3:29500")
+
+
+@pytest.mark.parametrize(("ends", "queued"), [(143, True), (0, False)])
+def test_a_slurm_job_out_of_time_saves_its_state_and_is_queued_again(tmp_path, ends, queued):
+    """ends: the exit code of the step that was told to stop; one that had just finished stays finished."""
+    tools = {
+        "srun": f"trap 'echo told >> log; exit {ends}' TERM; echo started >> log; while :; do sleep 0.1; done",
+        "scontrol": 'case "$*" in show*) echo node1 ;; *) echo "$*" >> log ;; esac',
+    }
+    for name, text in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "17", "SLURM_JOB_NODELIST": "node1", "SLURM_SUBMIT_DIR": str(tmp_path)}
+    env = os.environ | slurm | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job = subprocess.Popen([SCRIPTS / "launch_slurm.sh"], env=env)
+    log, patience = tmp_path / "log", time.monotonic() + 60
+    while not (log.exists() and log.read_text()) and time.monotonic() < patience:
+        time.sleep(0.1)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 0
+    assert log.read_text().splitlines() == ["started", "told", *(["requeue 17"] if queued else [])]
 
 
 @pytest.mark.parametrize(

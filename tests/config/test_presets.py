@@ -217,6 +217,16 @@ def test_slurm_is_a_launcher():
     assert (launcher.partition, launcher.gpus_per_node) == ("gpu", 2)
 
 
+def test_the_jobs_of_a_cluster_are_queued_again_and_continue():
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install -e '.[sweeps]'")
+    config = hydra_config("cluster=slurm", "hydra.launcher.partition=gpu", "scale=paper", "experiment=table5_stp")
+    launcher = config.hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher") and launcher.partition == "gpu"
+    assert launcher.timeout_min >= 720 and launcher.max_num_timeout >= 1
+    assert launcher.additional_parameters == {"requeue": True}
+    assert config.trainer.resume == "auto" and config.trainer.checkpoint_every > 0
+
+
 def test_a_search_is_on_validation_problems_and_for_accuracy():
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install -e '.[sweeps]'")
     config = hydra_config("search=optuna", "experiment=table5_stp")
