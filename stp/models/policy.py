@@ -358,7 +358,7 @@ def require_described(option: str, folder: Path, options: Model) -> None:
         return
     known = "dream_7b" if is_dream(raw) else "llada_8b"
     rule = "its vocabulary is not the tiny model's, which model=tiny describes (float32, no instructions, L = 48)"
-    fail(option, folder, f"{rule}; add model={known}, or another one of conf/model, and keep the path with model.path=<folder>")
+    fail(option, folder, f"{rule}; add model={known}, or another one of conf/model, beside {option}=")
 
 
 def load_model(folder: Path, options: Model) -> Stock:
