@@ -181,16 +181,15 @@ class _Reader:
     def quantity(self, said: Tokens) -> Node:
         """A scalar expression with its unit or currency; a word such as `million` multiplies it."""
         said, tail = self.without_unit(list(said))
-        price = [i for i, token in enumerate(said[:2]) if token.text == "\\$"]
-        if price:
-            del said[price[0]]
+        price = [i for i, token in enumerate(said[:2]) if token.text.lstrip("\\") in units.CURRENCIES]
+        currency = ((units.CURRENCIES[said.pop(price[0]).text.lstrip("\\")], 1),) if price else ()
         measured = units.measured(tail)
-        if measured is None or (price and measured[1] not in ((), (("dollar", 1),))):
+        if measured is None or (currency and measured[1] not in ((), currency)):
             raise ReadingError
         factor, unit = measured
         value = expression(said)
         value = value if factor == 1 else Node("multiply", (number(factor), value))
-        unit = (("dollar", 1),) if price else unit
+        unit = currency or unit
         return Node("measured", (value, " ".join(f"{name}^{power}" for name, power in unit))) if unit else value
 
     def without_unit(self, said: list[Token]) -> tuple[list[Token], str]:
@@ -361,7 +360,7 @@ def _joined(items: list[Node], union: bool, both: bool) -> Node:
             if ranges and both and not union:
                 return Node("named", (names[0], _intersection(values)))
             return Node("named", (names[0], Node("union" if ranges and union else "list", values)))
-        if len(set(names)) == len(names):
+        if len(set(names)) == len(names) and not union:
             return Node("record", tuple(item for _, item in sorted(zip(names, items, strict=True), key=lambda pair: pair[0])))
     return Node("list", tuple(items))
 
@@ -392,8 +391,11 @@ def same(a: Node, b: Node) -> bool:
         return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
     if "record" in ops:
         record, other = (a, b) if a.op == "record" else (b, a)
+        values = [item.nodes[0] for item in record.nodes]
+        if other.op == "list" and len({str(item.args[0]).partition("_")[0] for item in record.nodes}) == 1:
+            return _unordered(values, other.nodes)  # x_1 = 3, x_2 = -2
         brackets = other.op == "tuple" and (other.args[0], other.args[-1]) == ("(", ")")
-        return (brackets or other.op == "list") and _all_same([item.nodes[0] for item in record.nodes], other.nodes)
+        return (brackets or other.op == "list") and _all_same(values, other.nodes)
     if ops in ({"list"}, {"set"}, {"list", "set"}, {"system"}):
         return _unordered(a.nodes, b.nodes)
     if ops == {"union"}:

@@ -14,7 +14,7 @@ from stp.tasks.units import words
 
 MAX_DIGITS = 30  # of a number
 MAX_POWER = 999
-MAX_FACTORIAL = 99
+MAX_FACTORIAL = 999
 MAX_RESULT = 3_000  # digits of an exact power
 
 FUNCTIONS = words("sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log exp")
@@ -114,7 +114,8 @@ class _Reader:
         return node
 
     def product(self, bars: int) -> Node:
-        """Factors side by side, or with a sign between them; after `/` a sign must stand, or its reach would be unclear."""
+        """Factors side by side, or with a sign between them. A number never follows without a sign (`1 2`, `x2`); after `/`
+        nothing does, or its reach would be unclear."""
         negative = self.signs()
         node, loose = self.power(bars)
         while True:
@@ -129,8 +130,6 @@ class _Reader:
                 node = Node("negative", (node,)) if minus else node
                 if sign in ("/", "\\div") and self.begins_factor(bars):
                     raise ReadingError  # 1/2x
-            elif sign == "number":
-                raise ReadingError  # 1 2, x2
             elif self.begins_factor(bars):
                 right, loose = self.power(bars)
                 node = Node("multiply", (node, right))

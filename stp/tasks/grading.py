@@ -34,7 +34,11 @@ _FORMAT = re.compile(
     r"<reasoning>(?:(?!</?reasoning>|</?answer>).)*</reasoning>\s*<answer>(?:(?!</?answer>).)*</answer>", re.DOTALL
 )
 _TAGS = ("<reasoning>", "</reasoning>", ANSWER_OPEN, ANSWER_CLOSE)
-_NO_BACKSLASH, _EMPTY_BOX = re.compile(r"(?<![\\A-Za-z])boxed\s*\{"), re.compile(r"\\boxed\s*\{\s*\}")
+_NO_BACKSLASH, _EMPTY_BOX = re.compile(r"(?<![\\A-Za-z])boxed\s*\{"), re.compile(r"\\(?:boxed|fbox)\s*\{\s*\}")
+_OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\b\s*\{?")
+_BRACES = re.compile(  # a box that opens, one around a number or a letter, escaped and other braces
+    r"\\(?:boxed|fbox)\s*\{|\\boxed +(-?[0-9][0-9.,]*|[A-Za-z])(?=[\s$.,;<]|\\[)\]]|\Z)|\\[\\{}]|[{}]"
+)
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\$?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm|mbox)\s*\{)?\s*\(?([A-Z])\)?\s*\}?\s*\.?\s*\$?")
 
@@ -58,7 +62,7 @@ def unboxed(answer: str) -> str:
     without the mark of one that is empty or not closed."""
     answer = _NO_BACKSLASH.sub(r"\\boxed{", answer)
     inside = last_boxed(answer)
-    inside = (_EMPTY_BOX.sub("", answer).replace("\\boxed{", "", 1) if inside is None else inside).strip()
+    inside = (_OPEN_BOX.sub("", _EMPTY_BOX.sub("", answer), count=1) if inside is None else inside).strip()
     return inside[2:-2].strip() if re.fullmatch(r"\*\*[^*]+\*\*", inside) else inside  # Markdown's bold
 
 
@@ -69,11 +73,11 @@ def last_boxed(text: str) -> str | None:
     """
     stack: list[int] = []  # where each open brace's content begins; -1 - begin for a box's
     found: tuple[int, int] | None = None
-    for match in re.finditer(r"\\boxed\s*\{|\\boxed +(-?[0-9][0-9.,]*|[A-Za-z](?![A-Za-z]))|\\[\\{}]|[{}]", text):
+    for match in _BRACES.finditer(text):
         token = match.group()
         if match[1]:
             found = match.start(1), match.end(1) - (match[1][-1] in ".,")
-        elif token.startswith("\\boxed"):
+        elif token.startswith(("\\boxed", "\\fbox")):
             stack.append(-1 - match.end())
         elif token == "{":
             stack.append(match.end())

@@ -58,6 +58,7 @@ _ABBREVIATIONS = {
     "tooth": "teeth",
 }
 _FULL = {short: name for name, shorts in _ABBREVIATIONS.items() for short in (name, *shorts.split())}
+CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound"}
 _COMPOUND = {"mph": {"mile": 1, "hour": -1}, "kph": {"kilometer": 1, "hour": -1}, "kmh": {"kilometer": 1, "hour": -1}}
 KNOWN = frozenset(_FULL) | frozenset(f"{name}s" for name in _ABBREVIATIONS) | frozenset(_COMPOUND)
 LETTERS = frozenset(unit for unit in _FULL if len(unit) == 1 and unit.isalpha())  # m, g, s, h, L, l: letters of algebra too

@@ -148,7 +148,7 @@ def size(tree: Tree) -> int:
             return 10 + size(["power", ["constant", "e"], child])
         case ["factorial", ["number", text]]:
             return 2 * int(text)
-    return 1 + sum(size(child) for child in tree[1:] if isinstance(child, list))
+    return sum(size(child) for child in tree[1:] if isinstance(child, list)) or 1
 
 
 def names(tree: Tree) -> set[str]:

@@ -383,6 +383,33 @@ y=x^2 | y = x^2
 5 \; \text{units} | 5
 4\sqrt{2}\ \text{cm} | 4\sqrt2
 """,
+    "further ways": r"""
+x_1 = 3, x_2 = -2 | -2, 3
+€5 | 5
+5 euros | €5
+\frac{100!}{98!} | 9900
+999! | 999 \cdot 998!
+x_1 = 3 | 3
+x^{\frac{2}{3}} | \sqrt[3]{x^2}
+\sin{x}\cos{x} | \frac{1}{2}\sin{(2x)}
+\log_{5}{25} | 2
+a_n = 2n+1 | 2n+1
+y - 3 = 2(x - 1) | y = 2x+1
+4x^2+9y^2=36 | \frac{x^2}{9} + \frac{y^2}{4} = 1
+2x+3y-12=0 | y=-\frac{2}{3}x+4
+(-\infty,-14)\cup(-3,\infty) | x<-14 \text{ or } x>-3
+10\% | 0.1
+1 + \frac{1}{2} | \frac32
+6\,\text{m/s} | 6
+\left(-\infty, \frac{1}{2}\right) | x < \frac12
+2^{78} | 302231454903657293676544
+\tan{45^\circ} | 1
+\cos 60^\circ | 0.5
+A = 5 \text{ cm}^2 | 5
+\text{A} | (A)
+1\frac{1}{2} \text{ hours} | \frac{3}{2}
+\frac{1}{1-x} | \frac{-1}{x-1}
+""",
 }
 
 WRONG = {
@@ -740,6 +767,18 @@ x^2y | x^{2y}
 5 - 3 | 5, -3
 5 -3 | 5, -3
 -5, 3 | 5, -3
+""",
+    "further misses": r"""
+x=3 \text{ or } y=2 | (3,2)
+x_1 = 3, x_2 = 2 | -2, 3
+x < 2 \text{ or } y > 3 | (-\infty,2)\cup(3,\infty)
+\pounds5 | 6
+€5 | \$5
+\frac{1}{1-x} | \frac{1}{x-1}
+\sin 60^\circ | 0.5
+998! | 999!
+302231454903657293676545 | 2^{78}
+302231454903657293676544 | 2^{77}
 """,
 }
 
