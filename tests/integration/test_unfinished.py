@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 
 from stp import checkpoints, evaluate, export, trace
 from stp.config import recorded
-from stp.engine import trained_weights
 from stp.errors import UserError
 from tests.config import composed
 from tests.integration.runs import run
@@ -110,22 +109,3 @@ def test_it_is_exported(lora):
         assert own.keys() == theirs.keys()
         assert all(torch.equal(own[key], theirs[key]) and own[key].dtype == theirs[key].dtype for key in own)
     assert recorded(lora)[0].lora.rank == 4
-
-
-def test_parts_of_several_ranks_are_put_together(tmp_path):
-    """Stage 3 as DeepSpeed lays it out: of each weight every rank holds an equal part, the last one padded."""
-    weights = {"a": torch.arange(15.0).view(3, 5), "b": torch.arange(7.0) + 100, "c": torch.arange(4.0) + 200}
-    for rank in range(2):
-        parts = []
-        for tensor in weights.values():
-            padded = torch.nn.functional.pad(tensor.flatten(), (0, tensor.numel() % 2), value=-1)
-            parts.append(padded.chunk(2)[rank])
-        flat = {"optimizer_state_dict": {"fp32_flat_groups": [torch.cat(parts[:2]), parts[2]]}}
-        torch.save(flat, tmp_path / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
-        shapes = [{name: tensor.shape for name, tensor in weights.items()}]
-        empty = {name: torch.empty(0, dtype=torch.bfloat16) for name in weights}
-        torch.save({"module": empty, "param_shapes": shapes}, tmp_path / f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt")
-    found = trained_weights(tmp_path)
-    assert all(
-        torch.equal(found[name], tensor.bfloat16()) and found[name].dtype == torch.bfloat16 for name, tensor in weights.items()
-    )
