@@ -19,8 +19,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from stp.tasks import units, verifier
-from stp.tasks.expressions import CLOSED, FUNCTIONS, OPENING, Node, ReadingError, exact, expression, number, variables
-from stp.tasks.latex import Token, rewritten, tokens
+from stp.tasks.expressions import CLOSED, OPENING, Node, ReadingError, exact, expression, number, variables
+from stp.tasks.latex import FUNCTIONS, Token, rewritten, tokens
 from stp.tasks.units import words
 
 Tokens = Sequence[Token]

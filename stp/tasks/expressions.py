@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from stp.tasks.latex import Token
+from stp.tasks.latex import FUNCTIONS, Token
 from stp.tasks.units import words
 
 MAX_DIGITS = 30  # of a number
@@ -17,7 +17,6 @@ MAX_POWER = 999
 MAX_FACTORIAL = 999
 MAX_RESULT = 3_000  # digits of an exact power
 
-FUNCTIONS = words("sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log exp")
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _GREEK = words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "

@@ -18,7 +18,7 @@ _NUMBERS = re.compile(rf"(?<![0-9.,])(?:{_NUMBER})")
 _SEVERAL = re.compile(r"\b(?:or|and)\b|[;\n]")
 _BESIDE = re.compile(  # next to a number: it is not alone, or not what it says
     r"[0-9/^*+!_<>≤≥≈×÷±√π½¼¾]|\\(?:frac|sqrt|times|cdot|div|pm|pi|neq?|leq?|geq?|lt|gt|approx|sim)(?![a-z])"
-    r"|\b(?:minus|negative|not|or|half)\b",
+    r"|\b(?:minus|negative|not|or|half|and an?)\b",
     re.IGNORECASE,
 )
 _BOUND = re.compile(  # right before a number

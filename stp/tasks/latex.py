@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stp.tasks.units import words
+from stp.tasks.units import LETTERS, words
 
 _SYMBOLS = {
     "−": "-",
@@ -111,6 +111,7 @@ _NAMES = {
     "\\bigg": "",
     "\\Bigg": "",
 }
+FUNCTIONS = words("sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log exp")
 _TEXT = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mbox|operatorname)\s*\{([^{}]*)\}"
 _DIGITS = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
 
@@ -222,13 +223,23 @@ def arrays(text: str) -> str:
 
 
 def unwrapped(text: str) -> str:
-    r"""What stands as text and is or begins with a number or a sign is that.
+    r"""What stands as text and is or begins with a number or a sign is that; so is a function's name, or a letter but a unit's.
 
     >>> unwrapped(r"\text{12}"), unwrapped(r"\mathbf{5}"), unwrapped(r"\text{cm}"), unwrapped(r"\text{12 cm}")
     ('12', '5', '\\text{cm}', '12 cm')
+    >>> unwrapped(r"2\mathrm{i}"), unwrapped(r"2\text{ m}"), unwrapped(r"\operatorname{sin} x")
+    ('2 i ', '2\\text{ m}', '\\sin  x')
     """
+    text = re.sub(rf"{_TEXT}", _letter_or_function, text)
     text = re.sub(rf"{_TEXT}", lambda m: m[1] if re.match(r"\s*[-+0-9.,=<>%$]", m[1]) else m.group(), text)
     return re.sub(r"\\(?:mathbf|boldsymbol|bm|mathit|mathsf|emph)\s*\{([-+0-9.,\s]*)\}", r"\1", text)
+
+
+def _letter_or_function(match: re.Match[str]) -> str:
+    name = match[1].strip()
+    if name in FUNCTIONS:
+        return f"\\{name} "
+    return f" {name} " if len(name) == 1 and name.isalpha() and name not in LETTERS | set("ACFJKNVW") else match.group()
 
 
 REWRITINGS: tuple[Callable[[str], str], ...] = (
@@ -261,7 +272,7 @@ _TOKEN = re.compile(
     r"|(?P<command>\\[A-Za-z]+|\\.)|(?P<word>[A-Za-z]{2,})|(?P<letter>[A-Za-z])|(?P<symbol>\S)",
     re.DOTALL,
 )
-_PLAIN_NAMES = words("arcsin arccos arctan sin cos tan cot sec csc sinh cosh tanh ln log exp sqrt pi theta infty infinity")
+_PLAIN_NAMES = FUNCTIONS | words("sqrt pi theta infty infinity")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ NUMBERS = words(
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
 CHANGING = NUMBERS | words(
-    "about almost approximately around and between double except half halves minus nearly negative neither no nor "
-    "not or plus roughly squared cubed than times triple twice without"
+    "about almost approximately around between double except half halves minus nearly negative neither no nor "
+    "not or plus roughly squared cubed triple twice without"
 )
 
 _ABBREVIATIONS = {

@@ -410,6 +410,14 @@ A = 5 \text{ cm}^2 | 5
 1\frac{1}{2} \text{ hours} | \frac{3}{2}
 \frac{1}{1-x} | \frac{-1}{x-1}
 """,
+    "letters in text": r"""
+3+2\mathrm{i} | 3+2i
+\mathrm{e}^{x} | e^x
+\operatorname{sin} x | \sin x
+5\text{x} | 5x
+20\text{ N} | 20
+5 times | 5
+""",
 }
 
 WRONG = {
@@ -780,6 +788,11 @@ x < 2 \text{ or } y > 3 | (-\infty,2)\cup(3,\infty)
 302231454903657293676545 | 2^{78}
 302231454903657293676544 | 2^{77}
 """,
+    "letters in text": r"""
+3+2\mathrm{i} | 5
+5\text{x} | 5
+2\mathrm{e} | 2
+""",
 }
 
 
@@ -857,6 +870,10 @@ half of 18 | none
 twice 18 | none
 18 or more | none
 18 and a half | none
+18 and a quarter | none
+18 apples and oranges | 18
+18 times | 18
+18 more than Tom | 18
 18 squared | none
 not 18 | none
 18x | none
