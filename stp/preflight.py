@@ -19,8 +19,8 @@ from stp.tasks.base import Problem
 ADAM = 3 * 4  # bytes of a trained weight and its two moments in a checkpoint
 
 
-def writable(option: str, folder: Path) -> None:
-    """Write and remove a file in a folder, or, while that does not exist, in the nearest one above it.
+def writable(option: str, folder: Path, fix: str = "give another folder") -> None:
+    """Write and remove a file in a folder, or, while that does not exist, in the nearest one above it. fix: what to do else.
 
     Raises:
         UserError: it cannot be written there.
@@ -29,7 +29,7 @@ def writable(option: str, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=_existing(folder)) as file:
             file.write(b"\0" * 4096)
     except OSError as error:
-        fail(option, folder, f"nothing can be written there ({error.strerror}); give another folder")
+        fail(option, folder, f"nothing can be written there ({error.strerror}); {fix}")
 
 
 def room(folder: Path, policy: Policy, checkpoints: int) -> None:

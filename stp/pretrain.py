@@ -20,6 +20,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from stp import preflight
 from stp.cli import run
 from stp.config import Pretraining
+from stp.errors import require
 from stp.evaluation import Evaluator, accuracy, measured
 from stp.models.codec import Codec
 from stp.models.policy import Policy
@@ -112,6 +113,8 @@ def main(options: Pretraining) -> None:
     """Pretrain, measure, and write weights, tokenizer and pretraining.json (options, seconds, machine, accuracy)."""
     folder = BASES / options.task.name if options.to is None else Path(options.to)
     preflight.writable("to", folder)
+    empty = options.to is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    require(empty, "to", folder, "something is there already; remove it or give another folder")
     tokenizer = tiny_tokenizer(options.task.phrases)
     started = time.perf_counter()
     model = pretrain(options, tokenizer)

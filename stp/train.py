@@ -157,6 +157,8 @@ def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     if state is None and (checkpoints.written(folder) or (held is not None and unplaced(held) != unplaced(plain(config)))):
         rule = f"another run is kept there; continue it, with its settings and trainer.resume={folder}, or give another folder"
         fail("hydra.run.dir", folder, rule)
+    if ranks.rank() == 0:
+        preflight.writable("hydra.run.dir", folder)
     labels = labelled(config.logging, choices, config.seed)
     tracker = Tracker(folder, labels, plain(config), ranks.rank() == 0, folder / "train.log")
     with faults.explained(folder), closing(tracker):
@@ -179,7 +181,7 @@ def work(
     codes = list(dict.fromkeys([*(state.code if state else []), code_version()]))
 
     task = config.task
-    ready(config, folder, problems, held_out)
+    ready(config, problems, held_out)
     tracker.say(preflight.told(Subject.of(task, "train", problems), checkpoint_folder(config.model)))
     if held_out:
         tracker.say(f"evaluated on {Subject.of(task, config.trainer.eval_split, held_out)}")
@@ -365,17 +367,17 @@ class KeptAnswers:
             tracker.say(f"{self.file}: not kept ({error.strerror}); the next run measures its base again")
 
 
-def ready(config: Config, folder: Path, problems: list[Problem], held_out: list[Problem]) -> None:
-    """Refuse, before weights are read, what would fail later: W&B, folders to write, the static dataset, prompts too long."""
+def ready(config: Config, problems: list[Problem], held_out: list[Problem]) -> None:
+    """Refuse, before weights are read, what would fail later: W&B, the static dataset, prompts too long."""
     if ranks.rank() == 0:
         require_wandb(config.logging)
-        preflight.writable("hydra.run.dir", folder)
     if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
         if config.sampler.static is not None:
             made_for = {"task": config.task.name, "source": config.sampler.anchors, "length": config.sampler.length}
             named(Path(config.sampler.static), made_for, problems)
         elif ranks.rank() == 0:
-            preflight.writable("sampler.static", FOLDER)
+            made = "make the dataset with stp.pregenerate to=<folder> and name it with sampler.static=<folder>"
+            preflight.writable("sampler.static", FOLDER, f"make it writable, start from another folder, or {made}")
     cut = preflight.prompts(config.model, config.task, config.sampler.length, problems, held_out)
     if cut and ranks.rank() == 0:
         print(f"{cut} of {len(problems)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)

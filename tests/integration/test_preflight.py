@@ -62,7 +62,16 @@ def test_a_place_to_write_that_cannot_be_written(entry, blocked):
 
 def test_outputs_static_that_cannot_be_written(tmp_path):
     (tmp_path / "outputs").touch()
-    assert refused(run, tmp_path / "run").startswith("sampler.static=outputs/static: nothing can be written there")
+    line = refused(run, tmp_path / "run")
+    assert line.startswith("sampler.static=outputs/static: nothing can be written there")
+    assert "make it writable" in line and "stp.pregenerate to=<folder>" in line and "give another folder" not in line
+
+
+def test_a_base_is_not_pretrained_over_other_weights(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors").write_text("of a model")
+    line = refused(pretrain.main, build(raw("pretrain", f"to={tmp_path / 'base'}")))
+    assert line == f"to={tmp_path / 'base'}: something is there already; remove it or give another folder"
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
