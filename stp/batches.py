@@ -14,7 +14,10 @@ from stp.types import LogProbs, Noise, Rollout, Trajectory
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows of a rollout that share a pass. live: False where the pass counts nothing and only keeps step with other ranks."""
+    """Rows of a rollout that share a forward and a backward pass.
+
+    live: False if the pass adds nothing and runs only because the other ranks run one.
+    """
 
     rows: Tensor
     live: bool = True
@@ -24,17 +27,17 @@ IDLE = MicroBatch(torch.zeros(1, dtype=torch.long), live=False)
 
 
 def micro_batches(rows: Tensor, size: int, ranks: Ranks) -> list[MicroBatch]:
-    """These rows in parts: as many parts as on the rank that has the most, because ZeRO-3 needs equal numbers of forwards."""
+    """Splits these rows into parts of `size`. Idle parts follow until every rank has as many: ZeRO-3 needs equal forwards."""
     parts = [MicroBatch(part) for part in rows.split(size) if len(part)]
     return parts + [IDLE] * int(ranks.largest(len(parts)) - len(parts))
 
 
 @dataclass(frozen=True)
 class Batches:
-    """A rollout as an update passes over it.
+    """A rollout, divided for an update.
 
-    learning_R: the rows with something to learn, from the shortest prompt to the longest. idle_R: the others. parts: the
-    learning rows in micro-batches. weight_BL: what each token counts for in the loss of the global batch.
+    learning_R: the rows from which the policy learns, from the shortest prompt to the longest. idle_R: the others. parts: the
+    learning rows in micro-batches. weight_BL: the weight of each token in the loss of the global batch.
     """
 
     learning_R: Tensor
@@ -45,7 +48,7 @@ class Batches:
 
     @classmethod
     def of(cls, rollout: Rollout, objective: Objective, size: int, ranks: Ranks) -> "Batches":
-        """The micro-batches of `size` rows. Rows whose advantage is 0 learn only where the objective has a penalty for them."""
+        """Divides a rollout into micro-batches of `size` rows. Rows with advantage 0 are idle unless a penalty trains them."""
         trajectory = rollout.trajectory
         trainable_BL = trajectory.trainable_BL
         tokens = int(ranks.sum({"tokens": int(trainable_BL.sum())})["tokens"])
@@ -58,19 +61,19 @@ class Batches:
         return cls(learning_R, idle_R, parts, objective.token_weights(trainable_BL, rollout.draws.batch, tokens), ranks)
 
 
-Scored = list[tuple[Tensor, LogProbs]]  # some rows, and their log-likelihoods
+Scored = list[tuple[Tensor, LogProbs]]  # indices of some rows, and the log-likelihoods of these rows
 
 
 def score_rows(
     denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, parts: list[MicroBatch]
 ) -> Scored:
-    """Log-likelihoods of some rows without gradients, in as many forwards on every rank."""
+    """Returns the log-likelihoods of the live parts, without gradients. Every part is run: all ranks need equal forwards."""
     found = [score(denoise, estimator, trajectory.rows(p.rows), noise.rows(p.rows), len(p.rows)) for p in parts]
     return [(part.rows, values) for part, values in zip(parts, found, strict=True) if part.live]
 
 
 def assemble(scored: Scored, noise: Noise) -> LogProbs:
-    """One record (on the CPU) of the rows that were scored, with 0 in the others."""
+    """Returns one record for all rows, on the CPU, with 0 in the rows that were not scored."""
     B, K, L = noise.masked_BKL.shape
     like = scored[0][1] if scored else LogProbs(torch.zeros(B, L), torch.zeros(B, K))
     kinds = (like.token_BL, like.draw_BK, like.upper_BL)

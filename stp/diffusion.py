@@ -10,21 +10,22 @@ from torch.autograd.function import once_differentiable
 from stp.errors import fail
 from stp.types import Trajectory
 
-CACHED, QUEUED = 2**19, 2**26  # numbers drawn from at once: what a core's cache holds; on a GPU, few long kernels
+# how many logits `draw_tokens` works on at once: on a CPU as many as a core's cache holds, on a GPU enough for long kernels
+CACHED, QUEUED = 2**19, 2**26
 
 
 class Denoiser(Protocol):
-    """A mask predictor. Samplers and estimators need nothing else of a model: any object with these three will do.
+    """A mask predictor. Samplers and estimators need nothing else from a model: any object with these three members will do.
 
-    One that also has a method `draw` of the arguments of `draw` below draws by itself, say chunk by chunk; one that has
-    `within` keeps keys and values within a block; one that has a `device` is given its batches there.
+    Three more members are optional. `draw` replaces the function `draw` below, for instance to work chunk by chunk. `within`
+    replaces the function `within`, to keep keys and values while a block is denoised. `device` says where batches must lie.
     """
 
     mask_id: int
     eos_id: int
 
     def __call__(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, target_M: Tensor | None = None) -> Tensor:
-        """Predict the tokens at flat positions `index_M` of the [B, S] grid.
+        """Predicts the tokens at flat positions `index_M` of the [B, S] grid.
 
         attend_BS is False on padding (None: no padding). Returns logits_MV, or with `target_M` the log-probabilities of
         those tokens, logp_M (float32).
@@ -40,7 +41,7 @@ def draw(
     temperature: float = 0.0,
     uniform_M: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One token at each of these positions, and its confidence: see `draw_tokens`."""
+    """Draws one token at each of these positions. Returns the tokens and their confidence: see `draw_tokens`."""
     own = getattr(denoise, "draw", None)
     if own is not None:
         return own(ids_BS, attend_BS, index_M, temperature, uniform_M)
@@ -48,10 +49,10 @@ def draw(
 
 
 def within(denoise: Denoiser, begin: int, end: int) -> Any:
-    """A denoiser for the draws of one block, which lie at positions `begin` to `end`; an approximation.
+    """Returns an approximate, faster denoiser for the draws of one block, at positions `begin` to `end`.
 
-    Its first forward is that of `denoise`. Later ones compute these positions alone and take the others' keys and values from
-    the first, as if nothing had been revealed since.
+    Its first forward is a full one of `denoise`. Later forwards compute only these positions. For all other positions they
+    reuse the keys and values of the first forward, although tokens have been revealed since.
     """
     own = getattr(denoise, "within", None)
     if own is None:
@@ -71,12 +72,12 @@ class FromLogits:
 
 
 def token_log_probs(logits_MV: Tensor, target_M: Tensor, overwrite: bool = False) -> Tensor:
-    """log softmax(logits)[target], in float32. overwrite: one buffer may serve float32 logits and their gradient."""
+    """Returns log softmax(logits)[target] in float32. overwrite: float32 logits may be overwritten, to save a copy."""
     return _TokenLogProbs.apply(_buffer(logits_MV, overwrite), target_M)
 
 
 class _TokenLogProbs(torch.autograd.Function):
-    """Forward leaves exp(logits - largest) in the logits' place, backward turns that into their gradient."""
+    """Works in one buffer: forward turns the logits into exp(logits - largest), and backward turns these into the gradient."""
 
     @staticmethod
     def forward(ctx: Any, logits_MV: Tensor, target_M: Tensor) -> Tensor:
@@ -96,9 +97,9 @@ class _TokenLogProbs(torch.autograd.Function):
 
 
 def forward_process(trajectory: Trajectory, masked_BL: Tensor, mask_id: int) -> Tensor:
-    """Eqs. 2 and 7: ids_BS with the response masked where drawn.
+    """Eqs. 2 and 7: returns ids_BS with the response masked where masked_BL is True.
 
-    Everything after EOS is always masked; a fixed token never is.
+    Everything after EOS is always masked. A fixed token never is.
     """
     masked_BL = (masked_BL | ~trajectory.until_eos_BL) & ~trajectory.fixed_BL
     response_BL = trajectory.response_BL.masked_fill(masked_BL, mask_id)
@@ -106,7 +107,7 @@ def forward_process(trajectory: Trajectory, masked_BL: Tensor, mask_id: int) -> 
 
 
 def until_eos(response_BL: Tensor, eos_id: int) -> Tensor:
-    """True up to and including the first EOS of each row."""
+    """Returns True up to and including the first EOS of each row."""
     eos_BL = (response_BL == eos_id).int()
     return eos_BL.cumsum(dim=1) - eos_BL == 0
 
@@ -114,11 +115,11 @@ def until_eos(response_BL: Tensor, eos_id: int) -> Tensor:
 def draw_tokens(
     logits_MV: Tensor, temperature: float, uniform_M: Tensor | None, mask_id: int, overwrite: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """One token per position and its confidence, the untempered probability of that token.
+    """Draws one token per position. Returns the tokens and their confidence, which is their probability at temperature 1.
 
-    temperature 0 takes the argmax. Above 0 it is an exact draw from softmax(logits / temperature): one uniform per position
-    inverted through the cumulative distribution, in float32. The mask itself is never drawn.
-    overwrite: float32 logits may be.
+    Temperature 0 takes the argmax. Above 0 each token is an exact draw from softmax(logits / temperature): one uniform per
+    position is inverted through the cumulative distribution, in float32. The mask token itself is never drawn.
+    overwrite: float32 logits may be overwritten, to save a copy.
     """
     rows = max(1, (QUEUED if logits_MV.is_cuda else CACHED) // logits_MV.shape[1])
     parts = logits_MV.split(rows)
@@ -128,7 +129,7 @@ def draw_tokens(
 
 
 def _buffer(logits_MV: Tensor, overwrite: bool) -> Tensor:
-    """The logits in float32, in a buffer that may be written to."""
+    """Returns the logits in float32, in a buffer that may be written to."""
     return logits_MV.float() if overwrite or logits_MV.dtype != torch.float32 else logits_MV.clone()
 
 
@@ -139,18 +140,21 @@ def _draw_tokens(logits_MV: Tensor, temperature: float, uniform_M: Tensor | None
         return token_M, 1 / logits_MV.sub_(best_M[:, None]).exp_().sum(dim=1)
     assert uniform_M is not None
     logits_MV.sub_(logits_MV.amax(dim=1, keepdim=True))
-    weight_MV = logits_MV.exp()  # the untempered probabilities, but for their sum
+    weight_MV = logits_MV.exp()  # the probabilities at temperature 1, not normalised
     tempered_MV = weight_MV if temperature == 1 else logits_MV.div_(temperature).exp_()
     cumulative_MV = tempered_MV.cumsum(dim=1)
     total_M1 = cumulative_MV[:, -1:]
-    # below the total, so that rounding can never point past the last possible token
+    # stay below the total: rounding could otherwise point past the last possible token
     point_M1 = torch.minimum(uniform_M[:, None] * total_M1, torch.nextafter(total_M1, torch.zeros_like(total_M1)))
     token_M1 = torch.searchsorted(cumulative_MV, point_M1, right=True)
     return token_M1.squeeze(1), weight_MV.gather(1, token_M1).squeeze(1) / weight_MV.sum(dim=1)
 
 
 def top_per_row(score_BL: Tensor, allowed_BL: Tensor, count_B: Tensor) -> Tensor:
-    """True at the `count` highest-scoring allowed positions of each row (ties: the leftmost). count must fit."""
+    """Returns True at the `count` allowed positions of each row that score highest; among ties, the leftmost.
+
+    A row must have at least `count` allowed positions.
+    """
     order_BL = score_BL.masked_fill(~allowed_BL, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = torch.arange(score_BL.shape[1], device=score_BL.device)
     chosen_BL = torch.zeros_like(allowed_BL).scatter_(1, order_BL, rank < count_B[:, None])

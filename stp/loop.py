@@ -21,9 +21,9 @@ from stp.types import Batch, Draws, LogProbs, Noise, Question, Rollout
 
 
 def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int = 0, unlogged: Unlogged | None = None) -> None:
-    """Runs the updates after the first `done` up to `trainer.updates`: generate, score, update, log.
+    """Runs the updates that remain of `trainer.updates` after the first `done`: generate, score, update, log.
 
-    unlogged: the last of those that are done, where a resumed run has yet to evaluate and log it.
+    unlogged: the last finished update, if a resumed run still has to evaluate and log it.
     """
     trainer, guard, problems = learner.trainer, run.guard, actor.problems
     batch = trainer.prompts_per_update * trainer.group_size
@@ -51,9 +51,9 @@ def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int =
 
 
 def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Draws, run: Run) -> Rollout:
-    """Makes and rewards G completions of each problem of the update: this rank's share of them.
+    """Makes and rewards this rank's share of an update's completions, G for each problem.
 
-    Groups stay whole: a rank holds consecutive prompts with all their completions.
+    A group stays whole: a rank holds consecutive prompts, each with all its completions.
     """
     G = learner.trainer.group_size
     repeated = [problem for problem in problems for _ in range(G)]
@@ -105,7 +105,7 @@ def update(learner: Learner, rollout: Rollout, run: Run) -> dict[str, float]:
 
 
 def inner_update(learner: Learner, rollout: Rollout, batches: Batches, masks: "MaskSet", inner: int) -> "Step":
-    """Forward, loss and backward of each micro-batch, then one step of the optimizer."""
+    """Runs forward, loss and backward for each micro-batch, then one step of the optimizer."""
     engine, trajectory, step = learner.engine, rollout.trajectory, Step(rollout, masks)
     engine.policy.train()
     for j, part in enumerate(batches.parts):
@@ -124,16 +124,16 @@ def inner_update(learner: Learner, rollout: Rollout, batches: Batches, masks: "M
 
 
 class MaskSet:
-    """One set of Monte Carlo masks with the log-likelihoods of theta_old and of the reference on it (on the CPU).
+    """One set of Monte Carlo masks, with the log-likelihoods that theta_old and the reference have on it (on the CPU).
 
-    Where theta_old's are left to the first inner update, which computes them anyway, `found` collects them row by row.
+    If `old` is left to the first inner update, which computes it anyway, `found` collects it part by part.
     """
 
     def __init__(self, noise: Noise, old: LogProbs | None, reference: LogProbs | None, found: Scored | None = None) -> None:
         self.noise, self.old, self.reference, self.found = noise, old, reference, found
 
     def against(self, part: MicroBatch, new: LogProbs) -> tuple[LogProbs | None, LogProbs | None]:
-        """What theta's log-likelihoods of these rows are compared with: theta_old's and the reference's."""
+        """Returns theta_old's and the reference's log-likelihoods of these rows, with which theta's are compared."""
         device = new.token_BL.device
         old, reference = (None if k is None else k.rows(part.rows).to(device) for k in (self.old, self.reference))
         if self.found is not None:  # nothing has moved yet: theta_old is theta itself
@@ -142,7 +142,7 @@ class MaskSet:
         return old, reference
 
     def settle(self) -> None:
-        """Call after the first inner update: theta_old's log-likelihoods are complete, and theta is another policy now."""
+        """Completes theta_old's log-likelihoods once the first inner update is over, because theta has moved then."""
         if self.found is not None:
             self.old, self.found = assemble(self.found, self.noise), None
 
@@ -173,7 +173,7 @@ def score_mask_sets(learner: Learner, rollout: Rollout, batches: Batches) -> lis
 
 
 class Step:
-    """What an inner update sees on the way: sums of its statistics, theta's log-likelihoods, and what is not finite."""
+    """Collects what an inner update tells: the sums of its statistics, theta's log-likelihoods, and what is not finite."""
 
     def __init__(self, rollout: Rollout, masks: MaskSet) -> None:
         self.masks, self.norm, self.lr = masks, math.nan, math.nan
@@ -185,9 +185,9 @@ class Step:
             self.bad[name] = torch.zeros(()) if known is None else _bad(known.token_BL)
 
     def checked(self, part: MicroBatch, new: LogProbs, loss: Loss) -> Tensor:
-        """The loss of a micro-batch, NaN where any value so far is not finite.
+        """Returns the loss of a micro-batch, or NaN if any value so far is not finite.
 
-        One such value makes every gradient NaN, on every rank, and the engine applies none: no rank has to ask the others.
+        A NaN loss makes every gradient NaN on every rank, and the engine then applies none: no rank has to ask the others.
         """
         for name, value in (("new", new.token_BL), ("loss", loss.value)):
             self.bad[name] = self.bad.get(name, 0.0) + _bad(value)
@@ -203,21 +203,21 @@ class Step:
         return not math.isnan(self.norm)
 
     def drawn(self) -> list[tuple[Tensor, Tensor]]:
-        """(rows, draw_BK) of theta, on the CPU."""
+        """Returns (rows, draw_BK) of theta for each live micro-batch, on the CPU."""
         return [(rows, new.draw_BK.cpu()) for (rows, new), live in zip(self.new, self.live, strict=True) if live]
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
-        """The loss, the gradient's norm, the learning rate, and means over the scored tokens of all ranks."""
+        """Returns the loss, the gradient's norm, the learning rate, and means over the scored tokens of all ranks."""
         sums = ranks.sum({name: float(value) for name, value in self.sums.items()})
         scored = max(sums.pop("tokens"), 1.0)
         return {"loss": sums.pop("loss"), "grad_norm": self.norm, "lr": self.lr, **{k: v / scored for k, v in sums.items()}}
 
     def not_finite(self, ranks: Ranks) -> dict[str, float]:
-        """In how many micro-batches of all ranks each value was not finite."""
+        """Counts, for each value, in how many micro-batches of all ranks it was not finite."""
         return ranks.sum({name: float(value) for name, value in self.bad.items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """This rank's tensors of a step that was not applied."""
+        """Returns this rank's tensors of a step that was not applied."""
         known = {"old_BL": self.masks.old, "reference_BL": self.masks.reference}
         tensors = {name: kept.token_BL for name, kept in known.items() if kept is not None}
         rows_R, new_BL = (torch.cat(values) for values in zip(*((rows, new.token_BL) for rows, new in self.new), strict=True))
@@ -225,13 +225,13 @@ class Step:
 
 
 def _bad(value: Tensor) -> Tensor:
-    """1.0 if a value is not finite, on its device: nothing waits for it."""
+    """Returns 1.0 if anything in a value is not finite. The result stays on the device, so nothing waits for it."""
     return (~value.isfinite()).any().float()
 
 
 @contextmanager
 def keyed_dropout(policy: Policy, draws: Draws, purpose: str, rows: Tensor) -> Iterator[None]:
-    """Runs a forward whose dropout (LoRA's) depends on the key and the first row, and leaves the global generator as it was."""
+    """Makes LoRA's dropout in a forward depend only on the key and the first row. The global generator stays as it was."""
     if not policy.dropout:
         yield
         return
@@ -242,7 +242,7 @@ def keyed_dropout(policy: Policy, draws: Draws, purpose: str, rows: Tensor) -> I
 
 
 def prompt_order(problems: int, count: int, update: int, seed: int | str) -> list[int]:
-    """Indices of an update's prompts: each epoch is a shuffle of its own, a function of (seed, epoch) alone."""
+    """Returns the indices of an update's prompts. Each epoch has its own shuffle, which depends on (seed, epoch) alone."""
     places = [divmod(place, problems) for place in range(update * count, (update + 1) * count)]
     shuffled = {
         epoch: torch.randperm(problems, generator=Draws(seed, 0).generator("prompts", epoch))
@@ -252,7 +252,7 @@ def prompt_order(problems: int, count: int, update: int, seed: int | str) -> lis
 
 
 def log(unlogged: Unlogged, batch: int, run: Run) -> tuple[dict[str, Any], dict[str, float]]:
-    """Evaluates where it is time, adds the update's seconds, and records it. Returns its metrics and the seconds so far."""
+    """Evaluates if it is due, adds the update's seconds, and records the update. Returns its metrics and the seconds so far."""
     metrics = unlogged["metrics"] | run.evaluate(unlogged["metrics"]["update"])
     seconds = spent(run.clock, run.ranks)
     metrics |= {f"time/{name}": total - unlogged["before"].get(name, 0.0) for name, total in seconds.items()}
@@ -263,7 +263,7 @@ def log(unlogged: Unlogged, batch: int, run: Run) -> tuple[dict[str, Any], dict[
 
 
 def note(metrics: dict[str, Any], alarms: dict[str, str]) -> str:
-    """What the progress display shows of an update."""
+    """Returns what the progress display shows of an update."""
     shown = {"reward": metrics["reward/mean"], "kl": metrics.get("kl"), "loss": metrics["loss"]}
     parts = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
     speed = [f"{metrics['nfe']:.0f} forwards", f"{metrics['time/tokens_per_s']:.0f} tok/s"]

@@ -10,7 +10,7 @@ PROCESS = Path("/proc/self")
 
 
 def peak_memory_mb() -> float:
-    """Peak memory since the last reset: on the GPU if there is one, else this process's resident memory."""
+    """Returns the peak memory since the last reset: on the GPU if there is one, else this process's resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     if PROCESS.exists():
@@ -23,7 +23,7 @@ def peak_memory_mb() -> float:
 
 
 def reset_peak_memory() -> None:
-    """Start counting again, as a job of a sweep does (where the system can)."""
+    """Starts counting the peak again, as each job of a sweep does. Where the system cannot, nothing happens."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):

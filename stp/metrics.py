@@ -12,7 +12,7 @@ from stp.types import LogProbs, Rollout
 
 
 def spent(clock: Clock, ranks: Ranks) -> dict[str, float]:
-    """Seconds of each phase on this rank, and `cpu`, the processor seconds of all ranks."""
+    """Returns the seconds of each phase on this rank, and under `cpu` the processor seconds of all ranks."""
     seconds = clock.totals()
     return seconds | ranks.sum({"cpu": seconds["cpu"]})
 
@@ -24,10 +24,10 @@ def elbo_stats(
     draw_parts: list[tuple[Tensor, Tensor]],
     ranks: Ranks,
 ) -> dict[str, float]:
-    """Theorem 4.3's variance over the draws at hand, and Theorem 4.4's V and maximum of the difference theta - theta_old.
+    """Returns Theorem 4.3's variance over the draws, and Theorem 4.4's V and maximum of the difference theta - theta_old.
 
-    draw_parts: (rows, draw_BK) of theta at the last inner update. old: theta_old's, or None where the objective reads none;
-    the variance is then theta's.
+    draw_parts: (rows, draw_BK) of theta at the last inner update. old: theta_old's log-likelihoods. It is None if the objective
+    does not use them; the variance is then theta's.
     """
     n_B = trainable_BL.sum(dim=1).clamp(min=1)
     parts = [(torch.arange(len(n_B)), old.draw_BK)] if old is not None else draw_parts
@@ -52,7 +52,7 @@ def elbo_stats(
 
 
 def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, float]:
-    """Rewards, lengths, forwards and pruning of a rollout, over all ranks."""
+    """Returns the means of rewards, lengths and pruned tokens of a rollout, over all ranks, and its forwards."""
     trajectory = rollout.trajectory
     rows = ranks.lists(
         {
@@ -84,7 +84,7 @@ def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, 
 
 
 def sample_records(rollout: Rollout, count: int) -> list[dict[str, Any]]:
-    """The first completions of this rank as records for samples.jsonl."""
+    """Returns the first `count` completions of this rank as records for samples.jsonl."""
     return [
         {
             "update": rollout.draws.update + 1,

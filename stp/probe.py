@@ -14,9 +14,9 @@ from stp.types import Draws, Rollout, Trajectory
 def probe_variance(
     denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, draws: Draws, repeats: int, rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Variance of the sequence ELBO per trajectory over `repeats` estimates: (variance_B, estimates_BR).
+    """Estimates each trajectory's ELBO `repeats` times. Returns (variance_B, estimates_BR).
 
-    Independent draws are taken one by one; where draws depend on each other the whole K-draw estimate is repeated.
+    If draws are independent, one draw makes an estimate. If they depend on each other, all K draws together make one.
     """
     single = dataclasses.replace(estimator, samples=1) if estimator.independent else estimator
     estimates = []
@@ -28,7 +28,7 @@ def probe_variance(
 
 
 def probed_rows(draws: Draws, count: int) -> Tensor:
-    """Which of these rows are probed: `count` of the global batch, evenly spaced, so that every prompt has its share."""
+    """Returns which of these rows are probed: `count` rows of the global batch, spread evenly over the prompts."""
     count = min(count, draws.batch)
     chosen = torch.arange(count) * draws.batch // count
     rows = torch.arange(draws.batch) if draws.rows is None else draws.rows
@@ -36,10 +36,10 @@ def probed_rows(draws: Draws, count: int) -> Tensor:
 
 
 def probe(learner: Learner, rollout: Rollout, run: Run) -> dict[str, float]:
-    """Fig. 3: the ELBO's variance from many draws, on some of this update's trajectories, one line each in variance.jsonl."""
+    """Fig. 3: measures the ELBO's variance from many draws on some trajectories, and adds a line for each to variance.jsonl."""
     trainer, ranks = learner.trainer, run.ranks
     some = probed_rows(rollout.draws, trainer.probe_rows)
-    # at ZeRO-3 a forward gathers weights from all ranks, so each runs as many: a rank with fewer rows repeats its first
+    # at ZeRO-3 a forward gathers weights from all ranks, so all must run equally many: a rank with fewer rows repeats its first
     padded = torch.cat([some, some.new_zeros(int(ranks.largest(len(some))) - len(some))])
     variance_B, estimates_BR = probe_variance(
         learner.engine.policy,

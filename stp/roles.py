@@ -21,13 +21,13 @@ from stp.types import AnchorSource, Prompts, Question, Rollout, Trajectory
 
 
 class Policy(Denoiser, Protocol):
-    """The model that is trained, as a denoiser. dropout: the probability with which its adapters drop activations."""
+    """The trained model as a denoiser. dropout: the probability with which its adapters drop an activation."""
 
     dropout: float
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Where the model computes."""
 
     def train(self) -> Any:
         """Turns dropout on."""
@@ -44,82 +44,85 @@ class Engine(Denoiser, Protocol):
         """The policy itself."""
 
     def generation(self) -> AbstractContextManager[Policy]:
-        """The policy for rollouts: ranks may run unequal numbers of forwards."""
+        """Yields the policy for rollouts, in which ranks may run different numbers of forwards."""
 
     def backward(self, loss: Tensor, last: bool) -> None:
         """Accumulates the gradients of a micro-batch; `last` marks the final one of the update."""
 
     def step(self) -> tuple[float, float]:
-        """Applies the gradients. Returns their norm (NaN where they were not finite, and not applied) and the learning rate."""
+        """Applies the gradients. Returns their norm and the learning rate.
+
+        If the gradients are not finite, it applies none, and the norm is NaN.
+        """
 
 
 class Task(Protocol):
-    """What pays for completions."""
+    """Rewards completions."""
 
     def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
-        """Named parts whose sum is the reward."""
+        """Returns named parts whose sum is the reward."""
 
 
 class Codec(Protocol):
     """Turns problems into prompts, and responses into text."""
 
     def prompts(self, problems: list[Any]) -> Prompts:
-        """Left-padded prompts, a row for each problem."""
+        """Returns left-padded prompts, one row for each problem."""
 
     def completions(self, trajectory: Trajectory) -> list[str]:
-        """The text of each response up to its EOS."""
+        """Returns the text of each response up to its EOS."""
 
 
 class Clock(Protocol):
-    """Seconds by phase."""
+    """Counts the seconds that each phase takes."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Times what runs inside."""
+        """Adds the time of what runs inside to this phase."""
 
     def totals(self) -> dict[str, float]:
-        """Seconds of each phase so far, with `cpu`, this rank's processor seconds."""
+        """Returns the seconds of each phase so far, and under `cpu` this rank's processor seconds."""
 
 
 class Bar(Protocol):
-    """A progress bar for each task that is added."""
+    """A display with one progress bar for each task."""
 
     def add_task(self, description: str, *, total: float, completed: int = 0, note: str = "") -> Any:
-        """A new bar; returns its name."""
+        """Adds a bar. Returns the name under which `update` knows it."""
 
     def update(self, task: Any, /, *, advance: float, note: str = "") -> None:
-        """Moves a bar on."""
+        """Moves a bar forward."""
 
 
 class Tracker(Protocol):
-    """Records what happens. samples: how many completions of an update are kept."""
+    """Records what happens. samples: how many completions of each update are recorded."""
 
     @property
     def samples(self) -> int: ...
 
     def append(self, name: str, records: list[dict[str, Any]]) -> None:
-        """Adds lines to a file of records."""
+        """Appends records to the file of this name."""
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Records the metrics of an update."""
 
     def progress(self) -> AbstractContextManager[Bar]:
-        """A display for long work."""
+        """Shows progress bars while what is inside runs."""
 
 
 class Guard(Protocol):
-    """Watches for values that are not finite and for a policy that collapses. alarms: those that are on, with what they say."""
+    """Watches for values that are not finite and for a policy that collapses. alarms: the text of each alarm that is on."""
 
     @property
     def alarms(self) -> dict[str, str]: ...
 
     def keep(self, update: int, rollout: Rollout, inner: int, bad: dict[str, float], tensors: dict[str, Tensor]) -> None:
-        """Saves a batch that was not applied. bad: what was not finite, and in how many micro-batches."""
+        """Saves a batch whose gradients were not applied. bad: in how many micro-batches each value was not finite."""
 
     def watch(self, metrics: dict[str, Any]) -> dict[str, float]:
-        """Looks at an update's metrics. Returns more of them."""
+        """Checks an update's metrics. Returns metrics to add to them."""
 
     def stop_if_diverged(self) -> None:
-        """Raises an error where too many updates in a row could not be applied."""
+        """Raises an error if too many updates in a row could not be applied."""
 
 
 class Unlogged(TypedDict):
@@ -145,7 +148,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Learner:
-    """How the policy learns from completions. reference: the policy of the KL penalty, or None where there is none."""
+    """How the policy learns from completions. reference: the policy that the KL penalty compares with, if there is one."""
 
     engine: Engine
     estimator: Estimator
@@ -189,8 +192,8 @@ class Silent:
 class Run:
     """What surrounds every step and decides nothing about it. `Run()` is one process that records nothing.
 
-    complete: called with each finished update before it is logged, to write a checkpoint where it is time. evaluate: called
-    with the number of updates done, to measure accuracy where it is time; returns metrics.
+    complete: called with each finished update before it is logged; writes a checkpoint if one is due. evaluate: called with the
+    number of finished updates; measures accuracy if an evaluation is due, and returns metrics.
     """
 
     ranks: Ranks = field(default_factory=Ranks)

@@ -14,15 +14,15 @@ from torch import Tensor
 
 
 class Rows:
-    """Mixin: slice every tensor of a record along its first dimension."""
+    """A mixin that slices every tensor of a record along its first dimension."""
 
     def rows(self, index: Tensor | slice):
-        """The same record for some of its rows (a slice, or an integer tensor)."""
+        """Returns the same record for some of its rows (a slice, or an integer tensor)."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return replace(self, **{name: t[index] for name, t in tensors.items() if isinstance(t, Tensor)})  # type: ignore[type-var]
 
     def to(self, device: torch.device | str):
-        """The same record with its tensors on another device."""
+        """Returns the same record with its tensors on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         waits = torch.device(device).type == "cpu"  # a copy to the host must be there before it is read
         moved = {n: t.to(device, non_blocking=not waits) for n, t in tensors.items() if isinstance(t, Tensor)}
@@ -40,20 +40,20 @@ class Prompts(Rows):
         return self.ids_BP.shape[0]
 
     def by_width(self) -> Tensor:
-        """Row indices from the shortest prompt to the longest (the rows' own order among equals)."""
+        """Returns row indices from the shortest prompt to the longest; prompts of equal length keep their order."""
         if self.real_BP is None:
             return torch.arange(len(self))
         return self.real_BP.sum(dim=1).argsort(stable=True).cpu()
 
     def trimmed(self) -> "Prompts":
-        """Without the columns that are padding in every row."""
+        """Returns the prompts without the columns that are padding in every row."""
         if self.real_BP is None:
             return self
         real_BP = self.real_BP[:, int((~self.real_BP.any(dim=0)).sum()) :]
         return Prompts(self.ids_BP[:, -real_BP.shape[1] :], None if bool(real_BP.all()) else real_BP)
 
     def attend(self, length: int) -> Tensor | None:
-        """attend_BS for a response of `length` tokens: everything but the padding."""
+        """Returns attend_BS for a response of `length` tokens: False on padding. None if there is none."""
         if self.real_BP is None:
             return None
         return torch.cat([self.real_BP, self.real_BP.new_ones(len(self), length)], dim=1)
@@ -61,7 +61,7 @@ class Prompts(Rows):
 
 @dataclass(frozen=True)
 class Anchors(Rows):
-    """Earlier responses to start from, one per row, token-aligned with the response.
+    """The anchors of a batch. An anchor is an earlier response to a row's prompt; spatial pruning fixes some of its tokens.
 
     eligible_BL: tokens that may be fixed (before EOS, outside every answer span); all False where a row has no anchor.
     confidence_BL: log-probability of each token under one forward with the whole response masked.
@@ -76,8 +76,9 @@ class Anchors(Rows):
 class Trajectory(Rows):
     """Finished rollouts.
 
-    fixed_BL: taken from the anchor, never masked, never scored. until_eos_BL: up to and including the first EOS.
-    nfe: forwards of the schedule (Theorem 4.1). nfe_run: forwards really run, fewer when every row ended early.
+    fixed_BL: tokens taken from the anchor, which are never masked and never scored. until_eos_BL: tokens up to and including
+    the first EOS. nfe (number of function evaluations): the schedule's forwards (Theorem 4.1). nfe_run: forwards that were
+    run, which are fewer if every row ended early.
     """
 
     prompts: Prompts
@@ -89,7 +90,7 @@ class Trajectory(Rows):
 
     @property
     def trainable_BL(self) -> Tensor:
-        """The index set of Eq. 7 and of every loss: what the policy chose."""
+        """The index set of Eq. 7 and of every loss: the tokens that the policy chose."""
         return self.until_eos_BL & ~self.fixed_BL
 
     def rows(self, index):
@@ -103,8 +104,8 @@ class Trajectory(Rows):
 class Noise(Rows):
     """One set of Monte Carlo draws, stored so that theta, theta_old and the reference share it.
 
-    masked_BKL: positions masked and scored in draw k. weight_BK: the draw's weight w_k.
-    hidden_BKL: positions masked without being scored; prompt_BKP: prompt tokens masked. None: there are none.
+    masked_BKL: positions that draw k masks and scores. weight_BK: the draw's weight w_k. hidden_BKL: positions that it masks
+    but does not score. prompt_BKP: prompt tokens that it masks. The last two are None if there are none.
     """
 
     masked_BKL: Tensor
@@ -117,8 +118,8 @@ class Noise(Rows):
 class LogProbs(Rows):
     """Estimated log-likelihoods.
 
-    token_BL: B^k of Eq. 4, zero where not trainable. draw_BK: single-draw sequence values.
-    upper_BL: what an upper bound gives in place of token_BL, for estimators that have one.
+    token_BL: B^k of Eq. 4, zero where not trainable. draw_BK: the sequence's value in each single draw.
+    upper_BL: the upper bound's counterpart of token_BL, if the estimator has one.
     """
 
     token_BL: Tensor
@@ -126,7 +127,7 @@ class LogProbs(Rows):
     upper_BL: Tensor | None = None
 
     def detach(self) -> "LogProbs":
-        """The same values without their gradients."""
+        """Returns the same values without their gradients."""
         return LogProbs(*(None if t is None else t.detach() for t in (self.token_BL, self.draw_BK, self.upper_BL)))  # type: ignore[arg-type]
 
 
@@ -135,8 +136,8 @@ class Draws:
     """Keyed randomness: every draw is made for the whole global batch, then sliced.
 
     A draw depends on (seed, update, purpose, step) and on the row's place in the global batch, and on nothing else: not on
-    micro-batches, not on the number of ranks, not on what ran before. batch: rows of the global batch. rows: the global
-    indices of this slice, or None for all of them. names: of all rows, where a row's name takes the part of its place.
+    micro-batches, not on the number of ranks, not on what ran before. batch: number of rows of the global batch. rows: the
+    global indices of this slice, or None for all rows. names: a name for every row, if draws depend on it instead of the place.
     """
 
     seed: int | str
@@ -146,13 +147,13 @@ class Draws:
     names: tuple[str, ...] | None = None
 
     def generator(self, purpose: str, step: int = 0) -> torch.Generator:
-        """A fresh CPU generator for this key."""
+        """Returns a fresh CPU generator for this key."""
         key = f"{self.seed}/{self.update}/{purpose}/{step}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
         return torch.Generator().manual_seed(seed)
 
     def uniform(self, purpose: str, step: int, *shape: int) -> Tensor:
-        """float32 uniforms in [0, 1) of shape [rows, *shape], on the CPU."""
+        """Returns float32 uniforms in [0, 1) of shape [rows, *shape], on the CPU."""
         if self.names is not None:
             rows = range(self.batch) if self.rows is None else self.rows.tolist()
             keys = [self.generator(f"{purpose}/{self.names[row]}", step) for row in rows]
@@ -161,7 +162,7 @@ class Draws:
         return full if self.rows is None else full[self.rows]
 
     def select(self, index: Tensor) -> "Draws":
-        """The draws of some of these rows (integer or boolean index)."""
+        """Returns the draws of some of these rows (integer or boolean index)."""
         rows = torch.arange(self.batch) if self.rows is None else self.rows
         return replace(self, rows=rows[index.cpu()])
 
@@ -186,15 +187,15 @@ class AnchorSource(Protocol):
     """Where earlier responses are stored: the static dataset, in a training run."""
 
     def anchors(self, problem_keys: list[str], choose: str, draws: Draws) -> Anchors:
-        """One anchor for each row of the global batch; nothing is eligible in a row whose problem has none."""
+        """Returns one anchor for each row of the global batch; nothing is eligible in a row whose problem has none."""
 
     def covers(self, problem_key: str) -> bool:
-        """Whether there is an anchor for this problem."""
+        """Says whether there is an anchor for this problem."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A global batch that is to be rolled out: a row for each completion, of all ranks."""
+    """A global batch to roll out: one row for each completion, over all ranks."""
 
     prompts: Prompts
     draws: Draws
@@ -203,9 +204,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Rollout:
-    """This rank's share of a global batch after its rollout, on the CPU. advantage_B is 0 throughout a group of equal rewards.
+    """This rank's share of a global batch after its rollout, on the CPU.
 
-    anchored_B: whether the row's problem has an anchor. reward_parts: the named parts that add up to reward_B.
+    advantage_B: 0 for all of a group whose rewards are equal. anchored_B: whether the row's problem has an anchor.
+    reward_parts: the named parts that add up to reward_B.
     """
 
     problems: Sequence[Question]

@@ -13,7 +13,7 @@ from stp.types import Draws, LogProbs, Noise, Prompts, Trajectory
 
 @dataclass
 class Estimator(ABC):
-    """Draw the noise once, then evaluate any number of policies on it. A new estimator says which positions are masked."""
+    """Draws the noise once and evaluates any number of policies on it. A new estimator says which positions are masked."""
 
     samples: int = field(default=3, metadata={"help": "K, Monte Carlo draws per completion"})
     p_mask: float = field(default=0.0, metadata={"help": "probability that a prompt token is masked (d1 and SPG: 0.15)"})
@@ -24,20 +24,20 @@ class Estimator(ABC):
 
     @property
     def independent(self) -> bool:
-        """Whether the K draws are independent of each other, so that their spread is a variance."""
+        """Whether the K draws are independent of each other. Only then does their spread estimate a variance."""
         return True
 
     @property
     def varies(self) -> bool:
-        """Whether another set of draws differs from the first: where it does not, fresh masks would be the same again."""
+        """Whether a second set of draws can differ from the first. If not, there is no point in drawing fresh masks."""
         return True
 
     @abstractmethod
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
-        """Which trainable positions are masked in each of the K draws, and the draws' weights."""
+        """Returns which trainable positions each of the K draws masks, and the draws' weights."""
 
     def draw(self, trajectory: Trajectory, draws: Draws, step: int = 0) -> Noise:
-        """The K Monte Carlo draws for these rows (made on the CPU): response masks, weights and prompt masks."""
+        """Makes the K Monte Carlo draws for these rows, on the CPU: response masks, weights and prompt masks."""
         trajectory = trajectory.to("cpu")
         noise = self.noise(trajectory, draws, step)
         if self.p_mask == 0:
@@ -49,35 +49,36 @@ class Estimator(ABC):
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
         """Eq. 4's token-wise estimate on stored noise: the mean over draws of w * log p at the masked positions.
 
-        Its gradients are those of `denoise`.
+        Gradients flow through `denoise`.
         """
         return weighted(masked_log_probs(denoise, trajectory, noise), noise)
 
 
 def count_masked(time_BK: Tensor, n_B1: Tensor, low_B1: Tensor | int = 1) -> Tensor:
-    """m_BK, uniform on {low..n}, from times uniform on [0, 1); 0 where n is 0."""
+    """Returns m_BK, uniform on {low..n}, from times that are uniform on [0, 1). m is 0 where n is 0."""
     return torch.minimum(low_B1 + (time_BK * (n_B1 - low_B1 + 1)).long(), n_B1)
 
 
 def mask_exactly(allowed_BKL: Tensor, m_BK: Tensor, key_BKL: Tensor) -> Tensor:
-    """masked_BKL: exactly m of the allowed positions ([B, 1, L] will do) in each draw, those with the highest keys."""
+    """Returns masked_BKL: in each draw, the m allowed positions with the highest keys. allowed_BKL may be [B, 1, L]."""
     allowed_BKL = allowed_BKL.expand_as(key_BKL)
     return top_per_row(key_BKL.flatten(0, 1), allowed_BKL.flatten(0, 1), m_BK.flatten()).view_as(key_BKL)
 
 
 def weighted(logp_BKL: Tensor, noise: Noise) -> LogProbs:
-    """Each draw's log-probabilities times its weight: their mean by token, their sum by draw."""
+    """Multiplies each draw's log-probabilities by its weight. Returns their mean for each token and their sum for each draw."""
     weighted_BKL = noise.weight_BK.to(logp_BKL.device)[..., None] * logp_BKL
     return LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))
 
 
 def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise, share: bool = False) -> Tensor:
-    """log p(x_k | x_t) at the masked positions of each draw, zero elsewhere: logp_BKL.
+    """Returns logp_BKL: log p(x_k | x_t) at the masked positions of each draw, zero elsewhere.
 
-    One forward over all rows and draws; logits are computed at the scored positions only. share: equal sequences run once.
+    It takes one forward over all rows and draws, and computes logits at the scored positions only. share: run equal sequences
+    only once.
     """
     B, K, L = noise.masked_BKL.shape
-    trajectory = trajectory.to("cpu")  # indices are counted there, without waiting for the device
+    trajectory = trajectory.to("cpu")  # counting indices on the CPU never waits for the device
     repeated = trajectory.rows(torch.arange(B).repeat_interleave(K))
     masked_RL = noise.masked_BKL.flatten(0, 1)
     unseen_RL = masked_RL if noise.hidden_BKL is None else masked_RL | noise.hidden_BKL.flatten(0, 1)
@@ -99,7 +100,7 @@ def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise, sh
 
 
 def distinct(row_RX: Tensor) -> tuple[Tensor, Tensor]:
-    """The first of each kind of row, in the rows' order, and for each row which of those it equals."""
+    """Returns the index of the first of each group of equal rows, in row order, and for each row the number of its group."""
     _, kind_R = row_RX.unique(dim=0, return_inverse=True)
     first_K = torch.full((int(kind_R.max()) + 1,), len(row_RX)).scatter_reduce(0, kind_R, torch.arange(len(row_RX)), "amin")
     first_U, order_K = first_K.sort()
@@ -107,7 +108,7 @@ def distinct(row_RX: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int) -> LogProbs:
-    """Log-likelihoods without gradients, `rows` completions with prompts of like width at a time, on the CPU."""
+    """Returns log-likelihoods on the CPU, without gradients. Each forward takes `rows` completions of similar prompt width."""
     order, parts = trajectory.prompts.by_width(), []
     with torch.no_grad():
         for part in order.split(rows):
@@ -116,7 +117,7 @@ def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise
 
 
 def concatenate(parts: list[LogProbs]) -> LogProbs:
-    """One record of several."""
+    """Joins records into one."""
     upper = [p.upper_BL for p in parts if p.upper_BL is not None]
     return LogProbs(
         torch.cat([p.token_BL for p in parts]), torch.cat([p.draw_BK for p in parts]), torch.cat(upper) if upper else None

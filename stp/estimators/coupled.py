@@ -1,4 +1,4 @@
-"""Coupled masks (DiffuCoder, Gong et al., 2025): each draw beside its complement, so that every token is scored."""
+"""Coupled masks (DiffuCoder, Gong et al., 2025): each draw is paired with its complement, so that every token is scored."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,14 +13,14 @@ from stp.types import Draws, LogProbs, Noise, Trajectory
 class Coupled(Estimator):
     """The ELBO's token-wise estimate from K pairs of complementary masks (2K masked copies; a pair counts as one draw).
 
-    The first of a pair masks m ~ U{1..n} of the n trainable positions with weight n/m, the second the other n - m with weight
-    n/(n - m). Where m = n the second is empty, so the first counts twice: that keeps the estimate unbiased for the ELBO.
+    The first mask of a pair hides m ~ U{1..n} of the n trainable positions and has weight n/m. The second hides the other
+    n - m and has weight n/(n - m). If m = n, the second is empty and the first counts twice, to keep the estimate unbiased.
     """
 
     samples: int = field(default=2, metadata={"help": "K, pairs of complementary masks per completion"})
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
-        """K exact-count masks, each followed by its complement."""
+        """Returns K masks of an exact count of positions, each followed by its complement."""
         K, L = self.samples, trajectory.response_BL.shape[1]
         n_B1 = trajectory.trainable_BL.sum(dim=1, keepdim=True)
         m_BK = count_masked(draws.uniform("times", step, K), n_B1)
@@ -32,6 +32,6 @@ class Coupled(Estimator):
         return Noise(masks.flatten(1, 2), torch.stack([first_BK, second_BK], dim=2).flatten(1, 2))
 
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
-        """Eq. 4's token-wise estimate; draw_BK holds the mean of each pair."""
+        """Eq. 4's token-wise estimate. draw_BK holds the mean of each pair."""
         single = super().__call__(denoise, trajectory, noise)
         return replace(single, draw_BK=single.draw_BK.unflatten(1, (-1, 2)).mean(dim=2))

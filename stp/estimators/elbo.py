@@ -42,7 +42,7 @@ class Elbo(Estimator):
         return self.times == "uniform"
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
-        """K masks per row over its trainable positions, and their weights."""
+        """Returns K masks over each row's trainable positions, and their weights."""
         K, L = self.samples, trajectory.response_BL.shape[1]
         time_BK = draws.uniform("times", step, K)
         if self.times == "stratified":

@@ -1,4 +1,4 @@
-"""Diffu-GRPO's one-step estimate (Zhao et al., 2025): every token predicted from the prompt alone."""
+"""Diffu-GRPO's one-step estimate (Zhao et al., 2025): every token is predicted from the prompt alone."""
 
 from dataclasses import dataclass, field
 
@@ -13,8 +13,8 @@ from stp.types import Draws, LogProbs, Noise, Trajectory
 class OneStep(Estimator):
     """B^k = log p(x_k | prompt, all trainable positions masked): one forward, a mean-field stand-in for the likelihood.
 
-    Its draws differ by the prompt tokens masked with p_mask (d1: 0.15, fresh ones for each inner update). At p_mask = 0 they
-    are all the same, so one is taken whatever `samples` says.
+    Draws differ in the prompt tokens that are masked with probability p_mask (d1 uses 0.15, drawn again for each inner update).
+    If p_mask is 0, all draws are the same, so only one is made, whatever `samples` says.
     """
 
     samples: int = field(default=1, metadata={"help": "K, draws of the prompt mask; 1 is taken where p_mask is 0"})
@@ -28,10 +28,10 @@ class OneStep(Estimator):
         return self.p_mask > 0
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
-        """Everything trainable masked in every draw, with weight 1."""
+        """Masks everything trainable in every draw, with weight 1."""
         B, L = trajectory.response_BL.shape
         return Noise(trajectory.trainable_BL[:, None, :].expand(B, self.samples, L), torch.ones(B, self.samples))
 
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
-        """One forward for all completions of a prompt that differ in nothing the model sees."""
+        """Runs one forward for all completions of a prompt whose inputs are equal once their tokens are masked."""
         return weighted(masked_log_probs(denoise, trajectory, noise, share=self.p_mask == 0), noise)

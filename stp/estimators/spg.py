@@ -1,4 +1,4 @@
-"""SPG's sandwiched bounds (Wang et al., 2025): a lower bound for good completions, an upper one for the others."""
+"""SPG's sandwiched bounds (Wang et al., 2025): a lower bound for good completions, an upper bound for the others."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ class Spg(Estimator):
     - upper: mean over positions masked in any draw of 1/beta log mean_j 1[masked in j] p_j^beta / t_j, in log space;
     - upper_BL: mixture * upper + (1 - mixture) * lower.
 
-    The upper one bounds an expectation over draws (and log of a mean is too small for few draws): see docs/theory.md.
+    `upper` is a bound in expectation over draws only. With few draws it is too small, being the log of a mean: docs/theory.md.
     """
 
     eubo_beta: float = field(default=1.5, metadata={"help": "beta >= 1 of the upper bound (2.0 published with mixture=1)"})
@@ -41,7 +41,7 @@ class Spg(Estimator):
         require(self.block_length >= 1, "estimator.block_length", self.block_length, "a block has at least 1 token")
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
-        """K block-wise masks with weights n/m, and the tail that each hides."""
+        """Returns K block-wise masks with weights n/m, and the tail that each of them hides."""
         K, (B, L) = self.samples, trajectory.response_BL.shape
         trainable_BL = trajectory.trainable_BL
         block_L = torch.arange(L) // self.block_length
@@ -75,11 +75,11 @@ class Spg(Estimator):
 def evidence_upper_bound(logp_BKL: Tensor, masked_BKL: Tensor, weight_BK1: Tensor, beta: float) -> Tensor:
     """1/beta * log mean_j 1[masked in j] w_j p_j^beta by position, 0 where no draw masks it.
 
-    By logsumexp: p^beta itself underflows, and its gradient becomes infinite.
+    It uses logsumexp, because p^beta itself underflows and its gradient becomes infinite.
     """
     seen_BL = masked_BKL.any(dim=1)
     scaled_BKL = (beta * logp_BKL + weight_BK1.log()).masked_fill(~masked_BKL, -torch.inf)
-    # log 0, where no draw masks a position, would pass a NaN back until the fill above discards it
+    # where no draw masks a position, logsumexp would be log 0 and its gradient NaN
     scaled_BKL = scaled_BKL.masked_fill(~seen_BL[:, None, :], 0.0)
     bound_BL = (scaled_BKL.logsumexp(dim=1) - math.log(logp_BKL.shape[1])) / beta
     return bound_BL.masked_fill(~seen_BL, 0.0)

@@ -12,9 +12,9 @@ from stp.types import Draws, Noise, Trajectory
 class Unigrpo(Estimator):
     """B^k = (1/K) sum_j 1[k masked in draw j] log p(x_k | x_tj), without the ELBO's 1/t.
 
-    One random ratio u is drawn per mask set and shared by all completions; draw j masks the fraction (j + u) / K of each. So
-    the K draws cover noisy and nearly clean states alike, and every completion of a group is compared at the same noise.
-    The objective averages over all trainable tokens; UniGRPO over the masked ones, on average half of them.
+    One random ratio u is drawn per mask set and shared by all completions. Draw j masks the fraction (j + u) / K of each, so
+    the K draws cover noisy and nearly clean states alike, and all completions of a group are compared at the same noise.
+    Here the objective averages over all trainable tokens; UniGRPO averages over the masked ones, on average half of them.
     """
 
     @property
@@ -22,7 +22,7 @@ class Unigrpo(Estimator):
         return False
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
-        """Exact counts of masked positions at the shared times, with weight 1."""
+        """Masks exact counts of positions at the shared times, with weight 1."""
         K, (B, L) = self.samples, trajectory.response_BL.shape
         shared = torch.rand(1, generator=draws.generator("times", step))
         time_BK = ((torch.arange(K) + shared) / K).expand(B, K)

@@ -13,7 +13,7 @@ from stp.types import LogProbs
 
 @dataclass
 class Grpo(Objective):
-    """Clipped surrogate with a k3 KL penalty to the reference policy."""
+    """Eq. 1: the clipped surrogate with a k3 KL penalty to the reference policy."""
 
     clip: float = field(default=0.2, metadata={"help": "epsilon of the ratio's clip"})
     beta: float = field(default=0.04, metadata={"help": "weight of the KL penalty; 0 needs no reference policy"})

@@ -12,7 +12,7 @@ from stp.types import LogProbs
 
 @dataclass
 class PolicyGradient(Objective):
-    """-sum A * log-likelihood over all tokens: a lower bound where A > 0, an upper one, if there is one, elsewhere.
+    """-sum A * log-likelihood over all tokens. It takes the lower bound where A > 0, elsewhere the upper one, if there is one.
 
     There is no ratio to clip, so nothing reads theta_old, and no penalty, so nothing reads a reference.
     """

@@ -1,4 +1,4 @@
-"""Rolling out this rank's share of a global batch, a few rows at a time."""
+"""Rolls out this rank's share of a global batch, a few rows at a time."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,8 +22,8 @@ def generate(
 ) -> Trajectory:
     """Rolls out the `local` rows of a global batch, `rows` at a time, and returns them on the CPU in their own order.
 
-    Prompts of like width share a forward, so that there is little padding: a row's draws do not depend on its company.
-    advance: called with the number of rows after each part.
+    Prompts of similar width share a forward, which leaves little padding. This changes no row's draws, because they do not
+    depend on the other rows of a forward. advance: called after each part with its number of rows.
     """
     start, device = sampler.start(batch.anchors, batch.draws), getattr(denoise, "device", "cpu")
     mine = torch.arange(len(batch.prompts))[local]
@@ -38,7 +38,7 @@ def generate(
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:
-    """One trajectory record of several with the same prompt width."""
+    """Joins trajectory records with the same prompt width into one."""
     first = parts[0].prompts.real_BP
     real_BP = None if first is None else torch.cat([p.prompts.real_BP for p in parts])  # type: ignore[misc]
     return Trajectory(

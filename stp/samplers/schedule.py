@@ -17,7 +17,7 @@ class Window:
 
 
 def round_half_up(*factors: float | Decimal) -> int:
-    """The product of the factors as decimals, rounded half up: 0.15 * 10 is exactly 1.5 and gives 2."""
+    """Multiplies the factors as decimals and rounds half up: 0.15 * 10 is exactly 1.5 and gives 2."""
     product = Decimal(1)
     for factor in factors:
         product *= factor if isinstance(factor, Decimal) else Decimal(str(factor))
@@ -38,7 +38,10 @@ def count_forwards(steps: int, gamma: float = 0.0, t_cutoff: float = 0.0) -> tup
 
 
 def quotas(masked_BL: Tensor, spans: list[tuple[int, int]], keep: int) -> Tensor:
-    """[B, spans]: positions each row reveals in each span before the cutoff, which leaves its last `keep` masks."""
+    """Returns [B, spans]: how many positions each row reveals in each span before the cutoff.
+
+    The cutoff leaves the last `keep` masks of a row to the final fill.
+    """
     upto_BL = torch.nn.functional.pad(masked_BL.cumsum(dim=1), (1, 0))
     masks = torch.stack([upto_BL[:, b] - upto_BL[:, a] for a, b in spans], dim=1) if spans else upto_BL[:, :0]
     before = torch.stack([upto_BL[:, a] for a, _ in spans], dim=1) if spans else upto_BL[:, :0]
@@ -46,10 +49,10 @@ def quotas(masked_BL: Tensor, spans: list[tuple[int, int]], keep: int) -> Tensor
 
 
 def plan_windows(masked_BL: Tensor, block_length: int, forwards: int, keep: int = 0) -> list[Window]:
-    """Share `forwards` out among the blocks, once for the whole batch.
+    """Divides `forwards` among the blocks, once for the whole batch.
 
-    Largest remainder by the positions each block has to reveal before the cutoff, and at least one for each such block. With
-    fewer forwards than such blocks, neighbouring blocks are decoded together.
+    Shares are proportional to the positions that each block has to reveal before the cutoff (largest remainder), and each such
+    block gets at least one. If there are fewer forwards than such blocks, neighbouring blocks are decoded together.
     """
     length = masked_BL.shape[1]
     spans = [(a, a + block_length) for a in range(0, length, block_length)]
@@ -57,7 +60,7 @@ def plan_windows(masked_BL: Tensor, block_length: int, forwards: int, keep: int 
     busy = [(span, w) for span, w in zip(spans, work, strict=True) if w > 0]
     if forwards == 0:
         return []
-    if not busy:  # rounding left nothing but the fill, and the count of forwards stands
+    if not busy:  # rounding leaves everything to the fill, but the count of forwards stays
         return [Window(0, length, forwards)]
     if forwards < len(busy):
         groups = [busy[i * len(busy) // forwards : (i + 1) * len(busy) // forwards] for i in range(forwards)]
@@ -67,16 +70,19 @@ def plan_windows(masked_BL: Tensor, block_length: int, forwards: int, keep: int 
 
 
 def apportion(total: int, weights: list[int]) -> list[int]:
-    """Integers that add up to `total`, proportional to `weights` by largest remainder, each at least 1 (ties: leftmost)."""
+    """Returns integers that add up to `total`, proportional to `weights` by largest remainder, each at least 1.
+
+    Among equal remainders, the leftmost gets more.
+    """
     whole = sum(weights)
     shares = [max(total * w // whole, 1) for w in weights]
 
     def excess(i: int) -> int:
-        return shares[i] * whole - total * weights[i]  # in integers, so that ties are ties
+        return shares[i] * whole - total * weights[i]  # computed in integers, to keep ties exact
 
     by_remainder = sorted(range(len(weights)), key=excess)
     for step in range(total - sum(shares)):
         shares[by_remainder[step % len(shares)]] += 1
-    while sum(shares) > total:  # the minimum of 1 took too many: take back where the share is most above its due
+    while sum(shares) > total:  # the minimum of 1 gave out too many: take one from the share that is furthest above its due
         shares[max((i for i in range(len(shares)) if shares[i] > 1), key=excess)] -= 1
     return shares

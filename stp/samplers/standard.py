@@ -13,9 +13,10 @@ from stp.types import Anchors, AnchorSource, Draws, Prompts, Rows, Trajectory
 
 @dataclass(frozen=True)
 class Start(Rows):
-    """Where rollouts begin: the fixed tokens (on the CPU), and the schedule shared by the whole batch.
+    """Where rollouts begin: the fixed tokens (on the CPU), and the schedule, which the whole batch shares.
 
-    windows: the forwards, block by block. fill: whether a last forward fills what is left. keep: masks left for it per row.
+    windows: the forwards, block by block. fill: whether a last forward fills every remaining mask. keep: how many masks per row
+    are left for it.
     """
 
     tokens_BL: Tensor
@@ -26,7 +27,7 @@ class Start(Rows):
 
     @property
     def nfe(self) -> int:
-        """Forwards of the schedule."""
+        """The number of forwards in the schedule."""
         return sum(w.forwards for w in self.windows) + self.fill
 
 
@@ -63,28 +64,28 @@ class Standard:
 
     @property
     def needs_anchors(self) -> bool:
-        """Whether rollouts start from a static dataset."""
+        """Whether rollouts start from a static dataset, which stores an earlier response (an anchor) to each prompt."""
         return False
 
     def anchors_from(self, source: AnchorSource | None, problem_keys: list[str], draws: Draws) -> Anchors | None:
-        """The earlier responses that the rows of a global batch start from. The standard sampler starts from nothing."""
+        """Returns the anchors from which the rows of a global batch start. The standard sampler needs none and returns None."""
         return None
 
     def start(self, anchors: Anchors | None, draws: Draws) -> Start:
-        """Where the whole global batch begins: here, fully masked."""
+        """Returns where the whole global batch begins. The standard sampler begins fully masked."""
         tokens_BL = torch.zeros(draws.batch, self.length, dtype=torch.long)
         fixed_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
         return Start(tokens_BL, fixed_BL, plan_windows(~fixed_BL, self.block_length, self.steps))
 
     def __call__(self, denoise: Denoiser, prompts: Prompts, draws: Draws, anchors: Anchors | None = None) -> Trajectory:
-        """Roll out one completion per prompt row. draws.batch must be len(prompts)."""
+        """Rolls out one completion per prompt row. draws.batch must be len(prompts)."""
         return self.run(denoise, prompts, self.start(anchors, draws), draws)
 
     @torch.no_grad()
     def run(self, denoise: Denoiser, prompts: Prompts, start: Start, draws: Draws) -> Trajectory:
-        """Denoise the rows of `start`; `draws` is sliced to the same rows.
+        """Denoises the rows of `start`. `draws` holds the draws of the same rows.
 
-        A row whose finished blocks hold an EOS is done: what follows is never read, so the row leaves the batch and its
+        A row is done once its finished blocks hold an EOS. What follows is never read, so the row leaves the batch and its
         open positions become EOS.
         """
         device = prompts.ids_BP.device
@@ -95,9 +96,8 @@ class Standard:
         attend_BS = prompts.attend(self.length)
         open_BL = (~start.fixed_BL).to(device)
         quota_BW = quotas(~start.fixed_BL, [(w.begin, w.end) for w in start.windows], start.keep)
-        alive = torch.arange(
-            len(prompts)
-        )  # kept on the CPU, like all counts, so that the loop itself never waits for the device
+        # rows and counts stay on the CPU: the loop itself never waits for the device
+        alive = torch.arange(len(prompts))
         step = nfe_run = 0
 
         for w, window in enumerate(start.windows):
@@ -131,7 +131,7 @@ class Standard:
 
             over = slice(P, P + window.end)
             ended = (ids_BS[:, over] == denoise.eos_id).any(dim=1) & ~open_BL[:, : window.end].any(dim=1)
-            ended = ended.cpu()  # one wait for the device per block
+            ended = ended.cpu()  # the only wait for the device, once per block
             if ended.any():
                 finished_BL[alive[ended]] = ids_BS[ended, P:].masked_fill(open_BL[ended], denoise.eos_id)
                 alive, ids_BS, open_BL = alive[~ended], ids_BS[~ended], open_BL[~ended]

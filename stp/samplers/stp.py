@@ -14,7 +14,7 @@ from stp.types import Anchors, AnchorSource, Draws
 
 @dataclass
 class Stp(Standard):
-    """Spatio-temporal pruning: start from a few tokens of an earlier response, fill the last ones in one forward."""
+    """Spatio-temporal pruning: starts from a few tokens of an earlier response and fills the last ones in one forward."""
 
     gamma: float = field(default=0.05, metadata={"help": "spatial pruning: fraction of tokens fixed from an earlier response"})
     t_cutoff: float = field(default=0.05, metadata={"help": "temporal pruning: masked fraction that one last forward fills"})
@@ -66,10 +66,10 @@ class Stp(Standard):
         return None if source is None else source.anchors(problem_keys, self.choose, draws)
 
     def start(self, anchors: Anchors | None, draws: Draws) -> Start:
-        """Stage 1 (Eq. 5): the whole global batch, each row with its own fixed positions.
+        """Stage 1 (Eq. 5): starts the whole global batch, each row with its own fixed positions.
 
-        Fixes round(gamma * L) eligible tokens of each anchor (or of its eligible tokens), never more than there are: the most
-        confident ones, or a uniform draw made anew for each completion.
+        Fixes round(gamma * L) eligible tokens of each anchor, or all of them if there are fewer. With gamma_of=anchor, L is the
+        number of eligible tokens. It picks the most confident ones, or a new uniform draw for each completion.
         """
         tokens_BL = torch.zeros(draws.batch, self.length, dtype=torch.long)
         fixed_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
