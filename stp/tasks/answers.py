@@ -154,8 +154,10 @@ class _Reader:
     def set(self, inside: Tokens, parts: list[Tokens]) -> Node:
         """The elements of a set in braces, or the condition of `\\{x : x > 2\\}`."""
         for i, token in enumerate(inside):
-            if token.text in (":", "|") and token.kind == "symbol" and _name_of(inside[:i]) is not None:
-                return self.item(inside[i + 1 :])
+            if token.text in (":", "|") and token.kind == "symbol":
+                name, *real = _split(inside[:i], lambda token: token.text if token.text == "\\in" else None)[0]
+                if _name_of(name) is not None and all(self.value(field) == _REALS for field in real):
+                    return self.item(inside[i + 1 :])
         return Node("set", tuple(self.item(v) for part in parts for v in _variants(part)) if inside else ())
 
     def matrix(self, said: Tokens) -> Node:

@@ -184,7 +184,7 @@ def repeating(text: str) -> str:
         over = int(whole + fixed + again) - int(whole + fixed)
         return f"{{\\frac{{{over}}}{{{'9' * len(again)}{'0' * len(fixed)}}}}}"
 
-    return re.sub(r"([0-9]{1,9})\.([0-9]{0,9})\\(?:overline|bar)\s*\{([0-9]{1,9})\}", fraction, text)
+    return re.sub(r"([0-9]{1,9})\.([0-9]{0,9})\\(?:overline|bar|dot)\s*\{([0-9]{1,9})\}", fraction, text)
 
 
 def named_alike(text: str) -> str:
@@ -195,7 +195,7 @@ def named_alike(text: str) -> str:
     """
     text = re.sub(r"\band ?/ ?or\b", "or", text)
     text = re.sub(r"\\\\\s*\[[0-9.]+\s*[a-z]{2}\]", r"\\\\ ", text).replace("\\cr", "\\\\")
-    text = re.sub(r"\\(left|right)\s*\.", "", text)
+    text = re.sub(r"\\(left|right)\s*\.|\{\s*\}(?=\s*\^)", "", text)
     text = re.sub(r"\\[A-Za-z]+", lambda match: _NAMES.get(match.group(), match.group()), text)
     return re.sub(r"\^\s*\{\s*\\circ\s*\}|(?<=[0-9])\^\{?o\}?(?![A-Za-z])", r"^\\circ", text).replace("...", "\\ldots")
 

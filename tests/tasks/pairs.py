@@ -418,6 +418,76 @@ A = 5 \text{ cm}^2 | 5
 20\text{ N} | 20
 5 times | 5
 """,
+    "as models write": r"""
+x = 3 \text{ and } y = -2 | (3,-2)
+(x, y) = \left(3, -2\right) | (3,-2)
+\left(x, y\right) = (3,-2) | (3,-2)
+x=\pm 3 | 3, -3
+-3 \text{ and } 3 | \pm 3
+3 \text{ or } -3 | \pm 3
+p = 6,\ q = 31,\ r = -1 | (6,31,-1)
+\boxed{(6,31,-1)} | (6,31,-1)
+p=6,q=31,r=-1 | (p,q,r)=(6,31,-1)
+(11,7), (7,11) | (11,7) \text{ or } (7,11)
+(7,11) and (11,7) | (11,7) \text{ or } (7,11)
+x\in[-2,7] | -2\leq x\leq 7
+\{x \mid -2 \le x \le 7\} | [-2,7]
+\{ x \in \mathbb{R} : x > 2 \} | (2,\infty)
+\{x : x \neq 0\} | (-\infty,0)\cup(0,\infty)
+x \neq 0 | x \ne 0
+\text{all real numbers} | (-\infty,\infty)
+(-\infty,+\infty) | \mathbb{R}
+-\infty < x < \infty | \mathbb{R}
+x\ge2 | [2,\infty)
+\sqrt{\frac12} | \sqrt\frac12
+\frac{\sqrt 2}{\sqrt 3} | \frac{\sqrt6}{3}
+\sqrt[3]{81} | 3\sqrt[3]{3}
+5\sqrt[4]{2} | \sqrt[4]{1250}
+0.333... | 0.333...
+0.\overline{12} | \frac{4}{33}
+0.\bar{3} | \frac13
+0.\dot{3} | \frac13
+4.5\times10^{-3} | 0.0045
+4.5 \times 10^3 | 4500
+3.5 million | 3500000
+3.5\times 10^6 | 3.5 \text{ million}
+10 square cm | 10
+15 meters per second | 15
+15 miles | 15 \text{ mi}
+7 minutes | 7
+7 min | 7 \text{ minutes}
+\$7 | 7 \text{ dollars}
+7 cents | 7
+36 inches | 36 \text{ in}
+1,234,567 | 1234567
+\frac{1,000}{3} | \frac{1000}{3}
+x^2 - 2x + 1 = 0 | (x-1)^2 = 0
+0 = 2x - y + 3 | y = 2x+3
+y = 2x + 3 | 2x-y+3=0
+4x - 2y + 6 = 0 | y = 2x+3
+\begin{pmatrix} 1 \\ 23 \end{pmatrix} | \begin{pmatrix} 1\\23 \end{pmatrix}
+\begin{pmatrix} 1 \\\\ 23 \end{pmatrix} | \begin{pmatrix} 1\\23 \end{pmatrix}
+\left[\begin{matrix} 1 \\ 23 \end{matrix}\right] | \begin{pmatrix} 1\\23 \end{pmatrix}
+\begin{Bmatrix} 1 \end{Bmatrix} | \begin{Bmatrix} 1 \end{Bmatrix}
+\text{Evelyn.} | \text{Evelyn}
+\text{(C) } | C
+(C). | \text{(C)}
+2^{-3} | \frac18
+3^{\frac12} | \sqrt3
+\tfrac{7}{4} | 1\tfrac34
+1 \frac{3}{4} | \frac{7}{4}
+1 + \frac{3}{4} | 1\frac34
+-7 3/4 | -\frac{31}{4}
+-7\frac{3}{4} | -7.75
+- \frac{31}{4} | -7\frac34
+30{}^\circ | 30^\circ
+30 ^\circ | 30^\circ
+12, 15, and 18 | 12,15,18
+12; 15 | 12,15
+1 \quad\text{and}\quad 2 | 1,2
+5,\,-5 | -5,5
+x=5\text{ or }x=-5 | \pm5
+""",
 }
 
 WRONG = {
@@ -792,6 +862,56 @@ x < 2 \text{ or } y > 3 | (-\infty,2)\cup(3,\infty)
 3+2\mathrm{i} | 5
 5\text{x} | 5
 2\mathrm{e} | 2
+""",
+    "as models miss": r"""
+x=-2 \text{ and } y = 3 | (3,-2)
+1\frac{3}{4} | \frac{3}{4}
+1\frac{3}{4} | \frac{13}{4}
+-7 3/4 | -\frac{25}{4}
+7\frac{3}{4} | 7\cdot\frac34
+3.5 million | 3.5
+3.5 thousand | 3500000
+2 dozen | 12
+15 m/s | 15 \text{ m/s}^2
+15 m | 15 \text{ s}
+36 inches | 36 \text{ feet}
+\frac{1,000}{3} | \frac{1}{3}
+0.\overline{12} | 0.12
+0.\overline{12} | 0.1\overline{2}
+x\ge2 | (2,\infty)
+-2<x<7 | [-2,7]
+x \neq 0 | x = 0
+x \neq 0 | 0
+\{x : x > 2\} | (-\infty,2)
+(11,7) | (11,7), (7,11)
+x=\pm3 | 3
+4x - 2y - 6 = 0 | y = 2x+3
+y = 2x | y = 2x+3
+y < 2x+3 | y = 2x+3
+y \ge 2x+3 | y > 2x+3
+\begin{pmatrix} 1 23 \end{pmatrix} | \begin{pmatrix} 1\\23 \end{pmatrix}
+\begin{pmatrix} 123 \end{pmatrix} | \begin{pmatrix} 1\\23 \end{pmatrix}
+(1,23) | \begin{pmatrix} 12\\3 \end{pmatrix}
+\begin{pmatrix} 1 & 2 & 3 \end{pmatrix} | \begin{pmatrix} 1 \\ 2 \\ 3 \end{pmatrix}
+10^{-17} + 1 | 1
+1.0000000000000000000001 | 1
+2.0000001 | 2
+10^{-300} | 0
+-0.00001 | 0
+\sqrt[3]{2} | \sqrt[2]{3}
+\sqrt{2}3 | \sqrt{23}
+\sqrt 23 | \sqrt{2}\cdot 3
+3x | x^3
+1 \text{ hour } 30 \text{ minutes} | 1 \text{ hour}
+twelve | 12 \text{ apples}
+12 \text{ or so} | 12
+\text{between } 12 \text{ and } 13 | 12
+\approx 12 | 12
+12+ | 12
+12- | 12
+12! | 12
+12' | 12
+12: | 12
 """,
 }
 

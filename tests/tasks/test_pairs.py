@@ -26,8 +26,8 @@ def test_wrong_answers_are_refused(kind):
 
 def test_gold_and_answer_may_change_places():
     """A letter behind the gold number is a variable, behind the answer's a unit; boxes and bold are read in answers alone."""
-    one_way = ("15 m", "15 m/s", "\\boxed{12}", "**12**")
-    pairs = [(answer, gold) for _, answer, gold in lines(RIGHT) if answer not in one_way]
+    one_way = ("15 m", "15 m/s", "**12**")
+    pairs = [(answer, gold) for _, answer, gold in lines(RIGHT) if answer not in one_way and "boxed" not in answer]
     assert [(answer, gold) for answer, gold in pairs if not grade(gold, answer)] == []
     assert [(answer, gold) for _, answer, gold in lines(WRONG) if grade(gold, answer)] == []
 
