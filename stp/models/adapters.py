@@ -1,8 +1,8 @@
 """LoRA adapters in a folder: plain settings and safetensors, with the stock model's names of modules or with LLaDA's own.
 
-PEFT's own reader unpickles `adapter_model.bin`, imports a module that the settings name (`megatron_core`) and runs their
-regular expressions; here what is more than a plain LoRA is refused. Its writer reads the base's config.json as a stock
-model's, over the network where the base is a hub id, to see whether the vocabulary has grown; it never has here.
+PEFT's own reader is not used. It unpickles `adapter_model.bin`, imports a module that the settings name (`megatron_core`)
+and runs regular expressions from them; the reader here refuses all but a plain LoRA. Neither is PEFT's writer: to see
+whether the vocabulary has grown, which never happens here, it reads the base's config.json, from the hub if need be.
 """
 
 import json
@@ -32,11 +32,11 @@ _IS_A = re.compile(r"\.lora_(embedding_)?A\b")
 
 
 def load_adapter(folder: Path, model: PreTrainedModel) -> PeftModel:
-    """The model with the adapter of a folder (`adapter_config.json`, `adapter_model.safetensors`), nothing trainable.
+    """Puts the adapter of a folder (`adapter_config.json`, `adapter_model.safetensors`) on a model, with nothing trainable.
 
-    The adapter computes in the precision that it is stored in, as it was trained, or in the base's where that is higher.
-    The global generator is left as it was. Raises UserError when the folder holds no plain LoRA of this model: each of its
-    tensors has a place there, and each place that its settings name has a tensor.
+    The adapter computes in the precision in which it was trained and stored, or in the base's if that is higher. The global
+    generator stays as it was. Raises UserError if the folder does not hold a plain LoRA of this model, in which each tensor
+    has its module and each module that the settings target has its tensors.
     """
     settings, stored = _settings(folder), _weights(folder)
     own = modules_of(model)
@@ -48,7 +48,7 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> PeftModel:
         with torch.random.fork_rng(devices=[]):
             adapted = PeftModel(model, config)
         found: Any = set_peft_model_state_dict(adapted, weights)
-    except Exception as error:  # peft checks what it is given with errors of several kinds
+    except Exception as error:  # peft raises errors of several kinds for what it does not accept
         _unfit(folder, f"{' '.join(str(error).split()):.300}")
     lost = [name for name in found.missing_keys if "lora_" in name] + list(found.unexpected_keys)
     if lost:
@@ -57,12 +57,14 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> PeftModel:
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype)
-    return adapted.eval()  # dropout too, whose layers are new
+    return adapted.eval()  # the new layers have dropout, which must be off too
 
 
 def _placed(folder: Path, stored: dict[str, Tensor], settings: dict[str, Any], own: list[str]) -> dict[str, Tensor]:
-    """The tensors by the stock model's names. own: its modules, of which those that `target_modules` name, in the file's own
-    names for them, must be those that have tensors."""
+    """Returns the tensors under the stock model's names. own: the model's modules.
+
+    Raises UserError unless the modules that `target_modules` names (in the file's own names) are those that have tensors.
+    """
     weights: dict[str, Tensor] = {}
     named: Callable[[str], str] = str
     for name, tensor in stored.items():
@@ -80,7 +82,7 @@ def _placed(folder: Path, stored: dict[str, Tensor], settings: dict[str, Any], o
     if ranks != {settings["r"]}:
         fail("checkpoint", folder, f"its adapter_config.json says r={settings['r']}, its weights have {sorted(ranks)}")
     filled = {_parts(name)[0] for name in weights}
-    for module in own:  # a name that none has is as good as none: published adapters list some
+    for module in own:  # published adapters also target names that no module has; these are ignored
         targeted = any(f".{named(module)}".endswith(f".{target}") for target in settings["target_modules"])
         if targeted != (module in filled):
             _unfit(folder, f"no {'tensors' if targeted else 'target_modules'} for {named(module)}")
@@ -92,11 +94,10 @@ def _unfit(folder: Path, reason: str) -> NoReturn:
 
 
 def save_adapter(model: PeftModel, folder: Path, base: str, named: Callable[[str], str] = str) -> None:
-    """Write what `load_adapter` and every version of PEFT read: the adapter's tensors as they are, and the few settings
-    that a plain LoRA has.
+    """Writes an adapter that `load_adapter` and every version of PEFT can read: its tensors and a plain LoRA's few settings.
 
-    base: how others find the base, its hub id or folder. named: another name for each module of the stock model, as
-    `llada_module` gives.
+    base: how others find the base, its hub id or folder. named: returns the name to write for a module of the stock model,
+    for instance `llada_module`.
     """
     config: Any = model.peft_config["default"]
     weights = {
@@ -113,7 +114,7 @@ def save_adapter(model: PeftModel, folder: Path, base: str, named: Callable[[str
 
 
 def adapted_modules(model: PeftModel) -> set[str]:
-    """The stock names of the modules that an adapter is on."""
+    """Returns the stock names of the modules that have an adapter."""
     return {_parts(name)[0] for name in _tensors(model)}
 
 
@@ -122,28 +123,31 @@ def _tensors(model: PeftModel) -> dict[str, Tensor]:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """The module of an adapter's tensor, and which tensor of it this is; two empty texts for another name."""
+    """Splits the name of an adapter's tensor into its module and the rest. Returns two empty texts for any other name."""
     match = _TENSOR.fullmatch(name)
     return (match["module"], match["leaf"]) if match else ("", "")
 
 
 def modules_of(model: nn.Module) -> list[str]:
-    """The names of a stock model's linear layers and embeddings, with an adapter inside or without."""
+    """Returns the names of a stock model's linear layers and embeddings, whether or not they hold an adapter."""
     kinds = (nn.Linear, nn.Embedding)
     named = [name for name, module in model.named_modules() if isinstance(module, kinds) and ".lora_" not in name]
     return [name.removesuffix(".base_layer") for name in named]
 
 
 def _targets(modules: set[str], own: Iterable[str]) -> list[str]:
-    """target_modules that mean these of a model's modules: their last names where no other has one of them (`ff_out` is
-    each layer's and the head's in LLaDA), else their whole names."""
+    """Returns the `target_modules` that name exactly these of a model's modules.
+
+    These are the last parts of their names. If another module shares one of these parts (in LLaDA each layer and the head have
+    an `ff_out`), they are the whole names.
+    """
     last = {name.rpartition(".")[2] for name in modules}
     meant = {name for name in own if name.rpartition(".")[2] in last}
     return sorted(last if meant == modules else modules)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """adapter_config.json, all of whose other settings are off or as usual."""
+    """Reads adapter_config.json. Raises UserError if a setting that a plain LoRA does not have is neither off nor default."""
     try:
         settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:

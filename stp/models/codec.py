@@ -1,4 +1,4 @@
-"""Between text and tokens: prompts in, completions out, and where the answer spans lie."""
+"""Translates between text and tokens: encodes prompts, decodes completions, and finds the spans of their answers."""
 
 import hashlib
 import re
@@ -18,10 +18,10 @@ _ANSWER_MARKS = re.compile(r"</?answer>|\\boxed\s*\{")
 
 @dataclass(frozen=True)
 class Codec:
-    """A tokenizer with the way a model is asked.
+    """A tokenizer and the way in which a model is asked.
 
-    instruction: put before each question ('' for none). prompt_tokens: longer prompts are cut on the left to this, or never
-    (None). prefill: the beginning of the assistant's turn, given with the prompt and no part of the completion.
+    instruction: the text before each question ('' for none). prompt_tokens: longer prompts lose their left end; None never
+    cuts. prefill: the beginning of the assistant's turn, which belongs to the prompt and not to the completion.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -31,14 +31,15 @@ class Codec:
 
     @cached_property
     def special(self) -> dict[int, str]:
-        """Special tokens, with the texts that the tokenizer takes for them wherever they stand."""
+        """The special tokens, each with its text. The tokenizer reads this text as the token wherever it stands."""
         return {i: token.content for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
 
     def encode_prompt(self, question: str) -> list[int]:
-        """One user turn in the chat template and the prefill, cut on the left.
+        """Returns the tokens of one user turn in the chat template, followed by the prefill, cut on the left.
 
         Raises:
-            UserError: the question spells out one of the tokenizer's special tokens, say its mask, or the template fails.
+            UserError: the question spells out one of the tokenizer's special tokens (its mask, for instance), or the template
+                fails.
         """
         spelled = [mark for mark in self.special.values() if mark in question]
         if spelled:
@@ -48,7 +49,7 @@ class Codec:
         if self.tokenizer.chat_template:
             try:
                 text = str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-            except Exception as error:  # a template is a program of the checkpoint's
+            except Exception as error:  # a template is a program that comes with the checkpoint and may raise anything
                 reason = " ".join(str(error).split()) or type(error).__name__
                 rule = f"its chat template fails ({reason:.200}); mend chat_template.jinja or tokenizer_config.json there"
                 fail("model.path", self.tokenizer.name_or_path, rule)
@@ -58,7 +59,7 @@ class Codec:
         return ids if self.prompt_tokens is None else ids[-self.prompt_tokens :]
 
     def prompts(self, problems: list[Problem]) -> Prompts:
-        """Left-padded prompts; the mask is dropped where nothing is padded."""
+        """Returns left-padded prompts. Their real_BP is None if nothing is padded."""
         encoded = [self.encode_prompt(p.question) for p in problems]
         width = max(len(ids) for ids in encoded)
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
@@ -67,12 +68,15 @@ class Codec:
         return Prompts(ids_BP, None if bool(real_BP.all()) else real_BP)
 
     def completions(self, trajectory: Trajectory) -> list[str]:
-        """The text of each completion up to its EOS, without special tokens."""
+        """Returns the text of each completion up to its EOS, without special tokens."""
         rows = zip(trajectory.response_BL.tolist(), trajectory.until_eos_BL.sum(dim=1).tolist(), strict=True)
         return self.tokenizer.batch_decode([row[:n] for row, n in rows], skip_special_tokens=True)
 
     def solution_ids(self, solution: tuple[str, str] | None, length: int) -> list[int] | None:
-        """A ground-truth solution as a response would hold it; None where there is none or it does not fit."""
+        """Returns the tokens of a response that holds a ground-truth solution.
+
+        None if there is no solution, if it does not fit into `length`, or if it spells out a special token.
+        """
         if solution is None:
             return None
         text = format_response(*solution, tagged_reasoning=bool(self.instruction))
@@ -82,9 +86,10 @@ class Codec:
         return None if len(ids) > length else ids  # type: ignore[arg-type,return-value]
 
     def eligible(self, response_BL: Tensor) -> Tensor:
-        """Tokens that may be fixed: before EOS, not special, not touching an answer span (`<answer>…</answer>`, `\\boxed{…}`).
+        """Returns eligible_BL: the tokens that spatial pruning may fix.
 
-        A fixed end of turn (`<|eot_id|>`, `<|im_end|>`) would say where the new completion must end.
+        They lie before EOS, are not special, and touch no answer span (`<answer>…</answer>`, `\\boxed{…}`). Special tokens are
+        out because a fixed end of turn (`<|eot_id|>`, `<|im_end|>`) would decide where the new completion ends.
         """
         eos = self.tokenizer.eos_token_id
         eligible_BL = torch.zeros_like(response_BL, dtype=torch.bool)
@@ -101,16 +106,16 @@ class Codec:
         return eligible_BL
 
     def fingerprint(self) -> str:
-        """Short hash of the vocabulary and the way of asking."""
+        """Returns a short hash of the vocabulary and the way of asking."""
         vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
         asked = self.encode_prompt("question")
         return hashlib.sha256(repr((vocabulary, asked, self.prompt_tokens)).encode()).hexdigest()[:16]
 
 
 def answer_spans(text: str) -> list[tuple[int, int]]:
-    """Character spans of every answer: `<answer>…</answer>` with its tags, `\\boxed{…}` with balanced braces.
+    """Returns the character span of every answer: `<answer>…</answer>` with its tags, `\\boxed{…}` with balanced braces.
 
-    An `<answer>` reaches to the last closing tag before the next one opens; unclosed, to the end of the text.
+    An `<answer>` reaches to the last closing tag before the next opening one, or to the end of the text if nothing closes it.
     A closing tag that nothing opened is a span of its own.
     """
     spans = []
@@ -125,7 +130,7 @@ def answer_spans(text: str) -> list[tuple[int, int]]:
             depth = 1
             while end < len(text) and depth:
                 if text[end] == "\\":
-                    end += 1  # an escaped brace does not count
+                    end += 1  # skip an escaped brace
                 else:
                     depth += {"{": 1, "}": -1}.get(text[end], 0)
                 end += 1

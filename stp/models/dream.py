@@ -1,7 +1,7 @@
-"""Dream: a stock Qwen2 without a causal mask, weight names unchanged; no remote code.
+"""Loads Dream as a stock Qwen2 without a causal mask. Weight names are unchanged, and no remote code runs.
 
-Dream was made from an autoregressive Qwen2.5 and kept its shift: the token at position i is predicted at i - 1, the one at
-position 0 at 0 (https://hkunlp.github.io/blog/2025/dream). `Policy` aligns it.
+Dream was made from an autoregressive Qwen2.5 and kept its shift: position i - 1 predicts the token at position i, and position
+0 also predicts its own (https://hkunlp.github.io/blog/2025/dream). `Policy` undoes the shift.
 """
 
 from pathlib import Path
@@ -27,17 +27,17 @@ _CONFIG_KEYS = (
     "pad_token_id",
 )
 
-# what a Qwen2 assumes; a checkpoint that says otherwise is another architecture
+# settings that a Qwen2 assumes; a checkpoint with other values has another architecture
 _ASSUMED = {"hidden_act": "silu", "use_sliding_window": False, "use_mrope": False, "rope_scaling": None}
 
 
 def load_dream(
     path: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa", quantize: str = "none"
 ) -> Qwen2ForCausalLM:
-    """Load a checkpoint folder, in Dream's own layout or in the stock Qwen2 one, as a bidirectional Qwen2.
+    """Loads a checkpoint folder, in Dream's own layout or in the stock Qwen2 one, as a bidirectional Qwen2.
 
-    Its logits are one position to the left; `stp.models.policy.Policy` gives aligned ones. Raises UserError as
-    `stp.models.llada.load_llada` does.
+    The model's logits stand one position to the left of their tokens; `stp.models.policy.Policy` aligns them. Raises UserError
+    as `stp.models.llada.load_llada` does.
     """
     path = Path(path)
     raw = read_config(path)
@@ -47,19 +47,19 @@ def load_dream(
 
 
 def qwen2_config(raw: dict[str, Any], path: Path) -> Qwen2Config:
-    """The stock config of a config.json in either layout."""
+    """Returns the stock config for a config.json in either layout."""
     if raw.get("model_type") == "qwen2":
         return read_as(Qwen2Config.from_pretrained, path, path)
     return read_as(dream_config, path, raw, path)
 
 
 def is_dream(raw: dict[str, Any]) -> bool:
-    """Whether a config.json describes a Dream (`DreamModel`) or a Dream saved as a stock Qwen2."""
+    """Says whether a config.json describes a Dream (`DreamModel`) or a Dream saved as a stock Qwen2."""
     return raw.get("model_type") in ("Dream", "qwen2") or "DreamModel" in str(raw.get("architectures"))
 
 
 def dream_config(raw: dict[str, Any], path: Path) -> Qwen2Config:
-    """Translate Dream's config: Qwen2's keys, and the mask token."""
+    """Translates Dream's config into Qwen2's. Dream adds only the mask token."""
     for key, expected in _ASSUMED.items():
         if raw.get(key, expected) != expected:
             fail("model.path", path, f"its config has {key}={raw[key]}; only {key}={expected} is a Dream Qwen2")

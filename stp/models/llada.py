@@ -1,4 +1,4 @@
-"""LLaDA: a stock Llama without a causal mask. Reads and writes LLaDA's own layout by mapping names; no remote code."""
+"""LLaDA as a stock Llama without a causal mask. Reads and writes LLaDA's own layout by mapping names, without remote code."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ _CONFIG_KEYS = {
     "rms_norm_eps": "rms_norm_eps",
 }
 
-# what the mapping assumes; a checkpoint that says otherwise is another architecture
+# settings that the mapping assumes; a checkpoint with other values has another architecture
 _ASSUMED = {
     "block_type": "llama",
     "layer_norm_type": "rms",
@@ -56,10 +56,10 @@ _STOCK = {stock: llada for table in (_TRUNK, _BLOCK) for llada, stock in table.i
 def load_llada(
     path: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa", quantize: str = "none"
 ) -> LlamaForCausalLM:
-    """Load a checkpoint folder, in LLaDA's own layout or in the stock Llama one, as a bidirectional Llama.
+    """Loads a checkpoint folder, in LLaDA's own layout or in the stock Llama one, as a bidirectional Llama.
 
-    Raises UserError when the folder is not such a checkpoint: no config, missing or unexpected weights, or an
-    architecture the mapping does not cover.
+    Raises UserError if the folder is not such a checkpoint: it has no config, its weights are missing or unexpected, or the
+    mapping does not cover its architecture.
     """
     path = Path(path)
     raw = read_config(path)
@@ -68,7 +68,7 @@ def load_llada(
 
 
 def llama_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
-    """The stock config of a config.json in either layout."""
+    """Returns the stock config for a config.json in either layout."""
     if "d_model" in raw:
         return read_as(llada_config, path, raw, path)
     if raw.get("model_type") != "llama":
@@ -77,11 +77,11 @@ def llama_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
 
 
 def llada_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
-    """Translate LLaDA's config keys."""
+    """Translates LLaDA's config keys into Llama's."""
     for key, expected in _ASSUMED.items():
         if raw.get(key, expected) != expected:
             fail("model.path", path, f"its config has {key}={raw[key]}; only {key}={expected} is a LLaDA Llama")
-    sizes = {  # what LLaDA's own code takes where its config leaves one open
+    sizes = {  # the values that LLaDA's own code uses for keys that its config leaves out
         "n_kv_heads": 1 if raw.get("multi_query_attention") else raw["n_heads"],
         "mlp_hidden_size": raw.get("mlp_ratio", 4) * raw["d_model"],
         "rms_norm_eps": 1e-5,
@@ -104,13 +104,13 @@ def llada_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
 
 
 def stock_name(name: str) -> str:
-    """LLaDA's weight name as the stock Llama calls it; names that are not LLaDA's are returned unchanged."""
+    """Returns the stock Llama's name for one of LLaDA's weights. Names that are not LLaDA's stay unchanged."""
     module, dot, leaf = name.rpartition(".")
     return stock_module(module) + dot + leaf
 
 
 def stock_module(name: str) -> str:
-    """LLaDA's name of a module as the stock Llama calls it; names that are not LLaDA's are returned unchanged."""
+    """Returns the stock Llama's name for one of LLaDA's modules. Names that are not LLaDA's stay unchanged."""
     match name.removeprefix("model.").split("."):
         case ["transformer", "blocks", number, part] if part in _BLOCK:
             return f"model.layers.{number}.{_BLOCK[part]}"
@@ -120,7 +120,7 @@ def stock_module(name: str) -> str:
 
 
 def llada_module(name: str) -> str:
-    """The inverse of `stock_module`: a module of the stock Llama as `LLaDAModelLM` calls it."""
+    """Inverts `stock_module`: returns the name that `LLaDAModelLM` has for a module of the stock Llama."""
     match name.split(".", 3):
         case ["model", "layers", number, part] if part in _STOCK:
             return f"model.transformer.blocks.{number}.{_STOCK[part]}"
@@ -128,10 +128,10 @@ def llada_module(name: str) -> str:
 
 
 def save_llada(model: LlamaForCausalLM, folder: Path, mask_id: int) -> None:
-    """Write a stock Llama in LLaDA's own layout: its config keys and weight names, in files of at most 5 GB.
+    """Writes a stock Llama in LLaDA's own layout: its config keys and weight names, in files of at most 5 GB.
 
-    Raises UserError for a Llama that the layout cannot say: biases, another activation, scaled rotary frequencies, heads
-    of another width.
+    Raises UserError for a Llama that the layout cannot describe: one with biases, another activation, scaled rotary
+    frequencies, or heads of another width.
     """
     config = model.config
     rope: Any = config.rope_parameters
@@ -177,7 +177,7 @@ def save_llada(model: LlamaForCausalLM, folder: Path, mask_id: int) -> None:
     }
     (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     weights = {}
-    for name, tensor in model.named_parameters():  # a tied head is no parameter of its own, and not written
+    for name, tensor in model.named_parameters():  # a tied head is not a parameter of its own, so it is not written
         module, _, leaf = name.rpartition(".")
         weights[f"{llada_module(module)}.{leaf}"] = tensor.detach()
     save_torch_state_dict(weights, folder, max_shard_size="5GB")

@@ -1,4 +1,4 @@
-"""Checkpoint folders into bidirectional models: built on the meta device, filled file by file, one copy in host memory."""
+"""Loads checkpoint folders as bidirectional models, file by file, with one copy of the weights in host memory."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,14 +28,14 @@ def load(
     quantize: str,
     stock_name: Callable[[str], str] = str,
 ) -> Stock:
-    """A stock model without a causal mask, with the weights of a checkpoint folder.
+    """Builds a stock model without a causal mask on the meta device and fills it with the weights of a checkpoint folder.
 
-    Weights already in `dtype` are the file's own pages, mapped and copied only when written to. stock_name: the stock
-    model's name of a weight. quantize=nf4 puts 4-bit layers in; they quantise when the model moves to its GPU.
-    Raises UserError when weights are missing, unexpected or misshapen.
+    Weights that are already in `dtype` stay mapped to the file and are copied only when written to. stock_name: returns the
+    stock model's name for a weight of the file. quantize=nf4 puts in 4-bit layers, which quantise when the model moves to its
+    GPU. Raises UserError if weights are missing, unexpected or misshapen.
     """
     layers = config.num_hidden_layers
-    whole = isinstance(layers, int) and 1 <= layers <= MAX_LAYERS  # each takes time to build, whatever the files hold
+    whole = isinstance(layers, int) and 1 <= layers <= MAX_LAYERS  # a layer takes time to build even if no file has it
     require(whole, "model.path", path, f"its config.json has num_hidden_layers={layers!r}; a model has 1 to {MAX_LAYERS}")
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     shared = kv_heads >= 1 and heads % kv_heads == 0
@@ -68,19 +68,19 @@ def load(
         fail("model.path", path, f"weights do not fit the config: missing {missing[:3]}, unexpected {unexpected[:3]}")
     model.tie_weights()
     trunk: Any = model.base_model
-    trunk.rotary_emb = read_as(type(trunk.rotary_emb), path, config=config)  # its frequencies are computed, not stored
+    trunk.rotary_emb = read_as(type(trunk.rotary_emb), path, config=config)  # rotary frequencies are computed, not stored
     return model.eval()
 
 
 def _filled(meta: nn.Parameter, tensor: Tensor) -> nn.Parameter:
-    """The parameter that a meta one stands for; 4-bit ones keep their own class and settings."""
+    """Returns the parameter that replaces a meta one. A 4-bit parameter keeps its class and settings."""
     if type(meta) is nn.Parameter:
         return nn.Parameter(tensor)
     return type(meta)(tensor, requires_grad=False, **meta.__dict__)
 
 
 def bidirectional(model: Stock) -> Stock:
-    """Switch the causal mask off, in the config and in each attention module (FlashAttention reads that one)."""
+    """Switches the causal mask off in the config, and in each attention module because FlashAttention reads it there."""
     model.config.is_causal = False
     for module in model.modules():
         if hasattr(module, "is_causal"):
@@ -89,7 +89,7 @@ def bidirectional(model: Stock) -> Stock:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """config.json of a checkpoint folder; UserError when there is none."""
+    """Reads config.json of a checkpoint folder. Raises UserError if there is none."""
     try:
         raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -101,9 +101,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def stored_dtype(raw: dict[str, Any]) -> str | None:
-    """Returns the precision that a config.json says its weights have, `float32` or `bfloat16`; None where it says neither.
+    """Returns the precision that a config.json states for its weights: `float32`, `bfloat16`, or None if it states neither.
 
-    transformers writes `dtype` (5) or `torch_dtype` (4); LLaDA's own config has neither, it has `precision`.
+    The key is `dtype` in transformers 5, `torch_dtype` in version 4, and `precision` in LLaDA's own config.
     """
     for key in ("dtype", "torch_dtype", "precision"):
         match str(raw.get(key)).removeprefix("torch.").removeprefix("amp_"):
@@ -115,17 +115,17 @@ def stored_dtype(raw: dict[str, Any]) -> str | None:
 
 
 def read_as(made: Callable[..., Any], path: Path, *args: Any, **kwargs: Any) -> Any:
-    """`made(...)` of what config.json says; values that describe no model are refused in one line."""
+    """Calls `made` with values of config.json. Raises a UserError of one line if they describe no model."""
     try:
         return made(*args, **kwargs)
     except (UserError, ImportError):
         raise
-    except Exception as error:  # transformers checks values with errors of several kinds
+    except Exception as error:  # transformers raises errors of several kinds for bad values
         fail("model.path", path, f"its config.json describes no model ({' '.join(str(error).split())})")
 
 
 def files(path: Path) -> Iterator[dict[str, Tensor]]:
-    """The tensors of each file: model.safetensors, or those that its index names. Pickles are never loaded."""
+    """Yields the tensors of each file: of model.safetensors, or of the files that its index names. Pickles are never loaded."""
     index = path / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
@@ -146,14 +146,14 @@ def files(path: Path) -> Iterator[dict[str, Tensor]]:
 
 
 def require_fetched(option: str, file: Path) -> None:
-    """Refuse a file that Git LFS has left a pointer of: a few lines of text in the place of its content."""
+    """Refuses a file whose content Git LFS has not fetched yet: a pointer, a few lines of text, stands in its place."""
     with file.open("rb") as content:
         pointer = content.read(24) == b"version https://git-lfs."
     require(not pointer, option, file, "it is a Git LFS pointer, the content is not there; fetch it with git lfs pull")
 
 
 def require_finite(option: str, path: Path, name: str, tensor: Tensor) -> None:
-    """Refuse a weight that holds NaN or an infinity. A sum is as fast as memory is read, and finite only if all of it is."""
+    """Refuses a weight that holds NaN or an infinity. A finite sum, which is fast to compute, proves that it holds none."""
     if tensor.is_floating_point() and not bool(tensor.sum(dtype=torch.float32).isfinite()):
-        broken = int((~tensor.isfinite()).sum())  # a sum may overflow
+        broken = int((~tensor.isfinite()).sum())  # but a sum may also overflow: count
         require(broken == 0, option, path, f"{broken} of {tensor.numel()} values of {name} are not finite; give other weights")

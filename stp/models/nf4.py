@@ -1,4 +1,4 @@
-"""NF4 (QLoRA, arXiv 2305.14314): 4-bit base weights by bitsandbytes, double quantisation, bf16 compute."""
+"""NF4 (QLoRA, arXiv 2305.14314): 4-bit base weights by bitsandbytes, with double quantisation and bf16 compute."""
 
 from importlib.util import find_spec
 
@@ -10,7 +10,7 @@ from stp.errors import require
 
 
 def require_available() -> None:
-    """Raise UserError where 4-bit weights cannot be had."""
+    """Raises UserError if this machine cannot use 4-bit weights."""
     name, value = "model.quantize", "nf4"
     require(torch.cuda.is_available(), name, value, "4-bit weights need a CUDA GPU, none is here; use model.quantize=none")
     require(
@@ -22,12 +22,12 @@ def require_available() -> None:
 
 
 def quantised(model: PreTrainedModel) -> list[str]:
-    """Names of the linear layers that become 4-bit: all but the head. Embeddings and norms are none."""
+    """Returns the names of the layers that become 4-bit: all linear layers except the head."""
     return [name for name, module in model.named_modules() if type(module) is nn.Linear and name != "lm_head"]
 
 
 def replace_linears(model: PreTrainedModel) -> None:
-    """Put 4-bit layers in place of a meta model's linear ones. Their weights quantise on the way to the GPU."""
+    """Replaces a meta model's linear layers by 4-bit ones. Their weights quantise when they move to the GPU."""
     import bitsandbytes
 
     for name in quantised(model):
@@ -42,4 +42,4 @@ def replace_linears(model: PreTrainedModel) -> None:
             device="meta",
         )
         model.set_submodule(name, four_bit)
-    model.is_loaded_in_4bit = True  # type: ignore[assignment]  # peft then adapts layers of this kind
+    model.is_loaded_in_4bit = True  # type: ignore[assignment]  # tells peft to expect 4-bit layers

@@ -36,7 +36,7 @@ from stp.models.within import KeysValues, Within
 
 @dataclass
 class Lora:
-    """Low-rank adapters (peft). rank 0 trains every weight instead."""
+    """Low-rank adapters (peft). Rank 0 trains every weight instead."""
 
     rank: int = field(default=0, metadata={"help": "LoRA rank; 0 is full fine-tuning"})
     alpha: int = field(default=64, metadata={"help": "LoRA alpha: updates are scaled by alpha / rank"})
@@ -60,7 +60,7 @@ class Lora:
 
 @dataclass
 class Model:
-    """Which weights, in what precision, and what of them is trained."""
+    """Which weights are loaded, in which precision, and which of them are trained."""
 
     name: str = field(default="tiny", metadata={"help": "name in file names and tables"})
     path: str | None = field(
@@ -77,7 +77,9 @@ class Model:
     instructions: bool = field(default=False, metadata={"help": "put the task's instruction before each question"})
     prompt_tokens: int = field(default=200, metadata={"help": "longer prompts are cut on the left to this"})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "recompute activations in the backward pass"})
-    compile: bool = field(default=False, metadata={"help": "torch.compile the layers: faster, after a minute; other last bits"})
+    compile: bool = field(
+        default=False, metadata={"help": "torch.compile the layers: faster after a minute; results differ by rounding"}
+    )
     logit_chunk: int = field(default=8192, metadata={"help": "positions whose logits exist at once"})
     lora: Lora = field(default_factory=Lora)
 
@@ -105,7 +107,7 @@ Stock = LlamaForCausalLM | Qwen2ForCausalLM
 
 
 class Policy(nn.Module):
-    """A denoiser over a Llama or Qwen2 without a causal mask. Everything goes through forward, so that DeepSpeed sees it."""
+    """A denoiser over a Llama or Qwen2 without a causal mask. Gradients go through `forward`, where DeepSpeed hooks in."""
 
     def __init__(
         self, model: Stock | PeftModel, mask_id: int, eos_id: int, logit_chunk: int = 8192, dropout: float = 0.0
@@ -132,7 +134,10 @@ class Policy(nn.Module):
         target_M: Tensor | None = None,
         kept: KeysValues | None = None,
     ) -> Tensor:
-        """One trunk forward; the head only at the chosen positions. See `stp.diffusion.Denoiser`. kept: of a block, renewed."""
+        """Runs one trunk forward, and the head at the chosen positions only. See `stp.diffusion.Denoiser`.
+
+        kept: a block's keys and values, if later forwards of the block reuse those of its first one.
+        """
         hidden_MD, head = self._hidden(ids_BS, attend_BS, index_M, kept), self.llama.lm_head
         if target_M is None:
             return head(hidden_MD)
@@ -153,7 +158,7 @@ class Policy(nn.Module):
         uniform_M: Tensor | None = None,
         kept: KeysValues | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One token at each of these positions and its confidence (`stp.diffusion.draw`), chunk by chunk."""
+        """Draws one token at each of these positions, with its confidence (`stp.diffusion.draw`), chunk by chunk."""
         hidden_MD = self._hidden(ids_BS, attend_BS, index_M, kept)
         parts = hidden_MD.split(self.logit_chunk)
         uniforms = [None] * len(parts) if uniform_M is None else uniform_M.split(self.logit_chunk)
@@ -164,11 +169,14 @@ class Policy(nn.Module):
         return torch.cat([token_M for token_M, _ in drawn]), torch.cat([confidence_M for _, confidence_M in drawn])
 
     def within(self, begin: int, end: int) -> Within:
-        """This policy for one block: see `stp.diffusion.within`."""
+        """Returns this policy for one block: see `stp.diffusion.within`. A shifted model needs the position before it too."""
         return Within(self, max(begin - 1, 0) if self.shifted else begin, end)
 
     def _hidden(self, ids_BS: Tensor, attend_BS: Tensor | None, index_M: Tensor, kept: KeysValues | None = None) -> Tensor:
-        """One trunk forward: hidden states at the chosen positions. kept: those of a block, after its first forward."""
+        """Runs one trunk forward. Returns the hidden states at the chosen positions.
+
+        kept: a block's keys and values. The block's first forward computes every position, later ones only the block's.
+        """
         device = self.device
         ids_BS, index_M = ids_BS.to(device, non_blocking=True), index_M.to(device, non_blocking=True)
         positions_BS = None
@@ -194,8 +202,10 @@ class Policy(nn.Module):
         return hidden_BSD.flatten(0, 1)[index_M]
 
     def _mask(self, attend_BS: Tensor | None) -> Tensor | None:
-        """The padding as the attention takes it, [B, 1, 1, S]: left to transformers, every forward would look at its values
-        to see whether there is any, and a GPU would wait for that. FlashAttention takes attend_BS itself."""
+        """Returns the padding mask as the attention takes it: [B, 1, 1, S], or attend_BS itself for FlashAttention.
+
+        Without it transformers would look in every forward whether anything is padded, and a GPU would wait for that.
+        """
         attention = self.llama.config._attn_implementation
         if attend_BS is None or attention not in ("sdpa", "eager"):
             return attend_BS
@@ -206,14 +216,14 @@ class Policy(nn.Module):
         return torch.zeros_like(attend_B11S, dtype=dtype).masked_fill_(~attend_B11S, torch.finfo(dtype).min)
 
     def frozen_copy(self) -> "Policy":
-        """The reference policy under full fine-tuning: today's weights, never trained."""
+        """Returns a copy that is never trained: the reference policy under full fine-tuning."""
         frozen = copy.deepcopy(self).requires_grad_(False).eval()
-        if any(layer._compiled_call_impl is not None for layer in self.llama.model.layers):  # which a copy has not
+        if any(layer._compiled_call_impl is not None for layer in self.llama.model.layers):  # a copy loses them
             compile_layers(frozen)
         return frozen
 
     def fingerprint(self, adapter: bool = False) -> str:
-        """Short hash of the base's names, shapes and a sample of its values; an adapter on top counts where it is asked for."""
+        """Returns a short hash of the base's names, shapes and a sample of its values. adapter: hash its adapter too."""
         digest = hashlib.sha256()
         named = [(name.replace(".base_layer", ""), p) for name, p in self.llama.named_parameters()]
         names = {name: p for name, p in named if adapter or "lora_" not in name}
@@ -233,8 +243,8 @@ def _head_log_probs(head: nn.Module, hidden_MD: Tensor, target_M: Tensor) -> Ten
 class _FrozenHead(torch.autograd.Function):
     """Log-probabilities of tokens under a head that is not trained, `chunk` positions at a time.
 
-    A token's log-probability depends on the hidden state of its own position alone, so its slope there is taken at once and
-    backward only scales it: no logits are kept for the backward pass and none are computed twice.
+    A token's log-probability depends on the hidden state of its own position alone. So forward takes the gradient there at
+    once, and backward only scales it. No logits are kept for the backward pass, and none are computed twice.
     """
 
     @staticmethod
@@ -258,7 +268,10 @@ class _FrozenHead(torch.autograd.Function):
 
 
 def one_to_the_left(index_M: Tensor, attend_BS: Tensor | None, width: int) -> Tensor:
-    """Where a model with shifted logits predicts flat positions: one to the left, a row's first real token at itself."""
+    """Returns where a model with shifted logits predicts the tokens at flat positions: one position to the left of each.
+
+    Nothing stands to the left of a row's first real token, so it is predicted at its own position.
+    """
     before_M = (index_M - 1).clamp(min=0)
     inside_M = index_M % width > 0
     if attend_BS is not None:
@@ -278,7 +291,7 @@ class AdapterOff:
 
 
 def require_available(options: Model) -> None:
-    """Raise UserError, before any long work, where this machine lacks what the options ask for."""
+    """Raises UserError, before any long work, if this machine lacks what the options ask for."""
     if options.quantize == "nf4":
         nf4.require_available()
     if options.attention == "flash_attention_2":
@@ -291,7 +304,7 @@ def require_available(options: Model) -> None:
 
 
 def checkpoint_folder(options: Model) -> Path:
-    """The folder of the weights: the shipped base, a local folder, or a hub snapshot."""
+    """Returns the folder of the weights: the shipped base, a local folder, or a hub snapshot."""
     if options.path is None:
         return shipped(options.base or "countdown")
     path = Path(options.path).expanduser()
@@ -305,19 +318,19 @@ def checkpoint_folder(options: Model) -> Path:
     try:
         patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
         return Path(snapshot_download(options.path, allow_patterns=patterns))
-    except Exception as error:  # the hub raises a dozen kinds of errors, all of which mean: not available
+    except Exception as error:  # the hub raises a dozen kinds of errors; all mean that the model is not available
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model.path={options.path}: not a local folder, and the hub cannot give it ({reason})") from None
 
 
 def base_name(options: Model) -> str:
-    """How other programs find the base: its hub id, or the whole path of its folder."""
+    """Returns how other programs find the base: its hub id, or the whole path of its folder."""
     local = options.path is None or Path(options.path).expanduser().is_dir()
     return str(checkpoint_folder(options).resolve()) if local else str(options.path)
 
 
 def _require_weights(path: Path) -> None:
-    """Say what to give in place of a run's folder or an adapter, which hold no config.json of a model."""
+    """Refuses a run's folder or an adapter, which hold no config.json of a model, and says what to give instead."""
     if (path / "config.json").exists():
         return
     if (path / "weights" / "config.json").exists():
@@ -330,14 +343,14 @@ def _require_weights(path: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer beside the weights; UserError when there is none."""
+    """Loads the tokenizer beside the weights. Raises UserError if there is none."""
     try:
         settings = folder / "tokenizer_config.json"
         named = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.exists() else None
         # Dream's class is remote code around Qwen2's vocabulary, merges and special tokens
         if named == "DreamTokenizer":
             return Qwen2Tokenizer.from_pretrained(folder)
-        # LLaDA's config.json is of remote code: where the tokenizer's class is named, it is not asked
+        # LLaDA's config.json needs remote code; where the tokenizer's class is named, an empty config keeps it from being read
         known = {"config": PretrainedConfig()} if named else {}
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **known)
     except Exception as error:
@@ -348,10 +361,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def require_described(option: str, folder: Path, options: Model) -> None:
-    """Refuse to take a large model by the description of the tiny one: float32, no instructions, short lengths.
+    """Refuses to run a large model with the tiny model's settings: float32, no instructions, short lengths.
 
     Raises:
-        UserError: naming the option of the group `model` that describes it.
+        UserError: it names the option of the group `model` that has the right settings.
     """
     raw = read_config(folder)
     if options.name != "tiny" or is_tiny(raw):
@@ -362,13 +375,13 @@ def require_described(option: str, folder: Path, options: Model) -> None:
 
 
 def load_model(folder: Path, options: Model) -> Stock:
-    """The model of a checkpoint folder, whose config.json says which architecture it is."""
+    """Loads the model of a checkpoint folder. Its config.json decides on the architecture."""
     load = load_dream if is_dream(read_config(folder)) else load_llada
     return load(folder, getattr(torch, options.dtype), options.attention, options.quantize)
 
 
 def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrainedTokenizerBase]:
-    """Base weights, tokenizer and, when training with LoRA, fresh adapters."""
+    """Loads the policy and its tokenizer. If LoRA is to be trained, the policy gets fresh adapters."""
     require_available(options)
     folder = checkpoint_folder(options)
     tokenizer = load_tokenizer(folder)
@@ -392,14 +405,14 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
 
 
 def compile_layers(policy: Policy) -> None:
-    """torch.compile for each layer, in place and for any number of rows and positions."""
-    torch._dynamo.config.recompile_limit = 64  # with and without gradients, adapter, padding; a single row or more
+    """Compiles each layer in place, for any number of rows and positions."""
+    torch._dynamo.config.recompile_limit = 64  # one for each mix of gradients, adapter, padding and 1 row
     for layer in policy.llama.model.layers:
         layer.compile(dynamic=True)
 
 
 def add_lora(model: Stock, lora: Lora) -> PeftModel:
-    """Fresh adapters on the target modules, drawn from a fixed seed without touching the global generator."""
+    """Adds fresh adapters to the target modules, drawn from a fixed seed. The global generator stays as it was."""
     modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     targets = {name: name.rpartition(".")[2] for name in lora.target_modules}
     unknown = [name for name, module in targets.items() if module not in modules]

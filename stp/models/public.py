@@ -1,4 +1,4 @@
-"""Public formats: a tokenizer and a stock model that transformers 4 and 5 both read, and a card that says what holds there."""
+"""Writes public formats: a tokenizer and a stock model that transformers 4 and 5 can both read, and a model card."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# what transformers 5 writes of its own workings, which version 4 would take for settings
+# internals that transformers 5 writes down and that version 4 would read as settings
 _INTERNAL = ("backend", "is_local", "local_files_only", "model_specific_special_tokens")
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer under the names that transformers 4 has for its class and its settings; version 5 knows them too."""
+    """Writes a tokenizer under the names that transformers 4 has for its class and settings. Version 5 reads them too."""
     tokenizer.save_pretrained(folder, save_jinja_files=False)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
@@ -24,8 +24,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def save_stock(model: PreTrainedModel, folder: Path, mask_id: int) -> None:
-    """Write a stock model, with transformers 4's config keys beside version 5's: without them, version 4 takes its own
-    defaults for the rotary frequencies and for the precision, and says nothing."""
+    """Writes a stock model, with transformers 4's config keys beside version 5's.
+
+    Without them, version 4 silently uses its own defaults for the rotary frequencies and the precision.
+    """
     model.config.mask_token_id = mask_id
     model.save_pretrained(folder)
     file = folder / "config.json"
@@ -39,10 +41,10 @@ def save_stock(model: PreTrainedModel, folder: Path, mask_id: int) -> None:
 
 
 def save_card(folder: Path, to: str, base: str, config: dict[str, Any]) -> None:
-    """Write the model card (README.md) of an export.
+    """Writes the model card (README.md) of an export.
 
-    to: its format. base: the hub id or folder of the weights that it was made from. config: its run's whole config, empty
-    where that is not known.
+    to: the format. base: the hub id or folder of the weights from which it was made. config: the run's whole config, or empty
+    if it is not known.
     """
     library = "peft" if to in ADAPTERS else "transformers"
     hub = f"base_model: {base}\n" if not Path(base).is_absolute() else ""

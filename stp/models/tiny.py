@@ -1,4 +1,4 @@
-"""The tiny LLaDA: the same class at CPU size, with a small tokenizer of its own."""
+"""The tiny LLaDA: the same class as LLaDA, small enough for a CPU, with a small tokenizer of its own."""
 
 import re
 import string
@@ -15,14 +15,14 @@ from stp.models.loading import bidirectional
 
 BASES = Path(__file__).parent / "tiny_base"  # the weights that ship with the package, a folder per task
 
-LARGEST = 1_000  # tokens of a tiny model, and more than it has
+LARGEST = 1_000  # a tiny model knows fewer tokens than this
 EOS, MASK, UNKNOWN = "<|endoftext|>", "<|mdm_mask|>", "<|unknown|>"
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n"]
 _SPECIAL = re.compile(r"[][.*+?(){}|^$\\]")
 
 
 def shipped(task: str) -> Path:
-    """The folder of a task's tiny base; UserError when none ships."""
+    """Returns the folder of a task's tiny base. Raises UserError if none ships."""
     if not (BASES / task / "config.json").exists():
         known = ", ".join(sorted(folder.name for folder in BASES.iterdir()))
         fail("model.base", task, f"bases ship for {known}; choose one, or make your own: python -m stp.pretrain task={task}")
@@ -30,13 +30,13 @@ def shipped(task: str) -> Path:
 
 
 def is_tiny(raw: dict[str, Any]) -> bool:
-    """Whether a config.json is of a tiny model, by its vocabulary: characters, numbers and a task's phrases."""
+    """Says whether a config.json describes a tiny model, by the size of its vocabulary."""
     sizes = [raw.get(name) for name in ("vocab_size", "embedding_size")]
     return all(size < LARGEST for size in sizes if isinstance(size, int))
 
 
 def tiny_tokenizer(phrases: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token per whole number up to 100, per phrase of a task, per tag, and per other ASCII character.
+    """Makes a tokenizer with a token for each whole number up to 100, phrase of a task, tag, and other ASCII character.
 
     Longer numbers split greedily from the left into the longest known numbers, so any printable ASCII text has tokens.
     """
@@ -60,7 +60,7 @@ def tiny_tokenizer(phrases: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast, width: int = 96, layers: int = 4, heads: int = 4) -> LlamaConfig:
-    """A Llama of about half a million parameters at the defaults."""
+    """Returns the config of a Llama that has about half a million parameters at the defaults."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -82,7 +82,7 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast, width: int = 96, layers: int
 
 
 def new_tiny(tokenizer: PreTrainedTokenizerFast, seed: int, width: int = 96, layers: int = 4) -> LlamaForCausalLM:
-    """Freshly initialised weights, from a seed, leaving the global generator as it was."""
+    """Returns a model with fresh weights from a seed. The global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return bidirectional(LlamaForCausalLM(tiny_config(tokenizer, width, layers)))

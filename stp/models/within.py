@@ -1,4 +1,4 @@
-"""Keys and values kept within a block, after Fast-dLLM (Wu et al., arXiv 2505.22618): an approximation, off by default."""
+"""Reuses keys and values within a block, after Fast-dLLM (Wu et al., arXiv 2505.22618): an approximation, off by default."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from torch import Tensor
 
 
 class KeysValues:
-    """What a block's first forward computed at every position; each later one renews positions `begin` to `end` alone.
+    """Keys and values of every position. A block's first forward computes them all, later ones only positions `begin` to `end`.
 
-    The part of transformers' `Cache` that a forward asks for. (FlashAttention's path takes the last columns of the padding for
-    that of the block: in both there is none.)
+    The class has the part of transformers' `Cache` that a forward calls. FlashAttention takes the last columns of the padding
+    mask for the block's; this is right because padding is on the left only, so neither has any.
     """
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin, self.end = begin, end
-        self.layers: list[tuple[Tensor, Tensor]] = []  # keys and values, [B, heads, S, head size] each
+        self.layers: list[tuple[Tensor, Tensor]] = []  # (keys, values) of each layer, each [B, heads, S, head size]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
-        """Keys and values of all positions, for those computed now."""
+        """Stores the keys and values that were computed now. Returns those of all positions."""
         if layer == len(self.layers):
             self.layers.append((keys, values))
             return keys, values
@@ -26,11 +26,11 @@ class KeysValues:
         return self.layers[layer]
 
     def get_query_offset(self, _layer: int) -> int:
-        """Where the positions computed now begin."""
+        """Returns the first of the positions that are computed now."""
         return self.begin if self.layers else 0
 
     def get_mask_sizes(self, computed: int, _layer: int) -> tuple[int, int]:
-        """How many keys there are, and where they begin."""
+        """Returns how many keys there are, and where they begin."""
         return self.layers[0][0].shape[2] if self.layers else computed, 0
 
 
@@ -42,9 +42,9 @@ class Within:
         self.kept = KeysValues(begin, end)
 
     def __call__(self, *args: Any) -> Tensor:
-        """`Policy.forward` of positions in the block."""
+        """Calls `Policy.forward` for positions in the block."""
         return self.policy(*args, kept=self.kept)
 
     def draw(self, *args: Any) -> tuple[Tensor, Tensor]:
-        """`Policy.draw` of positions in the block."""
+        """Calls `Policy.draw` for positions in the block."""
         return self.policy.draw(*args, kept=self.kept)
