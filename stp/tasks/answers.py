@@ -54,9 +54,9 @@ class _Reader:
     def answer(self, said: Tokens) -> Node:
         """A list of items, or the one that there is."""
         parts, joins = _split(said, _join)
-        parts = [part for part, join in zip(parts, ["", *joins], strict=True) if part or join not in ("and", "or")]
-        parts = [part for part, following in zip(parts, [*parts[1:], None], strict=True) if part or following is None]
-        items = [self.item(variant) for part in parts for variant in _variants(part)]
+        items = [self.item(variant) for part in parts if part for variant in _variants(part)]  # `5, and 7` has an empty part
+        if not items:
+            raise ReadingError
         if len(items) == 1:
             return items[0]
         return _joined(items, "or" in joins, "and" in joins)
