@@ -1,4 +1,4 @@
-"""The clean protocol, from which others differ."""
+"""The clean protocol, which is the base of the others."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,18 +8,18 @@ from stp.tasks.base import Task
 
 @dataclass
 class Clean:
-    """Each question whole, asked as in training, at the sampler's own lengths; task.grading counts (corrected by default).
+    """Asks each question uncut, as in training, at the sampler's own lengths. task.grading counts (corrected by default).
 
-    prefill: how the assistant's turn begins, given to the model with the prompt. decides: the settings that are the
-    protocol's own, so that a run folder does not bring its.
+    prefill: the beginning of the assistant's turn, given to the model with the prompt. decides: the settings that the protocol
+    decides, and that a run folder's config therefore does not.
     """
 
     prefill: ClassVar[str] = ""
     decides: ClassVar[tuple[str, ...]] = ()
 
     def instruction(self, task: Task) -> str:
-        """What stands before the question, for models that are given instructions."""
+        """Returns the text before the question, for models that get instructions."""
         return task.instruction
 
     def check(self, config: Any) -> None:
-        """Refuse what contradicts the protocol. config: the evaluation's, composed."""
+        """Refuses what contradicts the protocol. config: the evaluation's composed config."""

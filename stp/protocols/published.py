@@ -1,4 +1,4 @@
-"""Evaluation as the public code of d1 and SPG does it, on which the paper's tables rest."""
+"""Evaluates as the public code of d1 and SPG does. The paper's tables rest on this."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +14,16 @@ _OTHERWISE = ", or use protocol=clean"
 
 @dataclass
 class Published(Clean):
-    """`<reasoning>` prefilled, a boxed answer asked for, T = 0, blocks of 32, N = L/2, L = 128, 256 or 512, published grading.
+    """Prefills `<reasoning>`, asks for a boxed answer, and samples at T = 0, blocks of 32, N = L/2, and L = 128, 256 or 512.
 
-    What the model writes after the prefill is what is graded, as there.
+    Grading is the published one. As in the public code, it sees only what the model writes after the prefill.
     """
 
     prefill = "<reasoning>"
     decides = ("sampler.length", "sampler.steps", "sampler.block_length", "task.grading")
 
     def instruction(self, task: Task) -> str:
-        """The task's, and a boxed answer inside `<answer>`, whichever the task."""
+        """Returns the task's instruction, which then asks for a boxed answer, whatever the task."""
         return task.instruction.removesuffix(BOXED_INSTRUCTION) + BOXED_INSTRUCTION
 
     def check(self, config: Any) -> None:

@@ -12,7 +12,7 @@ from stp.text import tell_once
 
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 GENERATED = 512  # problems of a generated split, unless its size is set
-HELD_OUT = {0: "validation", 1: "test"}  # fifths of all generated problems that are kept from training
+HELD_OUT = {0: "validation", 1: "test"}  # of five equal parts of all generated problems, the two that are never trained on
 MAX_CHARS, MAX_TAGS, MAX_BRACKETS = 50_000, 1_000, 1_000
 REWARDS = ("corrected", "published")
 
@@ -24,10 +24,10 @@ BOXED_INSTRUCTION = " Write the final result as \\boxed{...}."
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with what is needed to grade it.
+    """One question, with what is needed to grade its answer.
 
-    id: stable name, the same in every run. question: the text asked. gold: what the verifier compares with.
-    solution: a worked (reasoning, answer) pair where the source has one; ask the task's `solution` for one in any case.
+    id: a stable name, the same in every run. question: the text that is asked. gold: what the verifier compares with.
+    solution: a worked (reasoning, answer) pair, if the source has one. The task's `solution` may find one for the others.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """The id with a digest of all the rest, which the same problem of another source may say in other words."""
+        """The id with a digest of everything else, because another source may word the same problem differently."""
         rest = json.dumps([self.question, self.gold, self.solution], sort_keys=True, default=str)
         return f"{self.id}#{hashlib.blake2b(rest.encode(), digest_size=8).hexdigest()}"
 
@@ -87,7 +87,7 @@ class Data:
             require(size is None or size >= 1, f"task.data.{name}", size, "at least 1 problem is needed")
 
     def size(self, split: str) -> int | None:
-        """Problems wanted of a split; None takes all."""
+        """Returns how many problems of a split are wanted; None takes all."""
         return getattr(self, f"{split}_size", None)
 
 
@@ -95,9 +95,9 @@ class Data:
 class Hub:
     """Where a task's rows lie on the hub.
 
-    name: dataset id, with `:config` where it has several configs; its `train` split is read. test: the dataset whose `test`
-    split is held out; without one the last `held_out` rows of the shuffled training rows are. held_out also bounds the share
-    of a single file that is.
+    name: the dataset's id, with `:config` if it has several configs; its `train` split is read. test: the dataset whose `test`
+    split is held out. Without one, the last `held_out` of the shuffled training rows are held out. Of a single file, too, at
+    most `held_out` rows are held out.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Task:
 
     instruction = FORMAT_INSTRUCTION
     hub = Hub("", 0)
-    phrases: ClassVar[tuple[str, ...]] = ()  # of generated problems: each is one token of the tiny model
+    phrases: ClassVar[tuple[str, ...]] = ()  # pieces of generated problems; the tiny model has a token for each
 
     def __post_init__(self) -> None:
         require_choice("task.rewards", self.rewards, REWARDS)
@@ -127,13 +127,13 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The option's name."""
+        """The name under which the option `task` selects this class."""
         return type(self).__name__.lower()
 
     def problems(self, split: str) -> list[Problem]:
-        """`train`, `validation`, `test`, or `all` (a file taken whole). The first three never share a problem.
+        """Returns the problems of a split: `train`, `validation`, `test`, or `all` (a whole file).
 
-        Generated problems are split by a hash of their id, whatever the seed.
+        The first three never share a problem. A hash of a generated problem's id decides on its split, whatever the seed.
         """
         size = self.data.size(split)
         if self.data.source == "generate":
@@ -141,7 +141,7 @@ class Task:
         from stp.tasks.sources import keeps_validation
 
         problems, place = self._read(split), self.data.path or self.data.hub or self.hub.name
-        if split in ("train", "validation"):  # a problem may stand in several rows
+        if split in ("train", "validation"):  # the same problem may stand in several rows
             later = ["validation", "test"] if split == "train" and keeps_validation(self.data, self.hub) else ["test"]
             held = {problem.id for name in later for problem in self._read(name)}
             kept = [problem for problem in problems if problem.id not in held]
@@ -154,55 +154,55 @@ class Task:
         return problems if split == "all" else problems[:size]
 
     def solution(self, problem: Problem) -> tuple[str, str] | None:
-        """A worked (reasoning, answer) pair: a ground-truth anchor. None where there is none."""
+        """Returns a worked (reasoning, answer) pair, from which a ground-truth anchor is made, or None if there is none."""
         return problem.solution
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
-        """Named parts of the reward; their sum is what the objective sees. Pure and total."""
+        """Returns the named parts of the reward; the objective sees their sum. Pure and total."""
         raise NotImplementedError
 
     def grade(self, problem: Problem, completion: str, grading: str) -> bool:
-        """Whether the completion solves the problem, by the `corrected` or the `published` rules. Pure and total."""
+        """Says whether the completion solves the problem, by the `corrected` or the `published` rules. Pure and total."""
         raise NotImplementedError
 
     def gradable(self, problem: Problem) -> bool:
-        """Whether an answer can be right: the gold one is, when it is given."""
+        """Says whether any answer can be graded right. If the gold answer itself is not, the problem is left out."""
         return True
 
     def correct(self, problem: Problem, completion: str) -> bool:
-        """Whether the completion solves the problem: what accuracy counts."""
+        """Says whether the completion solves the problem, as accuracy counts it."""
         return self.grade(problem, completion, self.grading)
 
     def row(self, row: dict[str, Any], where: str) -> Problem:
-        """The problem of a row of a file or the hub; UserError naming `where` if it is malformed."""
+        """Makes a problem from a row of a file or the hub. Raises a UserError that names `where` if it is malformed."""
         raise NotImplementedError
 
     def graded_row(self, row: dict[str, Any], where: str) -> Problem:
-        """The problem of a stored completion's row, from its `question` and `ground_truth` (gold None where that is null)."""
+        """Makes a problem from the row of a stored completion: its `question` and `ground_truth`. Null gives a gold of None."""
         raise NotImplementedError
 
     def draw(self, rng: random.Random) -> Problem | None:
-        """One generated problem; None where the draw gives none."""
+        """Draws a problem, or None if the draw is no valid problem."""
         raise NotImplementedError
 
     def keeps(self, row: dict[str, Any]) -> bool:
-        """Whether a row of a file or the hub fits the task's options; so does a malformed one, which `row` refuses."""
+        """Says whether a row of a file or the hub fits the task's options. A malformed row fits: `row` refuses it later."""
         return True
 
     @property
     def kept(self) -> str:
-        """The options that `keeps` looks at."""
+        """The options that `keeps` looks at, for messages."""
         return "the task's options"
 
     def example(self, problem: Problem, style: str, rng: random.Random) -> str:
-        """A response for the tiny base to learn from.
+        """Makes a response from which the tiny base learns, in one of three styles.
 
-        careful: worked out rightly. guess: an answer at once. careless: worked out wrongly, then answered so.
+        careful: the working is right. guess: an answer without any working. careless: the working and its answer are wrong.
         """
         raise NotImplementedError
 
     def more(self) -> str:
-        """What to do when the generator runs out of problems."""
+        """Says what to do if the generator runs out of problems."""
         return "ask for fewer"
 
     def _generate(self, split: str, size: int) -> list[Problem]:
@@ -234,32 +234,32 @@ class Task:
 
 
 def fingerprint(problems: list[Problem]) -> str:
-    """A short hash of what is asked and of how it is graded: ids, questions and golds, in their order."""
+    """Returns a short hash of the problems: their ids, questions and golds, in order."""
     asked = json.dumps([(p.id, p.question, p.gold) for p in problems])
     return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
 
 def split_of(key: str) -> str:
-    """The split of a generated problem: a hash of its id decides, so no seed or size can move it."""
+    """Returns the split of a generated problem. A hash of its id decides, so no seed or size can move it."""
     return HELD_OUT.get(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 5, "train")
 
 
 def text_key(text: str) -> str:
-    """A short stable name for a problem known by its text; white space does not count."""
+    """Returns a short, stable name for a problem from its text, whatever its white space."""
     return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def format_response(reasoning: str, answer: str, tagged_reasoning: bool) -> str:
-    """The text a model should write: with `<reasoning>` tags for instructed models, bare lines for the tiny one."""
+    """Returns the text that a model should write: with `<reasoning>` tags for instructed models, without for the tiny one."""
     if tagged_reasoning:
         return f"<reasoning>\n{reasoning}\n</reasoning>\n{ANSWER_OPEN}\n{answer}\n{ANSWER_CLOSE}"
     return f"{reasoning}\n{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
 
 
 def flooded(text: str) -> bool:
-    """Whether a completion is one that no model writes: over 50,000 characters, NULs, over 1,000 `<answer>`s or open brackets.
+    """Says whether no model writes such a completion: 50,000 characters, NULs, or 1,000 `<answer>`s or open brackets.
 
-    Neither reward set nor grading counts one as correct. The bounds are beyond what 512 tokens that repeat themselves can hold.
+    No reward set and no grading counts one as correct. Even 512 tokens that repeat themselves stay below these bounds.
     """
     if len(text) > MAX_CHARS or "\0" in text or text.count(ANSWER_OPEN) > MAX_TAGS:
         return True
@@ -272,6 +272,6 @@ def flooded(text: str) -> bool:
 
 
 def last_answer(completion: str) -> str | None:
-    """Text of the last complete `<answer>…</answer>`, without a tag in it, or None. Linear in the length of the completion."""
+    """Returns the text inside the last complete `<answer>…</answer>`, or None. Takes time linear in the completion's length."""
     start = completion.rfind(ANSWER_OPEN, 0, max(0, completion.rfind(ANSWER_CLOSE)))
     return None if start < 0 else completion[start + len(ANSWER_OPEN) :].partition(ANSWER_CLOSE)[0]

@@ -52,7 +52,7 @@ class Countdown(Task):
         )
 
     def solution(self, problem: Problem) -> tuple[str, str] | None:
-        """The working and the expression the problem was made from, or else found by search (up to 4 numbers)."""
+        """Returns the working and expression from which the problem was made, or else finds one by search (up to 4 numbers)."""
         numbers, target = problem.gold["numbers"], problem.gold["target"]
         if problem.solution is not None or len(numbers) > 4:
             return problem.solution
@@ -60,7 +60,7 @@ class Countdown(Task):
         return None if expression is None else (f"{expression}={target}", expression)
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
-        """1.0 right, 0.1 answered but wrong, 0 without an `<answer>`: the published values, given by an exact verifier."""
+        """Pays the published values, but verifies exactly: 1.0 for a right answer, 0.1 for a wrong one, 0 for no `<answer>`."""
         if self.rewards == "published":
             return published.countdown_rewards(completion, **problem.gold)
         answer = last_answer(completion)
@@ -69,7 +69,7 @@ class Countdown(Task):
         return {"answer": 1.0 if _solves(problem, answer) and not flooded(completion) else 0.1}
 
     def grade(self, problem: Problem, completion: str, grading: str) -> bool:
-        """Whether the final answer uses each number once and equals the target exactly."""
+        """Says whether the final answer uses each number once and equals the target exactly."""
         if grading == "published":
             return published.countdown_correct(completion, **problem.gold)
         answer = final_answer(completion)
@@ -93,7 +93,11 @@ class Countdown(Task):
         return None if value is None or not 1 <= value <= 100 else make_problem(numbers, int(value), (working, expression))
 
     def example(self, problem: Problem, style: str, rng: random.Random) -> str:
-        """careful: tries, stopping at the one that hits. guess: any. careless: tries that all miss, the last one answered."""
+        """Makes a response of tries, each a line of working.
+
+        careful: the last try hits the target. guess: any expression, without a try. careless: all tries miss, and the last one
+        is the answer.
+        """
         target = problem.gold["target"]
         tries = attempts(problem.gold["numbers"], rng)
         if style == "guess":
@@ -125,7 +129,7 @@ class Countdown(Task):
 
 
 def _from_row(row: dict[str, Any], where: str) -> tuple[list[int], int]:
-    """Rows have columns nums + target (hub) or input + output (the published test file)."""
+    """Reads numbers and target from the columns nums and target (hub), or input and output (the published test file)."""
     try:
         if "nums" in row:
             numbers, target = _numbers(row["nums"]), _whole(row["target"])
@@ -143,14 +147,14 @@ def _from_row(row: dict[str, Any], where: str) -> tuple[list[int], int]:
 
 
 def _numbers(values: Any) -> list[int]:
-    """The numbers of a list; ValueError for a text, whose digits are no list, and anything else."""
+    """Returns the numbers of a list. Raises ValueError for anything else, also for text, whose digits would pass as a list."""
     if not isinstance(values, list | tuple):
         raise ValueError
     return [_whole(value) for value in values]
 
 
 def _whole(value: Any) -> int:
-    """A whole number of at most 9 digits, given as a number or as text; ValueError otherwise."""
+    """Returns a whole number of at most 9 digits, given as a number or as text. Raises ValueError otherwise."""
     if isinstance(value, bool):
         raise ValueError
     number = int(value)
@@ -160,7 +164,7 @@ def _whole(value: Any) -> int:
 
 
 def make_problem(numbers: Sequence[int], target: int, solution: tuple[str, str] | None = None) -> Problem:
-    """The problem as asked, with a (working, expression) solution where there is one."""
+    """Makes a problem, with its (working, expression) solution if there is one."""
     return Problem(
         id=problem_key(numbers, target),
         question=f"Numbers: [{', '.join(map(str, numbers))}]\nTarget: {target}",
@@ -170,12 +174,12 @@ def make_problem(numbers: Sequence[int], target: int, solution: tuple[str, str] 
 
 
 def problem_key(numbers: Sequence[int], target: Fraction | int | None) -> str:
-    """`3,7,9=21` with the numbers sorted: what train and test never share."""
+    """Returns the problem's id, `3,7,9=21` with the numbers sorted. Train and test never share one."""
     return f"{','.join(map(str, sorted(numbers)))}={target}"
 
 
 def _solves(problem: Problem, answer: str) -> bool:
-    """Whether the answer is a right expression; it may stand in `\\boxed{}`, use LaTeX's operators and end in `= target`."""
+    """Says whether the answer solves the problem. It may stand in `\\boxed{}`, use LaTeX's operators and end in `= target`."""
     if len(answer) > 2 * MAX_EXPRESSION_CHARS:
         return False
     answer = _LATEX.sub(lambda match: _PLAIN.get(match.group(), ""), unboxed(answer))
@@ -187,10 +191,10 @@ def _solves(problem: Problem, answer: str) -> bool:
 
 
 def evaluate_expression(text: str) -> Fraction | None:
-    """Exact value of an expression of ASCII integers, + - * / and parentheses; None for anything else.
+    """Returns the exact value of an expression of ASCII integers, + - * / and parentheses. None for anything else.
 
-    Never raises and never calls `eval`: a grammar of its own (sum, product, signed factor), bounded to
-    256 characters, 32 nested levels and 9-digit numbers. Division by zero is None.
+    It never raises and never calls `eval`. It parses a grammar of its own (sum, product, signed factor), bounded to
+    256 characters, 32 nested levels and 9-digit numbers. Division by zero gives None.
     """
     if len(text) > MAX_EXPRESSION_CHARS:
         return None
@@ -244,7 +248,7 @@ def _factor(tokens: list[str], i: int, depth: int) -> tuple[Fraction, int]:
 
 
 def expressions(numbers: Sequence[int], operators: str = "+-*/") -> Iterator[tuple[str, Fraction]]:
-    """Every (expression, exact value) that uses each number once; fully parenthesised below the top level."""
+    """Yields every (expression, exact value) that uses each number once, fully parenthesised below the top level."""
     items = [(str(n), Fraction(n)) for n in numbers]
     yield from _combine(items, operators)
 
@@ -272,20 +276,20 @@ def _apply(op: str, left: tuple[str, Fraction], right: tuple[str, Fraction]) -> 
 
 
 def solve(numbers: Sequence[int], target: int, operators: str = "+-*/") -> str | None:
-    """An expression that reaches the target with each number used once, by exhaustive search; None if there is none."""
+    """Searches all expressions for one that uses each number once and equals the target. Returns None if there is none."""
     return next((text for text, value in expressions(numbers, operators) if value == target), None)
 
 
 def _random_expression(numbers: Sequence[int], operators: str, rng: random.Random) -> tuple[str, str, Fraction | None]:
-    """(expression, working, value) over the numbers in random order, folded from the left; value None when it is not whole.
+    """Combines the numbers from left to right in random order. Returns (expression, working, value).
 
-    The working shows the value after every number: `13+7=20-4=16`.
+    The value is None if it is not whole. The working shows the value after every number: `13+7=20-4=16`.
     """
     order = list(numbers)
     rng.shuffle(order)
     text = working = str(order[0])
     value = Fraction(order[0])
-    loose = False  # whether the text so far ends in a sum, which * and / would capture
+    loose = False  # whether the text so far is a sum, which needs parentheses before * and /
     for number in order[1:]:
         op = rng.choice(operators)
         if op in "*/" and loose:
@@ -297,7 +301,7 @@ def _random_expression(numbers: Sequence[int], operators: str, rng: random.Rando
 
 
 def attempts(numbers: Sequence[int], rng: random.Random) -> list[tuple[str, str, int]]:
-    """Each sum or difference of all the numbers that is not negative, once, in random order: (expression, working, value).
+    """Adds or subtracts all the numbers in every way. Returns (expression, working, value) for each value >= 0, shuffled.
 
     Added numbers stand before subtracted ones. The working shows the value after every number: `13+7=20-4=16`.
     """

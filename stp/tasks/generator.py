@@ -1,4 +1,4 @@
-"""What the generators of word problems and algebra share: kinds of problems as texts and short programs of whole numbers."""
+"""What the generators of word problems and algebra share: kinds of problems, each a text and a short program of steps."""
 
 import random
 import re
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from stp.tasks.base import Problem, format_response
 
-MAX_RESULT = 30  # of every step: few enough sums and products for the tiny model to learn
+MAX_RESULT = 30  # the largest result of a step: it leaves few enough sums and products for the tiny model to learn
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of problem. text: the question, with `{a}` to `{d}` for numbers.
 
-    steps: `a+b`, then `A-c`, where A is the first step's result. largest: of the numbers drawn (a to d).
+    steps: for instance `a+b`, then `A-c`, where A is the first step's result. largest: the largest values of a to d.
     """
 
     text: str
@@ -23,7 +23,7 @@ class Kind:
 
 
 def draw(kinds: Mapping[str, Kind], rng: random.Random) -> tuple[str, Kind, dict[str, int], list[str]] | None:
-    """(id, kind, numbers, worked steps) of a random problem; None where a step is not whole or leaves 1 to 30.
+    """Draws a random problem. Returns (id, kind, numbers, worked steps), or None if a step's result is not in 1 to 30.
 
     The id names the kind and the numbers that its text shows.
     """
@@ -36,7 +36,7 @@ def draw(kinds: Mapping[str, Kind], rng: random.Random) -> tuple[str, Kind, dict
 
 
 def work(steps: tuple[str, ...], numbers: Mapping[str, int]) -> list[str] | None:
-    """`12+5=17` for each step; None where a result is not whole or leaves 1 to 30."""
+    """Works out the steps, each as `12+5=17`. Returns None if a result is not a whole number from 1 to 30."""
     values = dict(numbers)
     lines = []
     for name, step in zip("ABC", steps, strict=False):
@@ -53,12 +53,12 @@ def work(steps: tuple[str, ...], numbers: Mapping[str, int]) -> list[str] | None
 
 
 def result(lines: Sequence[str]) -> str:
-    """What the last step gives."""
+    """Returns the result of the last step."""
     return lines[-1].rpartition("=")[2]
 
 
 def slip(lines: Sequence[str], rng: random.Random) -> list[str]:
-    """The steps with another operation in the last one, or where no other gives 0 to 30, with a result that is 1 too low."""
+    """Changes the operation of the last step. If no other operation gives 0 to 30, lowers the result by 1 instead."""
     left, op, right = re.split(r"([-+*/])", lines[-1].partition("=")[0])
     x, y, value = int(left), int(right), int(result(lines))
     others = [
@@ -69,12 +69,12 @@ def slip(lines: Sequence[str], rng: random.Random) -> list[str]:
 
 
 def fragments(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
-    """What the texts say between their numbers and names."""
+    """Returns the pieces of the kinds' texts between their numbers and names, each once."""
     return tuple(dict.fromkeys(part for kind in kinds.values() for part in re.split(r"\{\w+\}", kind.text) if part))
 
 
 def example(problem: Problem, style: str, rng: random.Random, answer: str) -> str:
-    """A response for the tiny base to learn from, in a style of `Task.example`; answer: how a result is written."""
+    """Makes a response from which the tiny base learns, in a style of `Task.example`. answer: how to write the result."""
     reasoning, _ = problem.solution or ("", "")
     lines = reasoning.split("\n")
     if style != "careful":

@@ -1,7 +1,7 @@
-"""What the public code (d1, SPG) pays and counts, quirks included; without `eval`, and linear in the completion.
+"""Pays and counts as the public code (d1, SPG) does, quirks included, without `eval` and in time linear in the completion.
 
-Kept from it are the values, not three dangers: only ASCII digits are numbers, a power that would not end is no value, and a
-text that no model writes (`stp.tasks.base.flooded`) is never correct.
+The values are the public code's, except that three dangers are closed: only ASCII digits are numbers, a power that is too large
+to compute has no value, and a text that no model writes (`stp.tasks.base.flooded`) is never correct.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Any
 from stp.tasks.base import ANSWER_CLOSE, ANSWER_OPEN, flooded
 
 MAX_EQUATION_CHARS = 256
-MAX_POWER_DIGITS = 300  # of the result of one **
+MAX_POWER_DIGITS = 300  # digits of the result of one **
 
 _NUMBER = re.compile(r"-?[0-9]+\.?[0-9]*")
 _STRICT = re.compile(r"<reasoning>\n[^\n]*\n</reasoning>\n<answer>\n[^\n]*\n</answer>\n$")
@@ -26,11 +26,12 @@ _BOXED, _BOXED_SPACE = "\\boxed", "\\boxed "
 
 
 def gsm8k_rewards(completion: str, gold: str) -> dict[str, float]:
-    """2.0 exact answer, 0.5 digits, 0.5 strict format, 0.5 soft format, four tag counts of 0.125.
+    """Pays 2.0 for an exact answer, 0.5 for digits, 0.5 for strict format, 0.5 for soft format, 0.125 for each of four tags.
 
-    Quirks: the answer is what follows the last `<answer>`, closed or not, tagged or not (a bare `18` is right); it is compared
-    as a string, so `1250` is wrong where the gold is `1,250`, and thousands separators are no digits. Both formats stop at a
-    line break inside a block, so multi-line answers earn nothing; the strict one asks for a line break after `</answer>`.
+    Quirks: the answer is what follows the last `<answer>`, even if it is not closed, or the whole text if there is no tag (a
+    bare `18` is right). It is compared as a string, so `1250` is wrong if the gold is `1,250`, and thousands separators do not
+    count as digits. Neither format allows a line break inside a block, so multi-line answers earn nothing there. The strict one
+    also requires a line break after `</answer>`.
     """
     answer = completion.rpartition(ANSWER_OPEN)[2].partition(ANSWER_CLOSE)[0].strip()
     return {
@@ -43,10 +44,10 @@ def gsm8k_rewards(completion: str, gold: str) -> dict[str, float]:
 
 
 def _tags(text: str) -> float:
-    """Each tag counts 0.125 when it stands exactly once on lines of its own.
+    """Pays 0.125 for each tag that stands exactly once on a line of its own.
 
-    Quirks: every character after the closing line costs 0.001, twice, without a floor; where `</answer>` ends the text instead
-    of a line, one of the two takes the whole text for trailing, and the other pays 0.001 back.
+    Quirks: every character after the closing tag's line costs 0.001 twice, without a lower bound. If no line break follows
+    `</answer>`, the first of the two deductions counts the whole text, and the second gives 0.001 back.
     """
     score = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
     if text.count("\n<answer>\n") == 1:
@@ -57,7 +58,10 @@ def _tags(text: str) -> float:
 
 
 def _soft(text: str) -> bool:
-    """Starts with `<reasoning>…</reasoning>`, white space, `<answer>…</answer>`; no line break inside either block."""
+    """Says whether the text starts with `<reasoning>…</reasoning>`, white space, `<answer>…</answer>`.
+
+    Neither block may hold a line break.
+    """
     if not text.startswith("<reasoning>"):
         return False
     first_line = text.partition("\n")[0]
@@ -71,11 +75,11 @@ def _soft(text: str) -> bool:
 
 
 def math_rewards(completion: str, gold: str) -> dict[str, float]:
-    """2.0 equivalent, and for the format 0.75 with an `<answer>`, else 0.25.
+    """Pays 2.0 for an equivalent answer, and for the format 0.75 with an `<answer>`, else 0.25.
 
-    Quirks: only the last `\\boxed{}` is compared (without one, the whole text), so an answer in `<answer>` alone is wrong; an
-    opened `<answer>` earns the format whether or not it is closed; `\\boxed` itself never earns anything, since the pattern for
-    it begins with a backspace; a text without any format still earns 0.25.
+    Quirks: only the last `\\boxed{}` is compared (without one, the whole text), so an answer in `<answer>` alone is wrong. An
+    `<answer>` earns the format even if nothing closes it. `\\boxed` itself never earns anything, because the public pattern for
+    it begins with a backspace. A text without any format still earns 0.25.
     """
     right = False
     if not flooded(completion):
@@ -85,10 +89,10 @@ def math_rewards(completion: str, gold: str) -> dict[str, float]:
 
 
 def countdown_rewards(completion: str, numbers: Sequence[int], target: int) -> dict[str, float]:
-    """1.0 right, 0.1 an `<answer>` that is wrong, 0 without a complete one.
+    """Pays 1.0 for a right `<answer>`, 0.1 for a wrong one, 0 without a complete one.
 
-    Quirks: tags pair from the left, so a second `<answer>` inside the first belongs to its text; floats within 1e-5 are right;
-    `**` and `//` are accepted (here up to a bound: beyond it, 0.1 instead of a process that hangs); leading zeros are wrong.
+    Quirks: tags pair from the left, so a second `<answer>` inside the first belongs to its text. Floats within 1e-5 are right.
+    `**` and `//` are accepted; beyond a bound they pay 0.1 here, where the public code hangs. Leading zeros are wrong.
     """
     answers = list(_answers(completion))
     if not answers:
@@ -101,9 +105,10 @@ def countdown_rewards(completion: str, numbers: Sequence[int], target: int) -> d
 
 
 def gsm8k_correct(completion: str, gold: str) -> bool:
-    """The first `\\boxed{…}` (to its first `}`) that holds a number, by its first one; else the first `<answer>`, by its last.
+    """Compares the first number in the first `\\boxed{…}` (up to its first `}`) that holds one.
 
-    Quirks: `\\boxed{1,250}` is 1 and `\\boxed{\\frac{1}{2}}` is 1; the reasoning's boxes come before the answer's.
+    Without such a box it compares the last number in the first `<answer>`. Quirks: `\\boxed{1,250}` and
+    `\\boxed{\\frac{1}{2}}` are 1, and boxes in the reasoning come before the answer's.
     """
     if flooded(completion):
         return False
@@ -115,8 +120,10 @@ def gsm8k_correct(completion: str, gold: str) -> bool:
 
 
 def math_correct(completion: str, gold: str) -> bool:
-    """The last `\\boxed{…}`, balanced; without any the whole text (which normally fails); a broken or empty one gives way to
-    the first `<answer>`. Compared as strings after normalisation (`equivalent`)."""
+    """Compares the last `\\boxed{…}` with balanced braces, as a string after normalisation (`equivalent`).
+
+    If that box is broken or empty, the first `<answer>` counts. Without any box it is the whole text, which normally fails.
+    """
     if flooded(completion):
         return False
     answer = _last_boxed(completion) or next((a.strip() for a in _answers(completion)), None)
@@ -124,9 +131,9 @@ def math_correct(completion: str, gold: str) -> bool:
 
 
 def countdown_correct(completion: str, numbers: Sequence[int], target: int) -> bool:
-    """The last `\\boxed{…}`, or the whole text; of `expression = number` the first left side; numbers exact, value within 1e-5.
+    """Takes the last `\\boxed{…}`, or without one the whole text; the first `<answer>` if the box is broken.
 
-    A broken box gives way to the first `<answer>`.
+    If that holds `expression = number`, the first left side counts. Its numbers must match exactly, its value within 1e-5.
     """
     if flooded(completion):
         return False
@@ -144,7 +151,7 @@ def countdown_correct(completion: str, numbers: Sequence[int], target: int) -> b
 
 
 def _next(text: str, needle: str) -> Callable[[int], int]:
-    """A function giving the needle's first place from an index on; linear in all for rising indices."""
+    """Returns a function that finds the needle's first place from an index on. For rising indices its total time is linear."""
     place = -1
 
     def find(start: int) -> int:
@@ -158,7 +165,7 @@ def _next(text: str, needle: str) -> Callable[[int], int]:
 
 
 def _answers(text: str) -> Iterator[str]:
-    """The text of each `<answer>…</answer>`, paired from the left."""
+    """Yields the text of each `<answer>…</answer>`, paired from the left."""
     end = 0
     while (start := text.find(ANSWER_OPEN, end)) >= 0 and (close := text.find(ANSWER_CLOSE, start)) >= 0:
         yield text[start + len(ANSWER_OPEN) : close]
@@ -166,7 +173,7 @@ def _answers(text: str) -> Iterator[str]:
 
 
 def _boxes(text: str) -> Iterator[str]:
-    """The text of each `\\boxed{…}` up to its first closing brace, on one line."""
+    """Yields the text of each `\\boxed{…}` up to its first closing brace on the same line."""
     brace, line_end = _next(text, "}"), _next(text, "\n")
     start = 0
     while (place := text.find("\\boxed{", start)) >= 0:
@@ -177,7 +184,7 @@ def _boxes(text: str) -> Iterator[str]:
 
 
 def _number(text: str, which: int) -> float | None:
-    """The text as a number, else the first (0) or last (-1) number in it."""
+    """Returns the text as a number, else the first (0) or last (-1) number in it, or None."""
     try:
         return float(text) if text.isascii() else float("x")
     except ValueError:
@@ -186,9 +193,9 @@ def _number(text: str, which: int) -> float | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    """What the last `\\boxed{…}` (or `\\fbox`) holds; the text itself where there is none; None where its braces do not close.
+    """Returns what the last `\\boxed{…}` (or `\\fbox`) holds: all the text if there is no box, None if its braces are open.
 
-    Quirk: `\\boxed ` with a space wins over any other and reaches to the next `$`.
+    Quirk: `\\boxed ` with a space comes before any other box, and its content reaches to the next `$`.
     """
     if _BOXED_SPACE in text:
         return text.rpartition(_BOXED_SPACE)[2].partition("$")[0]
@@ -206,7 +213,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def equivalent(a: str, b: str) -> bool:
-    """Equal after the normalisation of Hendrycks et al. (2021); where that fails on either, equal as they are."""
+    """Says whether two texts are equal after the normalisation of Hendrycks et al. (2021), or unchanged if that fails."""
     try:
         return normalised(a) == normalised(b)
     except (ValueError, IndexError):
@@ -214,9 +221,9 @@ def equivalent(a: str, b: str) -> bool:
 
 
 def normalised(text: str) -> str:
-    """A LaTeX answer without line breaks, sizes, degrees, dollars, units, per cent, a short `x =` and spaces.
+    """Removes line breaks, sizes, degrees, dollars, units, per cent, a short `x =` and spaces from a LaTeX answer.
 
-    `\\frac` and `\\sqrt` get their braces, `a/b` becomes `\\frac{a}{b}`. ValueError or IndexError on some malformed ones.
+    `\\frac` and `\\sqrt` get braces, and `a/b` becomes `\\frac{a}{b}`. Some malformed answers raise ValueError or IndexError.
     """
     for old, new in [
         ("\n", ""),
@@ -231,7 +238,7 @@ def normalised(text: str) -> str:
     for old in ("^{\\circ}", "^\\circ", "\\$"):
         text = text.replace(old, "")
     if "\\text{ " in text:
-        text, _ = text.split("\\text{ ")  # units; ValueError where they stand more than once
+        text, _ = text.split("\\text{ ")  # drops units; raises ValueError if there are two
     text = text.replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
     if text.startswith("."):
         text = "0" + text
@@ -251,7 +258,7 @@ def normalised(text: str) -> str:
 
 
 def _braced_fractions(text: str) -> str:
-    """`\\frac12`, `\\frac1{2}` as `\\frac{1}{2}`; unchanged where one is cut short."""
+    """Writes `\\frac12` and `\\frac1{2}` as `\\frac{1}{2}`. If one is cut short, the whole text stays unchanged."""
     first, *parts = text.split("\\frac")
     done = [first]
     for part in parts:
@@ -264,7 +271,7 @@ def _braced_fractions(text: str) -> str:
 
 
 def _reaches(equation: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether the equation uses exactly these numbers and its value is within 1e-5 of the target."""
+    """Says whether the equation uses exactly these numbers and its value is within 1e-5 of the target."""
     if len(equation) > MAX_EQUATION_CHARS or sorted(map(int, re.findall("[0-9]+", equation))) != sorted(numbers):
         return False
     value = python_value(equation)
@@ -272,9 +279,9 @@ def _reaches(equation: str, numbers: Sequence[int], target: int) -> bool:
 
 
 def python_value(text: str) -> float | None:
-    """The value that Python gives an arithmetic expression of digits and `+ - * / ( ) .`, with `**` and `//`; None without one.
+    """Returns the value that Python gives an expression of digits and `+ - * / ( ) .`, including `**` and `//`.
 
-    Read from the parsed expression, never run: other nodes, errors, complex values and powers beyond 300 digits are None.
+    It walks the parsed expression without running it. Other nodes, errors, complex values and huge powers give None.
     """
     if len(text) > MAX_EQUATION_CHARS or not _EQUATION.match(text) or not text.isascii():
         return None

@@ -1,4 +1,4 @@
-"""Rows of a task from a file, a folder or the hub, each with its place for error messages, split the same way every time."""
+"""Reads a task's rows from a file, a folder or the hub, with their places for messages, and splits them reproducibly."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from stp.tasks.base import Data, Hub
 from stp.text import tell_once
 
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
-HUB_SEED = 42  # the published code's shuffle
+HUB_SEED = 42  # the published code shuffles with it
 HUB_TIMEOUT = 10  # seconds until a hub that does not answer counts as unreachable
 TEST_SHARE = 5  # at most one row in five of a single file is held out
 
@@ -24,13 +24,13 @@ _SHARD = re.compile(r"(?P<split>\w+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-\w
 
 @dataclass(frozen=True)
 class Fit:
-    """Which rows a task takes. rule: the options that say so, for messages."""
+    """Decides which rows a task takes. rule: the options that decide it, for messages."""
 
     keeps: Callable[[dict[str, Any]], bool] = lambda row: True
     rule: str = "the task's options"
 
     def __call__(self, rows: list[Row], option: str, place: Path | str) -> list[Row]:
-        """The rows that fit. Says how many others there are, and refuses a place where there are no more than these."""
+        """Returns the rows that fit, and tells how many do not. Refuses a place where none fits."""
         kept = [row for row in rows if self.keeps(row[1])]
         require(bool(kept), option, place, f"none of its {len(rows)} rows fits {self.rule}")
         if len(kept) < len(rows):
@@ -39,12 +39,12 @@ class Fit:
 
 
 def load_rows(data: Data, hub: Hub, split: str, fit: Fit = Fit()) -> list[Row]:  # noqa: B008 - it is frozen
-    """(where, row) pairs of a split, `where` naming file and row: `countdown.jsonl row 17`. Only rows that fit are counted.
+    """Returns (where, row) pairs of a split, where `where` names file and row: `countdown.jsonl row 17`.
 
-    A folder's own files are its splits. A single file is shuffled by data.seed, the hub by the published seed; the last rows
-    are `test`: `hub.held_out` of them, of a file never more than a fifth, none where there are test rows apart. Of the others
-    the last data.validation_size are `validation`, the rest `train`; so it is with a folder's train rows where it has no
-    validation file. `all` keeps a file's order.
+    Only rows that fit are counted. A folder's own files are its splits. Other rows are shuffled: a single file by data.seed,
+    the hub by the published seed. Then the last rows are `test`, the data.validation_size rows before them `validation`, and
+    the rest `train`. `test` has `hub.held_out` rows, but at most a fifth of a file, and none if the hub has its own test split.
+    A folder without a validation file is treated the same way: `validation` comes from its train rows. `all` keeps the order.
     """
     if data.source == "hub":
         option, place = "task.data.hub", data.hub or hub.name
@@ -82,7 +82,7 @@ def load_rows(data: Data, hub: Hub, split: str, fit: Fit = Fit()) -> list[Row]: 
 
 
 def keeps_validation(data: Data, hub: Hub) -> bool:
-    """Whether a file or hub source holds problems out for tuning."""
+    """Says whether a file or hub source holds out problems for tuning."""
     path = _path(data) if data.source == "file" else None
     own = path is not None and path.is_dir() and not _saved(path) and bool(_split_files(path, "validation", hub))
     return data.validation_size is not None or own
@@ -97,7 +97,7 @@ def _names(split: str) -> tuple[str, ...]:
 
 
 def _folder_rows(folder: Path, split: str, hub: Hub, fit: Fit) -> list[Row]:
-    """The rows of a folder's files of a split."""
+    """Returns the rows of a split from a folder's files."""
     files = _split_files(folder, split, hub)
     fix = " (or set task.data.validation_size)" if split == "validation" else ""
     rule = f"a folder needs one {split} file, it has 0; name it {split}.jsonl (or .json, .csv, .parquet){fix}"
@@ -106,7 +106,10 @@ def _folder_rows(folder: Path, split: str, hub: Hub, fit: Fit) -> list[Row]:
 
 
 def _split_files(folder: Path, split: str, hub: Hub) -> list[Path]:
-    """The files of a split, in the folder itself or, as on the hub, in one below it: the config's, or the only one with any."""
+    """Returns the files of a split, from the folder itself or from one inside it, as on the hub.
+
+    The folder inside is named like the config, or is the only one with such files.
+    """
     found = _files_in(folder, split)
     if found:
         return found
@@ -121,7 +124,7 @@ def _split_files(folder: Path, split: str, hub: Hub) -> list[Path]:
 
 
 def _files_in(folder: Path, split: str) -> list[Path]:
-    """A split's file (`train.csv`), its shards (`train-00000-of-00002.parquet`) or its saved dataset (`train/`); or nothing."""
+    """Returns a split's file (`train.csv`), shards (`train-00000-of-00002.parquet`) or saved dataset (`train/`), or nothing."""
     single = [folder / f"{split}{suffix}" for suffix in FORMATS if (folder / f"{split}{suffix}").is_file()]
     single += [folder / split] if _saved(folder / split) else []
     named = [(_SHARD.fullmatch(file.name), file) for file in sorted(folder.iterdir())]
@@ -138,14 +141,14 @@ def _files_in(folder: Path, split: str) -> list[Path]:
 
 
 def _saved(folder: Path) -> bool:
-    """Whether a folder is one dataset that `save_to_disk` of the library `datasets` wrote."""
+    """Says whether a folder is a single dataset that `save_to_disk` of the library `datasets` wrote."""
     return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
 
 
 def file_rows(path: Path, option: str = "task.data.path") -> list[Row]:
-    """Every row of a file, in order; mistakes are told about the option that names it.
+    """Returns every row of a file, in order. Error messages name `option`.
 
-    Files are read here: `datasets` would guess types and could not name a malformed row.
+    It does not use the library `datasets`, which would guess types and could not name a malformed row.
     """
     if _saved(path):
         return _saved_rows(path, option)
@@ -158,9 +161,9 @@ def file_rows(path: Path, option: str = "task.data.path") -> list[Row]:
 
 
 def _json_rows(path: Path, option: str) -> list[Row]:
-    """One object per line, one array of objects, or such an array in an object's `generations`, as d1's evaluation writes it.
+    """Reads one object per line, one array of objects, or one object with such an array as `generations` (d1's evaluation).
 
-    A row of a line-wise file is numbered by its line.
+    Rows of a file with one object per line have their line's number.
     """
     fix = "write one JSON object per line, or one array of objects"
     try:
@@ -171,7 +174,7 @@ def _json_rows(path: Path, option: str) -> list[Row]:
         fail(option, path, f"not readable as JSON ({_reason(error)}); {fix}")
     for number, line in enumerate(
         text.split("\n") if array is None else [], 1
-    ):  # not splitlines: JSON strings may hold its breaks
+    ):  # not splitlines: JSON strings may hold other line breaks
         try:
             items += [(number, json.loads(line))] if line.strip() else []
         except (ValueError, RecursionError) as error:
@@ -182,19 +185,19 @@ def _json_rows(path: Path, option: str) -> list[Row]:
 
 
 def _array(text: str) -> list[Any] | None:
-    """The rows of a text that is one array, or one object with an array of `generations`; None where it is neither."""
+    """Returns the rows of a text that is one array, or one object with an array of `generations`. None if it is neither."""
     if text.lstrip().startswith("["):
         return json.loads(text)
     try:
         held = json.loads(text)
-    except ValueError:  # a line for each row
+    except ValueError:  # not one JSON value: it has one line per row
         return None
     held = held.get("generations") if isinstance(held, dict) else None
     return held if isinstance(held, list) else None
 
 
 def _table_rows(path: Path, suffix: str, option: str) -> list[Row]:
-    """Parquet, or CSV with every cell as it is written (an empty one is None): a guess would make 7 of 007, nothing of NA."""
+    """Reads Parquet or CSV. A CSV's cells stay text (None if empty): guessing types would turn 007 into 7 and NA into None."""
     import pyarrow.parquet
 
     rows: list[dict[str, Any]] = []
@@ -212,7 +215,7 @@ def _table_rows(path: Path, suffix: str, option: str) -> list[Row]:
 
 
 def _saved_rows(folder: Path, option: str) -> list[Row]:
-    """The rows of a folder that `save_to_disk` wrote."""
+    """Reads the rows of a folder that `save_to_disk` wrote."""
     import datasets
 
     try:
@@ -224,7 +227,7 @@ def _saved_rows(folder: Path, option: str) -> list[Row]:
 
 
 def _hub_rows(name: str, split: str) -> list[Row]:
-    """A split of a hub dataset, `id` or `id:config`. The hub is asked once, briefly, before `datasets` retries at length."""
+    """Reads a split of a hub dataset, `id` or `id:config`. It asks the hub first, as `datasets` retries for long."""
     import datasets
     import huggingface_hub
 
@@ -232,10 +235,10 @@ def _hub_rows(name: str, split: str) -> list[Row]:
     here = Path(hub).expanduser().exists()
     require(not here, "task.data.hub", name, f"that is a file or folder here, no dataset on the hub; use task.data.path={hub}")
     try:
-        if not huggingface_hub.is_offline_mode():  # with HF_HUB_OFFLINE=1 a copy in the cache is used
+        if not huggingface_hub.is_offline_mode():  # offline (HF_HUB_OFFLINE=1) the cached copy is used
             huggingface_hub.HfApi().dataset_info(hub, timeout=HUB_TIMEOUT)
         rows = datasets.load_dataset(hub, *([config] if config else []), split=split).to_list()
-    except Exception as error:  # the hub raises a dozen kinds of errors, all of which mean: not available
+    except Exception as error:  # the hub raises a dozen kinds of errors; all mean that it is not available
         fail(
             "task.data.hub",
             name,
@@ -245,5 +248,5 @@ def _hub_rows(name: str, split: str) -> list[Row]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error's message."""
+    """Returns the first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
