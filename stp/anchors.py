@@ -1,4 +1,4 @@
-"""The static dataset: earlier responses to start from, what of them may be fixed, and where they came from."""
+"""The static dataset: stored anchors (earlier responses), which of their tokens may be fixed, and what made them."""
 
 import contextlib
 import hashlib
@@ -23,17 +23,18 @@ from stp.estimators.base import masked_log_probs
 from stp.types import Anchors, Draws, Noise, Prompts, Trajectory
 
 VERSION = 2
-PARTS = ("tokens", "eligible", "confidence", "reward")  # in a file of anchors
+PARTS = ("tokens", "eligible", "confidence", "reward")  # the tensors in a file of anchors
 
 
 @dataclass(frozen=True)
 class StaticDataset:
     """k anchors for each of N problems, token-aligned with the response.
 
-    provenance: what made them (model, tokenizer, settings). problems: their keys, in row order. eligible: what may be fixed.
-    confidence: log-probability of each token under one forward with the whole response masked. reward: of each anchor.
+    provenance: what made the anchors (model, tokenizer, settings). problems: the problems' keys, in row order. eligible: the
+    tokens that may be fixed. confidence: each token's log-probability under one forward with the whole response masked.
+    reward: the reward of each anchor.
 
-    A folder holds a dataset as files of some problems each, which are added as they are made.
+    A folder holds a dataset as several files. Each has the anchors of some problems and is added as soon as they are made.
     """
 
     provenance: dict[str, Any]
@@ -45,24 +46,24 @@ class StaticDataset:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Row of each problem that has anchors."""
+        """The row of each problem that has anchors."""
         return {problem: row for row, problem in enumerate(self.problems)}
 
     def covers(self, problem_key: str) -> bool:
-        """Whether there is an anchor for this problem."""
+        """Says whether there is an anchor for this problem."""
         return problem_key in self.row_of
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The four, in the order of PARTS."""
+        """The four tensors, in the order of PARTS."""
         return self.tokens_NKL, self.eligible_NKL, self.confidence_NKL, self.reward_NK
 
     @classmethod
     def joined(cls, provenance: dict[str, Any], parts: list["StaticDataset"]) -> "StaticDataset":
-        """One dataset of several, or of none. Of a problem that stands in several the first one's anchors are kept.
+        """Joins any number of datasets, or none. If a problem stands in several, the first one's anchors stay.
 
         Raises:
-            ValueError: they do not have the same number of anchors, or the same length.
+            ValueError: the datasets have different numbers of anchors per problem, or different lengths.
         """
         k, length = provenance.get("pregenerations", 1), provenance.get("length", 0)
         none = torch.zeros(0, k, length)
@@ -77,21 +78,21 @@ class StaticDataset:
         return whole if len(first) == len(problems) else whole.rows(list(first.values()))
 
     def rows(self, rows: list[int]) -> "StaticDataset":
-        """The same dataset for some of its problems."""
+        """Returns the same dataset for some of its rows."""
         return StaticDataset(self.provenance, [self.problems[row] for row in rows], *(tensor[rows] for tensor in self.tensors))
 
     def of(self, problems: list[str]) -> "StaticDataset":
-        """Those of these problems that have anchors, in their order."""
+        """Returns the dataset of those of these problems that have anchors, in their order."""
         return self.rows([self.row_of[problem] for problem in problems if problem in self.row_of])
 
     def save(self, folder: Path) -> None:
-        """Add these anchors to a folder, in a file that appears whole or not at all; anchors.json says what made them.
+        """Adds these anchors to a folder, in a file that appears whole or not at all. anchors.json says what made them.
 
-        Jobs that run side by side may add to one folder: a file is named by its problems.
+        Several jobs may add to one folder at the same time, because a file's name is a hash of its problems.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".writing-*"):  # by a writer that was killed
-            with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+        for left in folder.glob(".writing-*"):  # files of writers that were killed
+            with contextlib.suppress(FileNotFoundError):  # the writer may just have finished
                 if time.time() - left.stat().st_mtime > 3600:
                     left.unlink()
         ids = json.dumps(self.problems)
@@ -102,7 +103,7 @@ class StaticDataset:
         _appear(folder / file, lambda aside: save_file(tensors, aside, {"problems": ids}))
 
     def check(self) -> None:
-        """Raise ValueError unless the parts are of the kinds and shapes that fit together."""
+        """Raises ValueError unless the tensors have the right types and shapes that fit together."""
         shape, ids = self.tokens_NKL.shape, self.problems
         same = self.eligible_NKL.shape == self.confidence_NKL.shape == shape and self.reward_NK.shape == shape[:2]
         if not (same and len(shape) == 3 and shape[0] == len(ids) and min(shape) >= 1):
@@ -117,9 +118,9 @@ class StaticDataset:
 
     @classmethod
     def load(cls, folder: Path, expected: dict[str, Any] | None = None, option: str = "sampler.static") -> "StaticDataset":
-        """Read a folder; with `expected`, refuse one whose provenance differs, naming what does. option: for messages.
+        """Reads a folder. If `expected` is given, refuses another provenance and names what differs. option: for messages.
 
-        It may hold any problems, and none where its first file was never finished.
+        The folder may hold any problems, or none if its first file was never finished.
         """
         try:
             provenance = json.loads((folder / "anchors.json").read_text(encoding="utf-8"))["provenance"]
@@ -146,7 +147,7 @@ class StaticDataset:
 
     @classmethod
     def _part(cls, file: Path, provenance: dict[str, Any]) -> "StaticDataset":
-        """One file of a folder."""
+        """Reads one file of a folder."""
         try:
             with safe_open(file, "pt") as held:
                 problems = json.loads((held.metadata() or {})["problems"])
@@ -157,9 +158,9 @@ class StaticDataset:
         return part
 
     def anchors(self, problems: list[str], choose: str, draws: Draws) -> Anchors:
-        """One anchor for each row of the global batch. Rows of problems that are not in the dataset have nothing eligible.
+        """Returns one anchor for each row of the global batch. A row whose problem is not in the dataset has nothing eligible.
 
-        choose: `first`, `random` (drawn anew for each row), or `best` (highest reward, then fewest eligible tokens).
+        choose: `first`, `random` (a new draw for each row), or `best` (highest reward, then fewest eligible tokens).
         """
         known_B = torch.tensor([problem in self.row_of for problem in problems])
         row_B = torch.tensor([self.row_of.get(problem, 0) for problem in problems])
@@ -180,7 +181,7 @@ class StaticDataset:
 
 
 def _appear(file: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file aside and put it in its place: it is there whole or not at all, whoever else writes it."""
+    """Writes a file under another name and renames it, so that it appears whole or not at all, even if others write it too."""
     aside = file.with_name(f".writing-{uuid.uuid4().hex}")
     try:
         write(aside)
@@ -191,7 +192,7 @@ def _appear(file: Path, write: Callable[[Path], Any]) -> None:
 
 @torch.no_grad()
 def token_confidence(denoise: Denoiser, prompts: Prompts, response_BL: Tensor) -> Tensor:
-    """Log-probability of every token of a response, from one forward with the whole response masked."""
+    """Returns the log-probability of every token of a response, from one forward with the whole response masked."""
     everything_BL = torch.ones_like(response_BL, dtype=torch.bool)
     trajectory = Trajectory(prompts, response_BL, ~everything_BL, everything_BL, nfe=0, nfe_run=0)
     noise = Noise(everything_BL[:, None], torch.ones(len(response_BL), 1))
@@ -201,7 +202,7 @@ def token_confidence(denoise: Denoiser, prompts: Prompts, response_BL: Tensor) -
 def scored(
     denoise: Denoiser, prompts: Prompts, response_BL: Tensor, rows: int, advance: Callable[[int], None] = lambda n: None
 ) -> Tensor:
-    """`token_confidence` in batches of `rows`."""
+    """Calls `token_confidence` for `rows` rows at a time, and `advance` with the number of rows after each."""
     parts = []
     for start in range(0, len(prompts), rows):
         part = slice(start, start + rows)

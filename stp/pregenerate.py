@@ -1,4 +1,4 @@
-"""`python -m stp.pregenerate`: write the static dataset that spatial pruning starts from."""
+"""`python -m stp.pregenerate` writes the static dataset of anchors (earlier responses) from which spatial pruning starts."""
 
 import dataclasses
 import hashlib
@@ -33,9 +33,9 @@ FOLDER = Path("outputs/static")
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes anchors. config: with the task and the sampler, which says of what source. rows: completions denoised at once.
+    """Makes anchors. config: it has the model, the task and the sampler (with the anchors' source). rows: completions at once.
 
-    An anchor depends on what made it and on its problem alone: not on the problems that are made with it, nor on ranks.
+    An anchor depends only on its problem and on what made it, not on the other problems of its batch or on the ranks.
     """
 
     config: Any
@@ -46,7 +46,7 @@ class Maker:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What decides the anchors' content, all of it hashed as config_hash."""
+        """Everything that decides the anchors' content, and a hash of it as config_hash."""
         sampler, task = self.config.sampler, self.config.task
         made_by: dict[str, Any] = {"length": sampler.length}
         if sampler.anchors == "model":
@@ -64,7 +64,7 @@ class Maker:
         return record | {"config_hash": hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]}
 
     def batches(self, problems: list[Problem]) -> Iterator[StaticDataset]:
-        """The anchors of `rows` completions per rank at a time (at least one problem's), the same on every rank."""
+        """Yields anchors batch by batch, the same on every rank: `rows` completions per rank, but at least one problem."""
         model, k = self.config.model, self.config.sampler.pregenerations
         made_by = self.provenance | {"made_with": {"model": model.name, "path": model.path}}
         step = max(1, self.rows * self.here.count // k)
@@ -76,7 +76,7 @@ class Maker:
             yield StaticDataset(made_by, [problem.key for problem in some], *tensors)
 
     def _rows(self, wanted: list[tuple[Problem, int]]) -> tuple[Tensor, ...]:
-        """Tokens, eligible ones, confidences and rewards: a row for each (problem, number of its pre-generation)."""
+        """Returns tokens, eligible, confidence and reward, with one row for each (problem, number of its pre-generation)."""
         sampler, task, codec = self.config.sampler, self.config.task, self.codec
         problems = [problem for problem, _ in wanted]
         if not problems:  # in the last batch a rank may have nothing to do
@@ -100,10 +100,10 @@ class Maker:
 
 
 def static_dataset(maker: Maker, problems: list[Problem], tracker: Tracker, to: Path | None = None) -> StaticDataset:
-    """The static dataset of these problems: of the folder that is named, or of one by the provenance (or `to`).
+    """Returns the static dataset of these problems, from the folder `sampler.static`, or else `to` or one named by provenance.
 
-    What the latter lacks of them is made and added batch by batch, so that a job that is stopped, another one beside it and
-    one of other problems all find what is there.
+    In the latter cases it makes the anchors that the folder lacks, and adds them batch by batch. So a job that was stopped, a
+    parallel one, and one with other problems all reuse what is there.
     """
     sampler, keys = maker.config.sampler, list(dict.fromkeys(problem.key for problem in problems))
     if sampler.static is not None:
@@ -136,10 +136,10 @@ def static_dataset(maker: Maker, problems: list[Problem], tracker: Tracker, to: 
 
 
 def named(folder: Path, expected: dict[str, Any], problems: list[Problem]) -> StaticDataset:
-    """The anchors of these problems in a folder.
+    """Reads the anchors of these problems from a folder.
 
     Raises:
-        UserError: it is not what is expected, or has anchors for none of them.
+        UserError: the folder has another provenance, or anchors for none of these problems.
     """
     dataset = StaticDataset.load(folder, expected | {"version": VERSION}).of([problem.key for problem in problems])
     rule = f"it has anchors for none of these {len(problems)} problems; make some with python -m stp.pregenerate to={folder}"
@@ -148,7 +148,7 @@ def named(folder: Path, expected: dict[str, Any], problems: list[Problem]) -> St
 
 
 def described(dataset: StaticDataset, problems: int, eos_id: int) -> str:
-    """`512 problems, 94% of anchors have tokens to fix, 1% are cut at 48 tokens`."""
+    """Describes a dataset: `512 problems, 94% of anchors have tokens to fix, 1% are cut at 48 tokens`."""
     covered, ended_NKL = len(dataset.problems), dataset.tokens_NKL == eos_id
     count = f"{covered} of {problems} problems, the others start fully masked" if covered < problems else f"{problems} problems"
     fixable, length = float(dataset.eligible_NKL.any(dim=2).float().mean()), ended_NKL.shape[2]
@@ -163,7 +163,7 @@ def described(dataset: StaticDataset, problems: int, eos_id: int) -> str:
 
 
 def main(config: Pregeneration) -> None:
-    """Make the static dataset for a task's training problems."""
+    """Makes the static dataset for a task's training problems."""
     ranks.bootstrap()
     sampler = config.sampler if isinstance(config.sampler, Stp) else Stp(**vars(config.sampler))
     config = dataclasses.replace(config, sampler=dataclasses.replace(sampler, anchors=config.source, static=None))
