@@ -31,8 +31,8 @@ RANK = os.environ.get("RANK", "0")  # of this process, as the launcher says
 LONGEST = 2_000  # characters of a message; a value it quotes may be of any length
 
 
-def run(job: Callable[[Any], Any], name: str) -> None:
-    """Compose `conf/<name>.yaml` with the command line, build and check it, and call `job`."""
+def run(job: Callable[[Any], Any], name: str, options: type) -> None:
+    """Compose `conf/<name>.yaml` with the command line into its `options`, build and check them, and call `job`."""
     stop_at_once()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # in an ASCII terminal, say
@@ -50,7 +50,7 @@ def run(job: Callable[[Any], Any], name: str) -> None:
     from stp.engine import choose_accelerator
 
     transformers.utils.logging.disable_progress_bar()
-    register()
+    register(name, options)
     try:
         choose_accelerator()
         sys.argv[1:] = arguments(sys.argv[1:])
@@ -272,7 +272,8 @@ def one_line(message: str) -> str:
 def _near(key: str, owner: str | None) -> str | None:
     from dataclasses import fields
 
-    from stp.config import ROOTS, SCHEMAS
+    from stp.config import SCHEMAS
+    from stp.config.compose import ROOTS
     from stp.engine import Optimizer
     from stp.guards import Guards
     from stp.models.policy import Lora

@@ -6,13 +6,16 @@ An interrupted evaluation continues with `to=<its folder>`. `completions=<file>`
 import dataclasses
 import json
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from omegaconf import MISSING
 
 from stp import checkpoints, preflight
 from stp import engine as ranks
 from stp.cli import run
-from stp.config import Evaluation, differences
+from stp.config import differences
 from stp.errors import fail, require
 from stp.evaluation import Evaluator, Subject, held_out, measured, regrade, scored, shown, standard_sampler
 from stp.models.codec import Codec
@@ -23,6 +26,52 @@ from stp.tasks.sources import file_rows
 from stp.tracking import Logging, Tracker, read_jsonl, whole_lines, write_atomically
 
 INTERVALS = "95%, over problems (Wilson)"
+
+
+@dataclass
+class Evaluation:
+    """What `python -m stp.evaluate` runs."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    protocol: Any = MISSING
+    checkpoint: str = field(
+        default="base",
+        metadata={
+            "help": "a run folder or one of its checkpoints (brings its model, task, data and lengths; what the command line"
+            " names stays), an adapter or weights folder, or base"
+        },
+    )
+    completions: str | None = field(
+        default=None,
+        metadata={
+            "help": "grade these stored completions (question, completion, ground_truth; or an eval.jsonl) and load no model"
+        },
+    )
+    temperatures: list[float] = field(default_factory=lambda: [0.0], metadata={"help": "0 is greedy; others are sampled"})
+    samples: int = field(
+        default=1, metadata={"help": "k, completions per problem at temperatures above 0; gives mean@k and pass@k"}
+    )
+    size: int | None = field(default=None, metadata={"help": "problems; null takes the whole split"})
+    rows: int = field(default=128, metadata={"help": "completions denoised at once per rank, and then written"})
+    to: str | None = field(
+        default=None,
+        metadata={
+            "help": "folder to write; null is the run of this command; one that an interrupted evaluation left is continued"
+        },
+    )
+    seed: int = field(default=0, metadata={"help": "seed of the sampled completions"})
+
+    def __post_init__(self) -> None:
+        require(bool(self.temperatures), "temperatures", self.temperatures, "give at least one, say [0.0]")
+        for temperature in self.temperatures:
+            require(0 <= temperature <= 10, "temperatures", temperature, "a temperature lies in [0, 10]")
+        once = len(set(self.temperatures)) == len(self.temperatures)
+        require(once, "temperatures", self.temperatures, "name each temperature once; samples= asks a problem several times")
+        require(self.samples >= 1, "samples", self.samples, "at least 1 completion per problem is needed")
+        require(self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
+        require(self.size is None or self.size >= 1, "size", self.size, "at least 1 problem is needed")
 
 
 def main(config: Evaluation) -> None:
@@ -179,4 +228,4 @@ def trained_on(run_config: dict[str, Any]) -> str | None:
 
 
 if __name__ == "__main__":
-    run(main, "evaluate")
+    run(main, "evaluate", Evaluation)

@@ -3,16 +3,18 @@
 import dataclasses
 import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import MISSING
 from peft import PeftModel
 from transformers import LlamaForCausalLM
 
 from stp import checkpoints, preflight
 from stp.cli import run
-from stp.config import Export, run_folder
-from stp.errors import fail, require
+from stp.config import run_folder
+from stp.errors import fail, require, require_choice
 from stp.models.adapters import adapted_modules, save_adapter
 from stp.models.llada import llada_module, save_llada
 from stp.models.loading import read_config, stored_dtype
@@ -20,6 +22,37 @@ from stp.models.policy import Model, Policy, base_name, checkpoint_folder
 from stp.models.public import ADAPTERS, save_card, save_stock, save_tokenizer
 
 OTHERWISE = {"llada": "merged", "adapter_llada": "adapter"}  # LLaDA's own layout and the stock one
+
+
+@dataclass
+class Export:
+    """What `python -m stp.export` runs."""
+
+    model: Any = MISSING
+    checkpoint: str = field(
+        default="base",
+        metadata={
+            "help": "a run folder (brings its model), an adapter folder (model= says of what), a weights folder, or base"
+        },
+    )
+    to: str = field(
+        default="merged",
+        metadata={
+            "help": "adapter (PEFT) | adapter_llada (PEFT, on LLaDA's own names of modules) | merged (stock weights)"
+            " | llada (LLaDA's own names and config)"
+        },
+    )
+    folder: str | None = field(
+        default=None, metadata={"help": "folder to write; null is export-<to> in the run, <name>-<to> beside other folders"}
+    )
+    dtype: str | None = field(
+        default=None, metadata={"help": "float32 | bfloat16: of the merged weights; null is the run's or the weights' own"}
+    )
+
+    def __post_init__(self) -> None:
+        require_choice("to", self.to, ("adapter", "adapter_llada", "merged", "llada"))
+        if self.dtype is not None:
+            require_choice("dtype", self.dtype, ("float32", "bfloat16"))
 
 
 def main(config: Export) -> None:
@@ -108,4 +141,4 @@ def write(policy: Policy, folder: Path, to: str, base: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "export")
+    run(main, "export", Export)

@@ -10,7 +10,7 @@ import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface, LlamaForCausalLM, Qwen2ForCausalLM
 
 from stp.cli import run
-from stp.config import Plan, check, check_ranks
+from stp.config import Config, check, check_ranks
 from stp.engine import Zero
-from stp.errors import UserError, fail
+from stp.errors import UserError, fail, require
 from stp.models.dream import is_dream, qwen2_config
 from stp.models.llada import llama_config
 from stp.models.loading import bidirectional, read_config
@@ -69,6 +69,30 @@ KNOWN: dict[str, dict[str, Any]] = {
     "Dream-org/Dream-v0-Instruct-7B": _DREAM_7B,
     "Dream-org/Dream-v0-Base-7B": _DREAM_7B,
 }
+
+
+@dataclass
+class Plan(Config):
+    """What `python -m stp.plan` looks at: a configuration of stp.train, and the GPUs it should fit on."""
+
+    ranks: int | None = field(default=None, metadata={"help": "GPUs; null compares 1, 2, 4 and 8"})
+    gpu_memory: float = field(default=80.0, metadata={"help": "GiB of each GPU; exit code 2 where they do not suffice"})
+    reserve: float = field(
+        default=2.0, metadata={"help": "GiB of each GPU left to the CUDA context, NCCL, kernels' own buffers and fragmentation"}
+    )
+    gpu_tflops: float = field(
+        default=989.0,
+        metadata={"help": "peak TFLOP/s of a GPU in the model's dtype: an H100's dense bfloat16; A100, A800: 312"},
+    )
+    utilization: float = field(default=0.4, metadata={"help": "share of that peak that the hours are estimated with"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.ranks is None or self.ranks >= 1, "ranks", self.ranks, "at least 1 GPU is needed; null compares several")
+        require(0 < self.gpu_memory < math.inf, "gpu_memory", self.gpu_memory, "give the GiB of a GPU, say 80")
+        require(0 <= self.reserve < math.inf, "reserve", self.reserve, "give the GiB to keep free on a GPU, say 2")
+        require(0 < self.gpu_tflops < math.inf, "gpu_tflops", self.gpu_tflops, "give the TFLOP/s of a GPU, say 989 for an H100")
+        require(0 < self.utilization <= 1, "utilization", self.utilization, "a share of the peak lies in (0, 1]; 0.4 is usual")
 
 
 class _Attention(torch.autograd.Function):
@@ -617,4 +641,4 @@ def main(config: Plan) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "plan")
+    run(main, "plan", Plan)

@@ -4,20 +4,20 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
 from stp import engine as ranks
 from stp import preflight
 from stp.anchors import VERSION, StaticDataset, scored
 from stp.cli import run
-from stp.config import Pregeneration
-from stp.errors import require
+from stp.errors import require, require_choice
 from stp.evaluation import Subject, standard_sampler
 from stp.models.codec import Codec
 from stp.models.policy import Policy, checkpoint_folder, load_policy
@@ -29,6 +29,31 @@ from stp.tracking import Logging, Tracker
 from stp.types import Batch, Draws
 
 FOLDER = Path("outputs/static")
+
+
+@dataclass
+class Pregeneration:
+    """What `python -m stp.pregenerate` runs."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    checkpoint: str = field(
+        default="base",
+        metadata={"help": "a run folder: its model, task, data and lengths are taken (the anchors are the base's)"},
+    )
+    source: str = field(default="model", metadata={"help": "model (its own completions) | ground_truth (worked solutions)"})
+    to: str | None = field(
+        default=None, metadata={"help": "folder to write; null is where training looks, under outputs/static"}
+    )
+    rows: int | None = field(
+        default=None,
+        metadata={"help": "completions denoised at once, and then written; null is 128 for the tiny model, else 12"},
+    )
+
+    def __post_init__(self) -> None:
+        require_choice("source", self.source, ("model", "ground_truth"))
+        require(self.rows is None or self.rows >= 1, "rows", self.rows, "at least 1 completion is denoised at a time")
 
 
 @dataclass(frozen=True)
@@ -185,4 +210,4 @@ def main(config: Pregeneration) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "pregenerate")
+    run(main, "pregenerate", Pregeneration)

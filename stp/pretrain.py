@@ -9,17 +9,17 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stp import preflight
 from stp.cli import run
-from stp.config import Pretraining
 from stp.errors import require
 from stp.evaluation import Evaluator, accuracy, measured
 from stp.models.codec import Codec
@@ -29,6 +29,42 @@ from stp.models.tiny import BASES, new_tiny, tiny_tokenizer
 from stp.ranks import Ranks
 from stp.samplers import Standard
 from stp.tasks import Problem, Task
+
+
+@dataclass
+class Pretraining:
+    """What `python -m stp.pretrain` runs: a corpus of three styles, so that the base knows more than it shows."""
+
+    task: Any = MISSING
+    seed: int = field(default=0, metadata={"help": "seed of the weights, the corpus and the masks"})
+    updates: int = field(default=6000, metadata={"help": "optimizer updates"})
+    batch: int = field(default=32, metadata={"help": "sequences per update"})
+    lr: float = field(default=2e-3, metadata={"help": "peak learning rate (AdamW, cosine)"})
+    length: int = field(default=48, metadata={"help": "response length in tokens, padded with EOS"})
+    problems: int = field(default=1600, metadata={"help": "training-split problems the corpus is about"})
+    careful_until: float = field(default=0.8, metadata={"help": "fraction of training with careful responses alone"})
+    careful: float = field(default=0.34, metadata={"help": "afterwards: share that works the answer out rightly"})
+    guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest works carelessly"})
+    width: int = field(default=96, metadata={"help": "hidden size"})
+    layers: int = field(default=4, metadata={"help": "transformer layers"})
+    to: str | None = field(default=None, metadata={"help": "folder to write; null replaces the base in the package"})
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "batch", "length", "problems", "width", "layers"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "choose at least 1")
+        require(
+            self.length >= 48 and self.length % 24 == 0,
+            "length",
+            self.length,
+            "choose 48, 72, 96, …: blocks of 24, 40 forwards",
+        )
+        require(self.width % 8 == 0, "width", self.width, "four heads of even size share it; choose a multiple of 8")
+        require(0 < self.lr < 1, "lr", self.lr, "the learning rate must lie in (0, 1)")
+        require(0 <= self.careful_until <= 1, "careful_until", self.careful_until, "a fraction lies in [0, 1]")
+        shares = (self.careful, self.guess)
+        require(
+            min(shares) >= 0 and sum(shares) <= 1, "careful + guess", shares, "shares are at least 0 and add up to at most 1"
+        )
 
 
 def batches(options: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -136,4 +172,4 @@ def main(options: Pretraining) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "pretrain")
+    run(main, "pretrain", Pretraining)

@@ -6,7 +6,7 @@ The samplers run unchanged, on a denoiser that compares the tokens of each call 
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -14,13 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
 from stp import checkpoints, preflight
 from stp import engine as ranks
 from stp.anchors import StaticDataset
 from stp.cli import run
-from stp.config import Tracing
 from stp.diffusion import Denoiser, draw, within
 from stp.errors import fail, require
 from stp.evaluate import trained_on
@@ -36,6 +36,29 @@ from stp.tracking import Logging, Tracker, write_atomically
 from stp.types import Draws, Prompts
 
 TEMPLATE = Path(__file__).with_name("trace.html")
+
+
+@dataclass
+class Tracing:
+    """What `python -m stp.trace` shows: a few problems, each by the standard sampler and by the one given."""
+
+    model: Any = MISSING
+    task: Any = MISSING
+    sampler: Any = MISSING
+    checkpoint: str = field(
+        default="base",
+        metadata={
+            "help": "a run folder or one of its checkpoints (brings its model, task, data and sampler; what the command"
+            " line names stays), an adapter or weights folder, or base"
+        },
+    )
+    problems: int = field(default=4, metadata={"help": "held-out problems on the page"})
+    to: str | None = field(default=None, metadata={"help": "file to write; null is trace.html in the run of this command"})
+    seed: int = field(default=0, metadata={"help": "seed of the drawn tokens, the same for both samplers"})
+
+    def __post_init__(self) -> None:
+        require(self.problems >= 1, "problems", self.problems, "at least 1 problem is needed")
+        require(self.seed >= 0, "seed", self.seed, "choose a whole number from 0 on")
 
 
 class Watch(Denoiser):
@@ -224,4 +247,4 @@ def main(config: Tracing) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "trace")
+    run(main, "trace", Tracing)

@@ -538,4 +538,4 @@ def report(tracker: Tracker, summary: dict[str, Any], base: dict[str, Any], fina
 
 
 if __name__ == "__main__":
-    run(main, "train")
+    run(main, "train", Config)

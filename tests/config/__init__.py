@@ -7,15 +7,31 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from stp.cli import one_line, with_causes
-from stp.config import CONF, ROOTS, build, register
+from stp.config import CONF, Config, build, register
 from stp.errors import UserError
+from stp.evaluate import Evaluation
+from stp.export import Export
+from stp.plan import Plan
+from stp.pregenerate import Pregeneration
+from stp.pretrain import Pretraining
+from stp.trace import Tracing
+
+ROOTS = {
+    "train": Config,
+    "plan": Plan,
+    "pregenerate": Pregeneration,
+    "evaluate": Evaluation,
+    "trace": Tracing,
+    "export": Export,
+    "pretrain": Pretraining,
+}
 
 __all__ = ["ROOTS", "composed", "raw", "told"]
 
 
 def raw(entry: str, *overrides: str) -> Any:
     """The composed config of `python -m stp.<entry> <overrides>`, unchecked."""
-    register()
+    register(entry, ROOTS[entry])
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose(entry, list(overrides))
 

@@ -14,7 +14,7 @@ ALLOWING = {"trust_remote_code", "allow_pickle", "shell"}
 READERS = {"load", "loads", "Unpickler", "open"}
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pty.spawn", "commands.getoutput"}
 PROCESSES = {"run", "Popen", "call", "check_call", "check_output"}
-BY_NAME = {("stp/config.py", "importlib.import_module")}  # the options of a group, which are files of a package of stp's
+BY_NAME = {("stp/config/groups.py", "importlib.import_module")}  # the options of a group, which are files of a package of stp's
 
 
 def dotted(node):

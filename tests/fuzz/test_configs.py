@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stp.cli import unexpected
-from stp.config import ROOTS, SCHEMAS, build
-from tests.config import raw
+from stp.config import SCHEMAS, build
+from tests.config import ROOTS, raw
 from tests.fuzz import inputs, outcome
 from tests.fuzz.texts import CONTROLS
 

@@ -14,9 +14,9 @@ from torch.testing import assert_close
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from stp import checkpoints
-from stp.config import Export, recorded
+from stp.config import recorded
 from stp.errors import UserError
-from stp.export import main
+from stp.export import Export, main
 from stp.models.adapters import save_adapter
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada

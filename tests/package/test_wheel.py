@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMPOSED = ["train", "plan", "pregenerate", "evaluate", "trace", "export", "pretrain"]
+ROOTS = {
+    "train": "Config",
+    "plan": "Plan",
+    "pregenerate": "Pregeneration",
+    "evaluate": "Evaluation",
+    "trace": "Tracing",
+    "export": "Export",
+    "pretrain": "Pretraining",
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +59,15 @@ def test_the_wheel_holds_every_file_that_the_package_reads(installed):
 
 def test_every_command_composes_its_config_away_from_the_checkout(installed, tmp_path):
     code = f"""
-import stp.config, pathlib
+import importlib, pathlib, stp.config
 from hydra import compose, initialize_config_dir
+roots = {ROOTS!r}
 assert pathlib.Path(stp.config.__file__).is_relative_to({str(installed)!r}), stp.config.__file__
 assert pathlib.Path(stp.config.CONF).is_relative_to({str(installed)!r}), stp.config.CONF
-stp.config.register()
+for name, root in roots.items():
+    stp.config.register(name, getattr(importlib.import_module("stp.config" if name == "train" else f"stp.{{name}}"), root))
 with initialize_config_dir(stp.config.CONF, version_base="1.3"):
-    for name in {COMPOSED!r}:
+    for name in roots:
         stp.config.build(compose(name))
     stp.config.build(compose("train", ["experiment=table5_stp"]))
 """

@@ -1,0 +1,107 @@
+"""From the command line to checked objects: Hydra's schemas, and a composed config as its dataclasses."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from stp.config.brought import bring, run_folder
+from stp.config.files import CONF
+from stp.config.groups import SCHEMAS
+from stp.config.help import help_page
+from stp.config.record import plain
+from stp.config.root import Config
+from stp.config.rules import check
+from stp.errors import fail, require
+from stp.models.policy import Model
+
+ROOTS: dict[str, type] = {}  # what each command runs, as far as commands have been registered
+
+
+def register(name: str = "train", root: type = Config) -> None:
+    """Gives Hydra a command's schema and help page, the schemas of all groups (`schema/…`) and conf's resolvers. Idempotent."""
+    ROOTS.update({"train": Config, name: root})  # presets are training's, whatever the command
+    OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
+    OmegaConf.register_new_resolver("zero_at", lambda scale: {"paper": "stage2"}.get(scale, "off"), replace=True)
+    OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
+    store = ConfigStore.instance()
+    for group, schemas in SCHEMAS.items():
+        for name, schema in schemas.items():
+            store.store(group=f"schema/{group}", name=name, node=schema)
+    for command, options in ROOTS.items():
+        page = {"app_name": f"stp.{command}", "template": help_page(command, options)}
+        store.store(name=f"{command}_schema", node=options)
+        store.store(group="hydra/help", name=f"stp_{command}", node=page)
+
+
+def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:
+    """`${by_task:{math:1000},1500}`: what is said of the task that was chosen, or of all others."""
+    return values.get(getattr(OmegaConf.get_type(_root_.task), "__name__", "").lower(), others)
+
+
+def build(config: DictConfig, given: Sequence[str] = ()) -> Any:
+    """The composed config as an object of its dataclasses, each checked by its own rules.
+
+    given: the command line's overrides, which a run folder's own settings leave as they are.
+    """
+    refuse_unknown(config)
+    expand_home(config)
+    run = run_folder(config.checkpoint) if isinstance(config.get("checkpoint"), str) else None
+    if run is not None:
+        bring(config, run, given)
+    if "protocol" in config:  # before the sampler's own rules, which would speak of blocks where the length is at fault
+        protocol: Any = OmegaConf.to_object(config.protocol)
+        protocol.check(config)
+    built = OmegaConf.to_object(config)
+    model, task = getattr(built, "model", None), getattr(built, "task", None)
+    if isinstance(model, Model) and model.path is None and model.base is None and task is not None:
+        model.base = task.name
+    if isinstance(built, Config):
+        check(built)
+    return built
+
+
+def refuse_unknown(config: DictConfig, prefix: str = "") -> None:
+    """Refuse groups left empty, and keys that no schema has (Hydra lets `+key=value` add them)."""
+    schema = OmegaConf.get_type(config)
+    known = {f.name for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
+    for key, value in config.items_ex(resolve=False):
+        name = f"{prefix}{key!s}"
+        if known is None or key not in known:
+            fail(name, value, "no such field; --help lists them")
+        if key in SCHEMAS and not prefix:
+            options = ", ".join(sorted(p.stem for p in (Path(CONF) / str(key)).glob("*.yaml")))
+            require(isinstance(value, DictConfig) and value._is_none() is False, name, value, f"choose one of {options}")
+        if isinstance(value, DictConfig) and not value._is_none():
+            refuse_unknown(value, f"{name}.")
+
+
+def expand_home(config: DictConfig, prefix: str = "") -> None:
+    """Write out `~` at the beginning of a path: no other setting begins with it."""
+    for key, value in config.items_ex(resolve=False):
+        if isinstance(value, DictConfig) and not value._is_none():
+            expand_home(value, f"{prefix}{key!s}.")
+        elif isinstance(value, str) and value.startswith("~"):
+            config[key] = os.path.expanduser(value)
+            require(not config[key].startswith("~"), f"{prefix}{key!s}", value, "no such user has a home; write the path out")
+
+
+def preset_config(name: str) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The plain config of `experiment=<name>`, and the option it takes of each group; None if conf has no such preset."""
+    if not (Path(CONF) / "experiment" / f"{name}.yaml").exists():
+        return None
+    register()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = build(compose("train", [f"experiment={name}"]))
+    chosen = {
+        group: option
+        for group, schemas in SCHEMAS.items()
+        for option, schema in schemas.items()
+        if type(getattr(config, group, None)) is schema
+    }
+    return plain(config), chosen

@@ -1,0 +1,31 @@
+"""The groups of the command line and their options: an option is a file is a class."""
+
+import importlib
+import pkgutil
+
+from stp.engine import Zero
+from stp.models.policy import Model
+from stp.tracking import Logging
+
+
+def options(package: str) -> dict[str, type]:
+    """The classes of a package that are options of its group: file `one_step.py`, option `one_step`, class `OneStep`."""
+    found = {}
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        name = "".join(word.capitalize() for word in module.name.split("_"))
+        option = getattr(importlib.import_module(f"{package}.{module.name}"), name, None)
+        if option is not None:
+            found[module.name] = option
+    return found
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "model": {"model": Model},
+    "task": options("stp.tasks"),
+    "sampler": options("stp.samplers"),
+    "estimator": options("stp.estimators"),
+    "objective": options("stp.objectives"),
+    "zero": {"zero": Zero},
+    "logging": {"logging": Logging},
+    "protocol": options("stp.protocols"),
+}

@@ -1,0 +1,132 @@
+"""What a config leaves on paper: a plain record, its hashes, and how two of them differ."""
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stp import __version__
+from stp.config.files import CONF
+from stp.config.groups import SCHEMAS
+from stp.errors import fail
+from stp.models.policy import Model
+
+INVALID = (OmegaConfBaseException, yaml.YAMLError)  # in a file of settings
+FREE = (
+    *("trainer.micro_batch", "trainer.rollout_rows", "trainer.eval_"),
+    *("zero.stage", "zero.offload"),
+    *("model.logit_chunk", "model.gradient_checkpointing"),
+)
+PLACE = ("task.data.source", "task.data.path", "task.data.hub")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config object as plain nested dicts, with the class of each group (options of a group may share their fields)."""
+    chosen = {group: type(getattr(config, group)).__name__ for group in SCHEMAS if hasattr(config, group)}
+    return dataclasses.asdict(config) | {"classes": chosen}
+
+
+def config_hash(config: Any) -> str:
+    """Short hash of everything that decides a run's results (not where it logs, nor how often it looks)."""
+    return _digest(decisive(plain(config)))
+
+
+def seedless_hash(record: dict[str, Any]) -> str:
+    """`config_hash` without the seed, of a plain config (a run's config.yaml): equal for the seeds of one experiment."""
+    return _digest({k: v for k, v in decisive(record).items() if k != "seed"})
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def decisive(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that decides a run's results, given the number of updates."""
+    trainer = {
+        k: v
+        for k, v in record["trainer"].items()
+        if not k.startswith(("eval_every", "eval_first", "probe_", "checkpoint_", "keep_", "resume", "updates"))
+    }
+    return {k: v for k, v in record.items() if k not in ("logging", "guards")} | {"trainer": trainer}
+
+
+def unplaced(record: dict[str, Any]) -> dict[str, Any]:
+    """The settings of `decisive` by their names, without where the problems lie, for when their contents are compared."""
+    return {name: value for name, value in leaves(decisive(record)).items() if name not in PLACE}
+
+
+def binding(record: dict[str, Any]) -> dict[str, Any]:
+    """The settings, by their names, that may not change while a run is continued: they decide its draws or its updates.
+
+    Left out is what changes memory and rounding alone, how the run is evaluated, and where its problems lie (their contents are
+    compared). LoRA's dropout is drawn per micro-batch, so with dropout its size stays.
+    """
+    settings = unplaced(record)
+    free = FREE if not settings.get("model.lora.dropout") else tuple(name for name in FREE if name != "trainer.micro_batch")
+    return {name: value for name, value in settings.items() if not name.startswith(free)}
+
+
+def recorded(folder: Path) -> tuple[Model, dict[str, Any]]:
+    """The model of a run, and its whole config, by its config.yaml; the parts that others read are of their schemas' types.
+
+    Raises:
+        UserError: it cannot be read, or stp.train did not write it.
+    """
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        parts: dict[str, Any] = {}
+        for group in ("model", "sampler", "task"):
+            schema = {option.__name__: option for option in SCHEMAS[group].values()}[config["classes"][group]]
+            parts[group] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), config[group]))
+        return parts["model"], config | {group: dataclasses.asdict(part) for group, part in parts.items()}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, *INVALID) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        fail("checkpoint", folder, f"its config.yaml is not one that stp.train wrote ({reason:.200})")
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of a plain config by their names on the command line."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def unknown(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Settings that only one of two plain configs has though they are of the same classes: another version wrote one."""
+    if "classes" not in old:
+        return ["classes"]
+    same = [{k: v for k, v in c.items() if old["classes"].get(k) == new["classes"].get(k)} for c in (old, new)]
+    return sorted(leaves(same[0]).keys() ^ leaves(same[1]).keys())
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key: old -> new` for every leaf that differs."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} -> {b}")
+    return found
+
+
+def code_version() -> str:
+    """The commit of the package's checkout, and `dirty` where code or conf differ from it; elsewhere the package's version."""
+    package = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "loop.py")  # the checkout may be another project's, around a virtual environment
+        return git("rev-parse", "HEAD") + (" dirty" if git("status", "--porcelain", "--", ".", CONF) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return __version__

@@ -1,0 +1,56 @@
+"""Rules that join several groups."""
+
+from stp.config.root import Config
+from stp.errors import fail, require
+from stp.estimators import Spg
+from stp.objectives import PolicyGradient
+
+
+def check(config: Config) -> None:
+    """Rules that join several groups."""
+    full = config.model.lora.rank == 0
+    if config.model.dtype == "bfloat16" and config.zero.stage == 0:
+        fail(
+            "model.dtype", "bfloat16", "needs fp32 master weights, which zero=off does not keep; add zero=stage1 or zero=stage2"
+        )
+    if config.model.quantize != "none":
+        require(not full, "model.quantize", config.model.quantize, "4-bit weights cannot be trained; add model.lora.rank=128")
+        require(config.zero.stage < 3, "zero.stage", 3, "4-bit weights are not sharded; use zero=stage2 or model.quantize=none")
+    if config.model.compile:
+        require(config.zero.stage < 3, "model.compile", True, "ZeRO-3 gathers each layer's weights; use zero=stage2")
+        require(
+            config.sampler.cache == "none",
+            "model.compile",
+            True,
+            "kept keys and values are not compiled; use sampler.cache=none",
+        )
+    if full and config.model.dtype == "bfloat16" and config.objective.beta > 0:
+        require(
+            config.zero.stage < 3,
+            "objective.beta",
+            config.objective.beta,
+            "the reference would be a whole frozen copy on each GPU; use LoRA (model.lora.rank=128) or objective.beta=0",
+        )
+    if isinstance(config.estimator, Spg) and not isinstance(config.objective, PolicyGradient):
+        fail("objective", type(config.objective).__name__.lower(), "SPG's bounds have no ratio; use objective=policy_gradient")
+    if config.trainer.micro_batch > config.trainer.prompts_per_update * config.trainer.group_size:
+        config.trainer.micro_batch = config.trainer.prompts_per_update * config.trainer.group_size
+    if config.zero.stage == 3:
+        scored = config.trainer.micro_batch * config.estimator.samples * config.sampler.length
+        require(
+            config.model.logit_chunk >= scored,
+            "model.logit_chunk",
+            config.model.logit_chunk,
+            f"ZeRO-3 needs one run of the head per pass: set model.logit_chunk={scored}, or a smaller trainer.micro_batch",
+        )
+
+
+def check_ranks(config: Config, ranks: int) -> None:
+    """Groups stay whole, so the prompts of an update must divide among the ranks."""
+    prompts = config.trainer.prompts_per_update
+    require(
+        prompts % ranks == 0,
+        "trainer.prompts_per_update",
+        prompts,
+        f"{ranks} ranks share the prompts of an update evenly; choose a multiple of {ranks}",
+    )
