@@ -1,13 +1,13 @@
-"""`python -m stp.bench`: what rollouts and updates cost over the bare forwards, and against the published loops (stp/plain.py).
+"""`python -m stp.bench` compares rollouts and updates with their bare forwards, and with the published loops (stp/plain.py).
 
-The limit of a sampler is the trunk forwards that it ran, with the same ids, and the head at the positions it asked for; the
-limit of an update is its rollout's, one reference forward where there is a penalty, and mu forwards and backwards. Nothing is
-drawn, compared, clipped or stepped in a limit.
+The bare forwards are the limit. A sampler's limit is the trunk forwards that it ran, with the same ids, and the head at the
+positions it asked for. An update's limit is its rollout's, plus one reference forward if there is a penalty, plus mu forwards
+and backwards. A limit draws, compares and clips nothing, and takes no optimizer step.
 
-How it is measured: the variants of a comparison take turns (A B C A B C ...) after one turn that is not counted; a ratio is
-taken within each turn, and its median is given with its least and greatest value. On the CPU the time is the processor time
-of this process on one thread, which other work on the machine hardly stretches; with more threads and on a GPU (synchronised)
-it is the wall clock. The shape `llada` has LLaDA's vocabulary and random weights under LoRA, `tiny` is the base that ships.
+The variants of a comparison take turns (A B C A B C ...) after one turn that is not counted. A ratio is taken within each turn;
+its median is given with its least and greatest value. On one CPU thread the time is this process's processor time, which other
+work on the machine hardly changes. With more threads, and on a GPU (synchronised), it is the wall clock. The shape `llada` has
+LLaDA's vocabulary and random weights under LoRA; `tiny` is the base that ships.
 """
 
 import argparse
@@ -52,7 +52,7 @@ from stp.tracking import write_atomically
 from stp.trainer import Trainer
 from stp.types import Anchors, Batch, Draws, Prompts, Rollout, Trajectory
 
-NEVER = -1  # an EOS that no row draws, so that every forward of the schedule runs for every row
+NEVER = -1  # an EOS that no row can draw: every forward of the schedule runs for every row
 Row = dict[str, Any]
 
 
@@ -61,7 +61,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Turns:
-    """Seconds of each variant, turn by turn."""
+    """The seconds of each variant, turn by turn."""
 
     cpu: dict[str, list[float]]
     wall: dict[str, list[float]]
@@ -72,17 +72,17 @@ class Turns:
         return self.wall if self.by_wall else self.cpu
 
     def ratio(self, one: str, other: str) -> Row:
-        """Median, least and greatest ratio of two variants, each taken within a turn."""
+        """Returns the median, least and greatest ratio of two variants, each taken within a turn."""
         return spread([a / b for a, b in zip(self.seconds[one], self.seconds[other], strict=True)])
 
 
 def spread(values: list[float]) -> Row:
-    """Median, least and greatest."""
+    """Returns the median, the least and the greatest value."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def take_turns(variants: dict[str, Callable[[], Any]], repeats: int, device: torch.device) -> Turns:
-    """Run the variants in turn, `repeats` times after one turn that is not counted."""
+    """Runs the variants in turn, `repeats` times after one turn that is not counted."""
     cpu: dict[str, list[float]] = {name: [] for name in variants}
     wall: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(repeats + 1):
@@ -98,7 +98,7 @@ def take_turns(variants: dict[str, Callable[[], Any]], repeats: int, device: tor
 
 
 def row(item: str, shape: str, what: str, over: str, ratio: Row, turns: Turns, timed: str, target: float | None = None) -> Row:
-    """A line of the result: `what` over `over`, and the seconds of `timed` in turns."""
+    """Returns a line of the result: the ratio of `what` to `over`, and the seconds of the variant `timed`."""
     seconds = {"cpu_s": statistics.median(turns.cpu[timed]), "wall_s": statistics.median(turns.wall[timed])}
     return {"item": item, "shape": shape, "what": what, "over": over, "ratio": ratio, "target": target, **seconds}
 
@@ -108,7 +108,7 @@ def row(item: str, shape: str, what: str, over: str, ratio: Row, turns: Turns, t
 
 @dataclass
 class Shape:
-    """A model with the settings of its rollouts and updates. prompts: one for each completion, in groups."""
+    """A model with the settings of its rollouts and updates. prompts: one row for each completion, in groups."""
 
     name: str
     policy: Policy
@@ -117,8 +117,8 @@ class Shape:
     estimator: Estimator
     objective: Grpo
     trainer: Trainer
-    target: float  # of the sampler over its limit
-    published: float | None = None  # target of the update over the published loops, where the vocabulary is what they waste
+    target: float  # for the sampler over its limit
+    published: float | None = None  # for the update over the published loops, which waste work on a large vocabulary
 
     @property
     def device(self) -> torch.device:
@@ -129,26 +129,26 @@ class Shape:
         return AdapterOff(self.policy) if self.objective.needs_reference else None
 
     def learner(self, engine: Any) -> Learner:
-        """How the shape's updates are made."""
+        """Returns the learner that makes the shape's updates."""
         return Learner(engine, self.estimator, self.objective, self.trainer, self.reference)
 
     def rollout(self, sampler: Standard | None = None, anchors: Anchors | None = None) -> Trajectory:
-        """A completion for each prompt."""
+        """Rolls out a completion for each prompt."""
         return (sampler or self.sampler)(self.policy, self.prompts, Draws(0, len(self.prompts)), anchors)
 
     def plain_rollout(self) -> Trajectory:
-        """The same by the published loop."""
+        """Rolls out the same completions by the published loop."""
         s = self.sampler
         return plain.sample(self.policy, self.prompts, s.length, s.steps, s.block_length, s.temperature)
 
     def with_rows(self, rows: int) -> "Shape":
-        """The same with so many completions of one or more groups."""
+        """Returns the same shape with this number of completions."""
         index = torch.arange(rows) % len(self.prompts)
         return replace(self, prompts=self.prompts.rows(index))
 
 
 def tiny(device: torch.device) -> Shape:
-    """The shipped base as conf/training/tiny.yaml trains it: but 4 prompts: G = 8, L = 48, N = 40, K = 3, mu = 2."""
+    """The shipped base, trained as in conf/training/tiny.yaml but with 4 prompts: G = 8, L = 48, N = 40, K = 3, mu = 2."""
     policy, _ = load_policy(Model())
     policy.eos_id = NEVER
     trainer = Trainer(inner_updates=2, prompts_per_update=4, group_size=8, micro_batch=32, rollout_rows=512)
@@ -182,7 +182,7 @@ SHAPES = {"tiny": tiny, "llada": llada}
 
 
 def random_prompts(prompts: int, group: int, width: int, policy: Policy) -> Prompts:
-    """Random prompts without special tokens, each repeated for its group."""
+    """Returns random prompts without special tokens, each repeated for its group."""
     ids_NP = torch.randint(3, min(policy.llama.config.vocab_size, 100), (prompts, width), generator=Draws(0, 1).generator("p"))
     return Prompts(ids_NP.repeat_interleave(group, dim=0))
 
@@ -192,7 +192,7 @@ def random_prompts(prompts: int, group: int, width: int, policy: Policy) -> Prom
 
 @dataclass(frozen=True)
 class Call:
-    """What a forward is given, and how many head positions it is asked for."""
+    """The inputs of a forward: its ids, its padding, and the positions that the head is asked for."""
 
     ids_BS: Tensor
     attend_BS: Tensor | None
@@ -200,7 +200,7 @@ class Call:
 
 
 class Recorder:
-    """A denoiser that keeps what it is given. It draws as `inner` does; scored, it answers zeros, so that costs nothing."""
+    """A denoiser that records its inputs. It draws as `inner` does, but scores everything 0, which costs no time."""
 
     def __init__(self, inner: Policy) -> None:
         self.inner, self.mask_id, self.eos_id, self.calls = inner, inner.mask_id, NEVER, list[Call]()
@@ -215,7 +215,7 @@ class Recorder:
 
 
 def bare(policy: Policy, call: Call, backward: bool = False) -> None:
-    """The stock model's trunk and head, nothing else; backward from a gradient of ones."""
+    """Runs the stock model's trunk and head and nothing else. backward: also goes back from a gradient of ones."""
     model, device = policy.llama, policy.device
     with torch.set_grad_enabled(backward):
         hidden_BSD = model.model(
@@ -227,20 +227,20 @@ def bare(policy: Policy, call: Call, backward: bool = False) -> None:
 
 
 def bare_all(policy: Policy, calls: list[Call], backward: bool = False) -> None:
-    """Several of them."""
+    """Runs `bare` for each of these calls."""
     for call in calls:
         bare(policy, call, backward)
 
 
 def sampler_calls(shape: Shape, sampler: Standard, anchors: Anchors | None = None) -> list[Call]:
-    """The forwards of a rollout none of whose rows ends early."""
+    """Returns the forwards of a rollout in which no row ends early."""
     recorder = Recorder(shape.policy)
     sampler(recorder, shape.prompts, Draws(0, len(shape.prompts)), anchors)
     return recorder.calls
 
 
 def estimator_calls(shape: Shape, estimator: Estimator, done: Rollout, step: int = 0) -> list[Call]:
-    """The forwards of one pass of an estimator over a rollout's rows, in micro-batches."""
+    """Returns the forwards of one pass of an estimator over a rollout's rows, in micro-batches."""
     recorder = Recorder(shape.policy)
     noise = estimator.draw(done.trajectory, done.draws, step)
     for part in torch.arange(len(done.reward_B)).split(shape.trainer.micro_batch):
@@ -252,7 +252,7 @@ def estimator_calls(shape: Shape, estimator: Estimator, done: Rollout, step: int
 
 
 class Parity:
-    """In place of a task and its codec: a completion's reward is its share of even tokens, which no two completions share."""
+    """Stands in for a task and its codec. A completion's reward is its row's number, 0 in the groups that are to be equal."""
 
     def __init__(self, prompts: Prompts, equal_groups: int = 0, group: int = 1) -> None:
         self.ids, self.equal = prompts, equal_groups * group
@@ -268,7 +268,7 @@ class Parity:
 
 
 def rolled_out(shape: Shape, engine: Any, sampler: Standard, equal_groups: int = 0) -> Rollout:
-    """A rollout of the shape's batch through the training loop's own function."""
+    """Rolls out the shape's batch with the training loop's own function."""
     stub = Parity(shape.prompts, equal_groups, shape.trainer.group_size)
     problems: Any = [SimpleNamespace(key=i) for i in range(len(shape.prompts) // shape.trainer.group_size)]
     actor = Actor(sampler, stub, stub, problems)
@@ -276,14 +276,17 @@ def rolled_out(shape: Shape, engine: Any, sampler: Standard, equal_groups: int =
 
 
 def one_update(shape: Shape, engine: Any) -> None:
-    """A rollout and its inner updates, as stp.train runs them."""
+    """Runs a rollout and its inner updates as stp.train does."""
     done = rolled_out(shape, engine, shape.sampler)
     update(shape.learner(engine), done, Run())
 
 
 def bare_update(shape: Shape, rollout_calls: list[Call], score_calls: list[list[Call]]) -> None:
-    """The unavoidable: the rollout's forwards, theta_old's on the mask sets after the first, the reference's on each set, and
-    a forward and backward for each inner update. score_calls: the micro-batches of each mask set."""
+    """Runs only the passes that an update cannot avoid. score_calls: the micro-batches of each mask set.
+
+    These are the rollout's forwards, theta_old's on each mask set after the first, the reference's on each set, and a forward
+    and backward for each inner update.
+    """
     references = score_calls if shape.objective.needs_reference else []
     for calls in [rollout_calls, *score_calls[1:], *references]:
         bare_all(shape.policy, calls)
@@ -293,7 +296,7 @@ def bare_update(shape: Shape, rollout_calls: list[Call], score_calls: list[list[
 
 
 def plain_update(shape: Shape, engine: Any) -> None:
-    """The published loops' work for one update."""
+    """Does the published loops' work for one update."""
     trainer = shape.trainer
     trajectory = shape.plain_rollout()
     reward_B = torch.arange(float(len(shape.prompts)))
@@ -307,7 +310,7 @@ def plain_update(shape: Shape, engine: Any) -> None:
 
 
 def sampler_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """(a), (c): a rollout over its limit, and over the published loop."""
+    """Compares a rollout with its limit and with the published loop."""
     calls = sampler_calls(shape, shape.sampler)
     variants: dict[str, Callable[[], Any]] = {
         "limit": partial(bare_all, shape.policy, calls),
@@ -321,7 +324,7 @@ def sampler_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 
 def update_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """(b), (c): an update over its unavoidable passes, and over the published loops; masks shared, then one set each."""
+    """Compares an update with its unavoidable passes and with the published loops: with shared masks, then with fresh ones."""
     for fresh in (False, True):
         this = replace(shape, trainer=replace(shape.trainer, fresh_masks=fresh))
         done = rolled_out(this, engine, this.sampler)
@@ -342,7 +345,7 @@ def update_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 
 def memory_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """(d): the largest sum of logits alive at once, in bytes of the tensors made, over that of one chunk in float32."""
+    """Compares the logits that exist at once, at most, with one chunk of logits in float32, in bytes."""
     kept, chunk = shape.policy.logit_chunk, 16
     shape.policy.logit_chunk = chunk
     for rows, length in ((2, 32), (2, 64), (4, 64)):
@@ -364,7 +367,7 @@ def memory_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 
 def row_of_bytes(shape: Shape, what: str, work: Callable[[], Any], chunk: int) -> Row:
-    """A line of memory_item."""
+    """Returns a line of memory_item."""
     vocabulary = shape.policy.llama.config.vocab_size
     with Live(shape.policy, vocabulary) as live:
         work()
@@ -375,7 +378,7 @@ def row_of_bytes(shape: Shape, what: str, work: Callable[[], Any], chunk: int) -
 
 
 def growth_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """(e): seconds of a rollout by batch, L and N, of an update by K and G, each over the shape's own."""
+    """Varies batch, L and N of a rollout, and K and G of an update. Compares the seconds with the shape's own."""
     sampler, rows, trainer = shape.sampler, len(shape.prompts), shape.trainer
     base, G = shape.with_rows(rows), trainer.group_size
     variants: dict[str, Callable[[], Any]] = {
@@ -399,7 +402,7 @@ def growth_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 
 def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """(g): STP over the standard sampler. target: the ratio of their forwards, which the time should reach within 0.02."""
+    """Compares STP with the standard sampler. The target is the ratio of forwards, which the time should match to 0.02."""
     unpruned = replace(shape.sampler, steps=max(shape.sampler.steps, shape.sampler.length // 2))
     rows, L = len(shape.prompts), unpruned.length
     tokens_BL = torch.full((rows, L), 5)
@@ -418,14 +421,14 @@ def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 
 def savings_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """Each lossless saving: the work with it over the same work without it."""
+    """Compares, for each lossless saving, the work with it and the same work without it."""
     for name, work, plainly in savings(shape, engine):
         turns = take_turns({"with": work, "without": plainly}, repeats, shape.device)
         yield row("savings", shape.name, name, "without", turns.ratio("with", "without"), turns, "with")
 
 
 def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any]]]:
-    """(what is saved, the work with the saving, the work without it)."""
+    """Yields (what is saved, the work with the saving, the work without it)."""
     policy, trainer, rows = shape.policy, shape.trainer, len(shape.prompts)
     early, never = (partial(shape.sampler, Ending(policy, eos), shape.prompts, Draws(0, rows)) for eos in (3, NEVER))
     yield "rows that ended leave: a third of them after each block", early, never
@@ -434,7 +437,7 @@ def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any],
     every, some = (rolled_out(shape, engine, shape.sampler, equal) for equal in (0, 1))
 
     def inner_updates(done: Rollout, scored: bool) -> None:
-        policy.dropout = float(scored)  # where there is dropout, theta_old gets a forward of its own; here there is none
+        policy.dropout = float(scored)  # dropout > 0 makes theta_old take a forward of its own (no layer here drops)
         update(learn.learner(engine), done, Run())
         policy.dropout = 0.0
 
@@ -461,7 +464,7 @@ def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any],
 
 
 def compile_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """model.compile over the layers as they are: a rollout, and a likelihood with its gradient. A CPU needs a C++ compiler."""
+    """Compares model.compile with plain layers: a rollout, and a likelihood with its gradient. A CPU needs a C++ compiler."""
     compiled = replace(shape, policy=copy.deepcopy(shape.policy))
     compile_layers(compiled.policy)
     done = rolled_out(shape, engine, shape.sampler)
@@ -481,7 +484,7 @@ def compile_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 
 def cache_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """sampler.cache: time over the exact sampler's; with the tiny bases, how far completions and log-probabilities drift."""
+    """Compares the time of sampler.cache with the exact sampler's. For the tiny bases, also measures how far results drift."""
     caches: dict[str, Callable[[], Any]] = {
         cache: partial(shape.rollout, replace(shape.sampler, cache=cache)) for cache in ("none", "prefix", "dual")
     }
@@ -500,14 +503,16 @@ def cache_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
                 } | BARE
 
 
-BARE: Row = {"target": None, "cpu_s": 0.0, "wall_s": 0.0}  # of a line that is no time
+BARE: Row = {"target": None, "cpu_s": 0.0, "wall_s": 0.0}  # a line that has no time
 DRIFT_BATCHES, DRIFT_ROWS = 4, 64
 
 
 def drift(base: str, cache: str, device: torch.device) -> dict[str, list[float]]:
-    """On validation problems of a task, greedily, a value for each batch: the exact sampler's tokens (up to its EOS) and whole
-    completions that come out with the cache, both accuracies; and forward by forward, in the exact sampler's own states, how
-    often the best token is another one, and how far its log-probability is off."""
+    """Compares greedy sampling with and without a cache on validation problems of a task. Each list has a value per batch.
+
+    It compares tokens up to the exact sampler's EOS, whole completions, and accuracy. It also compares forward by forward, both
+    from the exact sampler's states: how often the best token is the same, and how far its log-probability is off.
+    """
     task: Any = SCHEMAS["task"][base]()
     policy, tokenizer = load_policy(Model(base=base), trainable=False)
     policy.to(device)
@@ -535,7 +540,7 @@ def drift(base: str, cache: str, device: torch.device) -> dict[str, list[float]]
 
 
 class Beside(Denoiser):
-    """The exact policy, with what its `within` would have said noted beside it."""
+    """The exact policy, which also records how the approximation of its `within` would have answered."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.mask_id, self.eos_id = policy, policy.mask_id, policy.eos_id
@@ -553,7 +558,7 @@ class Beside(Denoiser):
             logits_MV = block(ids_BS, attend_BS, index_M).float()
             logits_MV[:, self.mask_id] = -torch.inf
             logp_M = logits_MV.log_softmax(dim=1).gather(1, token_M[:, None]).squeeze(1)
-            if not first:  # which is exact
+            if not first:  # the first forward is exact
                 self.same.append(logits_MV.argmax(dim=1) == token_M)
                 self.off.append((logp_M - confidence_M.log()).abs())
             return token_M, confidence_M
@@ -562,7 +567,7 @@ class Beside(Denoiser):
 
 
 class Ending(Denoiser):
-    """A denoiser that draws `TOKEN` throughout the first third of the rows; they end where that is the EOS."""
+    """A denoiser that draws only `TOKEN` in the first third of the rows, which end early if `TOKEN` is the EOS."""
 
     TOKEN = 3
 
@@ -578,7 +583,7 @@ class Ending(Denoiser):
 
 
 def ranks_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
-    """(f): stp.train on two ranks over one, wall-clock seconds of three updates, a thread each. The shipped base alone."""
+    """Compares three updates of stp.train on two ranks and on one, by wall clock, a thread each. Only for the shipped base."""
     if shape.name != "tiny" or shape.device.type == "cuda":
         return
     wall: dict[str, list[float]] = {"1 rank": [], "2 ranks": []}
@@ -590,7 +595,7 @@ def ranks_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 
 
 def trained_seconds(ranks: int) -> float:
-    """Wall-clock seconds that three updates of stp.train take."""
+    """Returns the wall-clock seconds that three updates of stp.train take."""
     launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {k: v for k, v in os.environ.items() if k not in launched} | {"OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
@@ -618,7 +623,7 @@ ITEMS: dict[str, Callable[[Shape, Any, int], Iterator[Row]]] = {
 
 
 def table(rows: list[Row]) -> Table:
-    """The result as it is printed."""
+    """Returns the result as a table to print."""
     made = Table("item", "shape", "what", "over", "ratio [least, greatest]", "target", "seconds (wall)")
     for r in rows:
         ratio = "{median:.3f} [{min:.3f}, {max:.3f}]".format(**r["ratio"])
@@ -629,7 +634,7 @@ def table(rows: list[Row]) -> Table:
 
 
 def machine(options: argparse.Namespace) -> Row:
-    """What the figures were taken on, and how."""
+    """Describes where and how the figures were measured."""
     return {
         "device": torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -643,7 +648,7 @@ def machine(options: argparse.Namespace) -> Row:
 
 
 def main() -> None:
-    """Run the items on the shapes; print a table and write bench.json after each item."""
+    """Runs the items on the shapes, writes bench.json after each line, and prints a table at the end."""
     parser = argparse.ArgumentParser(prog="python -m stp.bench", description=__doc__)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="default: all")
     parser.add_argument("--items", nargs="+", choices=ITEMS, default=list(ITEMS), help="default: all")

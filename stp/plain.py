@@ -1,8 +1,8 @@
-"""The baseline of `stp.bench`: the published loops as they are described, plainly written. Nothing else runs this.
+"""The baseline of `stp.bench`: the published loops as their papers describe them, written plainly. Nothing else runs them.
 
-What is wasteful here is so on purpose. Every denoising forward takes logits, noise and a softmax over the whole vocabulary at
-every position, though only the active block can change, and picks tokens row by row. Every inner update scores theta_old and
-the reference on masks of its own, and all groups are trained. Its results are the project's: the tests compare them.
+They waste work on purpose. Every denoising forward takes logits, noise and a softmax over the whole vocabulary at every
+position, although only the active block can change, and picks tokens row by row. Every inner update scores theta_old and the
+reference on masks of its own, and all groups are trained. The results equal those of the package: tests compare them.
 """
 
 from typing import Any
@@ -26,9 +26,9 @@ def sample(
     temperature: float,
     generator: torch.Generator | None = None,
 ) -> Trajectory:
-    """Low-confidence remasking in semi-autoregressive blocks: one completion per prompt row, `steps` forwards.
+    """Samples by low-confidence remasking in semi-autoregressive blocks: one completion per prompt row, `steps` forwards.
 
-    Blocks divide `length`, and `steps` divides among the blocks. Noise comes from `generator` (on the policy's device).
+    block_length must divide `length`, and the number of blocks `steps`. Noise comes from `generator`, on the policy's device.
     """
     rows, start = prompts.ids_BP.shape
     mask_BL = prompts.ids_BP.new_full((rows, length), policy.mask_id)
@@ -60,7 +60,7 @@ def sample(
 
 
 class Everywhere:
-    """A denoiser that takes the log-probabilities of the whole vocabulary at every position, then those it was asked for."""
+    """A denoiser that computes the whole vocabulary's log-probabilities at every position, and then picks those asked for."""
 
     def __init__(self, inner: Any) -> None:
         self.inner, self.mask_id, self.eos_id = inner, inner.mask_id, inner.eos_id
@@ -74,7 +74,7 @@ class Everywhere:
 def update(
     engine: Any, rollout: Any, estimator: Estimator, objective: Objective, inner_updates: int, micro_batch: int, reference: Any
 ) -> list[float]:
-    """mu optimizer updates on one rollout, each on masks of its own. Returns the loss of each inner update."""
+    """Makes mu optimizer updates on one rollout, each on masks of its own. Returns the loss of each inner update."""
     trajectory, draws = rollout.trajectory, rollout.draws
     trainable_BL = trajectory.trainable_BL
     weight_BL = objective.token_weights(trainable_BL, draws.batch, int(trainable_BL.sum()))

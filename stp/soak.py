@@ -1,7 +1,7 @@
-"""`python -m stp.soak`: a run is killed and stopped at random and continued by itself; it must end as the one left alone.
+"""`python -m stp.soak` kills and stops runs at random and lets them continue. Each must end as a run that was left alone.
 
-An episode is one run (`stp.train` with the overrides given). The first is left alone, and its weights, metrics and samples are
-what every later one has to have, bit for bit (on the CPU). Of each it reports memory, open files and what processes it left.
+An episode is one run (`stp.train` with the given overrides). The first is left alone. Every later one must have the same
+weights, metrics and samples, bit for bit (on the CPU). Memory, open files and leftover processes are reported for each.
 """
 
 import argparse
@@ -22,24 +22,24 @@ STRIKES = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 
 @dataclass
 class Episode:
-    """What one run was seen to do, over all its processes."""
+    """What was observed of one run, over all its processes."""
 
     folder: Path
     strikes: dict[str, int] = field(default_factory=lambda: {"SIGKILL": 0, "SIGTERM": 0, "SIGINT": 0})
-    memory_mb: list[float] = field(default_factory=list)  # of the training process, ten times a second
+    memory_mb: list[float] = field(default_factory=list)  # the training process, ten times a second
     files: list[int] = field(default_factory=list)
     slowest_stop: float = 0.0
     left: list[int] = field(default_factory=list)
 
     def growth(self) -> float:
-        """Mean memory of the last quarter of the updates' time over that of the second one, in MB."""
+        """How many MB more memory the run had on average in the last quarter of its updates than in the second quarter."""
         quarter = len(self.memory_mb) // 4
         late, early = self.memory_mb[-quarter:], self.memory_mb[quarter : 2 * quarter]
         return sum(late) / len(late) - sum(early) / len(early) if quarter else 0.0
 
 
 def look(pid: int, episode: Episode) -> None:
-    """Memory and open files of a process, once its run has logged an update and if it is still there."""
+    """Records memory and open files of a process, if its run has logged an update and it still lives."""
     try:
         if not (episode.folder / "metrics.jsonl").stat().st_size:
             return
@@ -47,14 +47,14 @@ def look(pid: int, episode: Episode) -> None:
         files = len(os.listdir(PROC / str(pid) / "fd"))
     except OSError:
         return
-    if not pages:  # it has ended
+    if not pages:  # the process has ended
         return
     episode.memory_mb.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
     episode.files.append(files)
 
 
 def members(session: int) -> list[int]:
-    """Living processes of a session."""
+    """Returns the living processes of a session."""
     found = []
     for status in PROC.glob("[0-9]*/stat"):
         try:
@@ -67,16 +67,17 @@ def members(session: int) -> list[int]:
 
 
 def updates(folder: Path) -> int:
-    """Lines of metrics.jsonl so far."""
+    """Counts the lines of metrics.jsonl so far."""
     file = folder / "metrics.jsonl"
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def run(episode: Episode, overrides: list[str], draws: random.Random | None = None, total: int = 0, each: float = 0.0) -> float:
-    """Start the run, and again each time it was struck, one to four times. Returns the seconds that its last process worked.
+    """Runs an episode: starts the run, strikes it one to four times, and starts it again each time.
 
-    draws: None leaves it alone. total: updates of a run. each: seconds that one takes; a strike comes within such a time after
-    an update drawn from those to come, but not before the process works, which is when it writes its config.yaml.
+    Returns the seconds that its last process worked. draws: None leaves the run alone. total: the updates of a run. each: the
+    seconds that an update takes. A strike waits for a random one of the updates to come, and then up to `each` seconds more.
+    It never comes before the process has written its config.yaml, which is when its work begins.
     """
     planned = draws.randint(1, 4) if draws is not None else 0
     log, config = episode.folder.with_suffix(".log"), episode.folder / "config.yaml"
@@ -104,9 +105,9 @@ def run(episode: Episode, overrides: list[str], draws: random.Random | None = No
         ended = time.monotonic()
         if struck:
             episode.slowest_stop = max(episode.slowest_stop, ended - struck)
-        if process.returncode not in ((0, -number, 128 + number) if struck else (0,)):  # 0: it was just ending
+        if process.returncode not in ((0, -number, 128 + number) if struck else (0,)):  # 0: it was about to end anyway
             raise SystemExit(f"error: exit code {process.returncode}; see {log}")
-        time.sleep(0.5)  # what a run leaves behind may take a moment to go
+        time.sleep(0.5)  # a run's other processes may take a moment to end
         for pid in members(process.pid):
             episode.left.append(pid)
             os.kill(pid, signal.SIGKILL)
@@ -116,7 +117,7 @@ def run(episode: Episode, overrides: list[str], draws: random.Random | None = No
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Hashes of what a run's settings decide: weights, and lines without times and memory."""
+    """Hashes what a run's settings decide: its weights, and its lines without times and memory."""
     found = {}
     for file in sorted([*folder.glob("weights/*.safetensors"), *folder.glob("adapter/*.safetensors")]):
         found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -128,7 +129,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Soak for the minutes given; exit code 1 and a line where a run did not end as the one left alone."""
+    """Soaks for the given minutes. Exits with code 1 and a line if a run did not end as the one that was left alone."""
     parser = argparse.ArgumentParser(prog="stp.soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="episodes are begun until so many have gone by")
     parser.add_argument("--seed", type=int, default=0, help="seed of the strikes")
@@ -172,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def describe(episode: Episode) -> str:
-    """One line about an episode."""
+    """Describes an episode in one line."""
     struck = ", ".join(f"{count} {name}" for name, count in episode.strikes.items() if count) or "no strike"
     memory, files = episode.memory_mb or [0.0], episode.files or [0]
     return (

@@ -1,4 +1,4 @@
-"""`python -m stp.theory`: what the paper's theorems say, counted, enumerated and measured (read with docs/theory.md)."""
+"""`python -m stp.theory` counts, enumerates and measures what the paper's theorems say (read it with docs/theory.md)."""
 
 import argparse
 import copy
@@ -47,11 +47,11 @@ CLIP = 0.2
 
 
 def forwards(draws: Draws) -> Rows:
-    """Theorem 4.1: round((1 - gamma - t_cutoff) N) + 1 forwards (no + 1 without a cutoff), scheduled and really run."""
+    """Theorem 4.1: compares round((1 - gamma - t_cutoff) N) + 1 forwards (no + 1 without a cutoff) with those that are run."""
     rows = []
     for size, gamma, cutoff in product((PAPER, TINY), (0.0, *GAMMAS), (0.0, *GAMMAS)):
         length, N = size["length"], size["steps"]
-        table_LV = torch.randn(length, 5, generator=draws.generator("table"))  # no EOS, so that no row ends early
+        table_LV = torch.randn(length, 5, generator=draws.generator("table"))  # without an EOS no row ends early
         denoise = FromLogits(lambda ids_BS, table_LV=table_LV: table_LV.expand(len(ids_BS), -1, -1), 0, -1)  # type: ignore[misc]
         tokens_BL = 1 + (draws.uniform("anchor", 0, length) * 4).long()
         anchors = Anchors(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), draws.uniform("confidence", 0, length))
@@ -63,7 +63,7 @@ def forwards(draws: Draws) -> Rows:
 
 
 def bounds(models: int, draws: Draws) -> Rows:
-    """The ELBO and SPG's upper value, for K draws and in the limit, against the exact log-likelihood."""
+    """Compares the ELBO and SPG's upper value, for K draws and in the limit, with the exact log-likelihood."""
     anything = finished(torch.zeros(draws.batch, L, dtype=torch.long))
     noises = {K: Spg(samples=K, block_length=L).draw(anything, draws, K) for K in (1, 2, 3, 8)}
     over: dict[Any, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -80,7 +80,7 @@ def bounds(models: int, draws: Draws) -> Rows:
                 _, exact, _ = sandwich(along_orders(logp_CL[None], L))
                 found[f"K={K}"].append(float(upper_BL.sum(dim=1).mean() - exact))  # type: ignore[union-attr]
 
-    def share(*names: str) -> float:  # of the models where every one of these is at least 0, to float32
+    def share(*names: str) -> float:  # the share of the models in which all of these are at least 0, up to float32
         return float(torch.stack([torch.tensor(found[name]) >= -1e-5 for name in names]).all(dim=0).float().mean())
 
     table: Rows = []
@@ -94,7 +94,7 @@ def bounds(models: int, draws: Draws) -> Rows:
 
 
 def one_token_fixed(models: int, draws: Draws) -> Rows:
-    """Theorem 4.3 without sampling: the exact variance with one token of a sequence fixed, over that with none."""
+    """Theorem 4.3 without sampling: divides the exact variance with one token of a sequence fixed by that with none fixed."""
     ratios: dict[Any, list[float]] = defaultdict(list)
     for disagreement, _, _, logp_CL in toys(models, draws):
         full = variance_of(exact_draws(logp_CL, tuple(range(L))))
@@ -111,7 +111,7 @@ def one_token_fixed(models: int, draws: Draws) -> Rows:
 
 
 def infinite_variance(draws: Draws, count: int = 1_000_000, runs: int = 5) -> tuple[Rows, dict[str, Tensor]]:
-    """The exact second moment over t_min, and running sample variances of Eq. 3 as printed (t_min = 0) and of exact masks."""
+    """Computes the exact second moment over t_min, and running variances of Eq. 3 as printed (t_min = 0) and of exact masks."""
     generator = draws.generator("eq3")
     logp_CL = every_context(toy(generator, 0.5), torch.zeros(1, L, dtype=torch.long))[0]
     slope = sum(float(logp_CL[2**i].sum()) ** 2 for i in range(L))
@@ -136,7 +136,10 @@ def infinite_variance(draws: Draws, count: int = 1_000_000, runs: int = 5) -> tu
 
 
 def rollouts(policy: Policy, tokenizer: Any, rows: int, seed: int) -> tuple[Trajectory, Anchors, Policy]:
-    """Standard rollouts at T = 1 with room for every gamma, their eligible tokens, and a policy one GRPO step later."""
+    """Returns standard rollouts at T = 1, their own tokens as anchors, and a policy that is one GRPO step further.
+
+    Only rollouts with enough eligible tokens for the largest gamma are kept.
+    """
     group, task, codec, grpo = 8, Countdown(), Codec(tokenizer, "", 200), Grpo(beta=0.0)
     problems = [p for p in task.problems("train")[: math.ceil(1.4 * rows / group)] for _ in range(group)]
     draws = Draws(seed, len(problems))
@@ -152,11 +155,11 @@ def rollouts(policy: Policy, tokenizer: Any, rows: int, seed: int) -> tuple[Traj
 
 
 def one_step(policy: Policy, trajectory: Trajectory, advantage_B: Tensor, grpo: Grpo, draws: Draws) -> Policy:
-    """theta after the first optimizer step of a run with scale=tiny on these rollouts; `policy` stays theta_old."""
+    """Returns theta after the first optimizer step of a run with scale=tiny on these rollouts. `policy` stays theta_old."""
     later, estimator = copy.deepcopy(policy).requires_grad_(True), Elbo()
     noise, trainable_BL = estimator.draw(trajectory, draws), trajectory.trainable_BL
     weight_BL = grpo.token_weights(trainable_BL, len(advantage_B), int(trainable_BL.sum()))
-    optimizer = torch.optim.AdamW(later.parameters(), lr=1e-4 / 5, betas=(0.9, 0.99), weight_decay=0.0)  # warm-up
+    optimizer = torch.optim.AdamW(later.parameters(), lr=1e-4 / 5, betas=(0.9, 0.99), weight_decay=0.0)  # 1/5: warm-up
     for part in torch.arange(len(advantage_B)).split(32):
         new, old = (estimator(p, trajectory.rows(part), noise.rows(part)) for p in (later, policy))
         grpo(new, old, None, advantage_B[part], weight_BL[part]).value.backward()
@@ -165,7 +168,7 @@ def one_step(policy: Policy, trajectory: Trajectory, advantage_B: Tensor, grpo: 
 
 
 def paired_noise(trajectory: Trajectory, count: int, draws: Draws) -> Noise:
-    """Elbo's exact masks; draw j and draw j + count/2 share their time, which tells the two terms of Eq. 14 apart."""
+    """Draws Elbo's exact masks. Draws j and j + count/2 share their time, which separates the two terms of Eq. 14."""
     B, length = trajectory.response_BL.shape
     n_B1 = trajectory.trainable_BL.sum(dim=1, keepdim=True)
     m_BK = count_masked(draws.uniform("times", 0, count // 2).repeat(1, 2), n_B1)
@@ -175,20 +178,20 @@ def paired_noise(trajectory: Trajectory, count: int, draws: Draws) -> Noise:
 
 @torch.no_grad()
 def token_draws(denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> Tensor:
-    """Terms w log p of every single draw: their sum over L is a sequence ELBO, their mean over K is Eq. 4."""
+    """Returns the terms w log p of every single draw. Their sum over L is a sequence's ELBO, their mean over K is Eq. 4."""
     parts = torch.arange(len(trajectory.response_BL)).split(4)
     logp_BKL = torch.cat([masked_log_probs(denoise, trajectory.rows(b), noise.rows(b)) for b in parts])
     return (noise.weight_BK[..., None] * logp_BKL).double()
 
 
 def variances(draw_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """Per sequence: variance of one draw, and what of it is left at a given time (the second term of Eq. 14)."""
+    """Returns each sequence's variance of one draw, and the part that remains at a given time (the second term of Eq. 14)."""
     half_B2K = draw_BK.view(len(draw_BK), 2, -1)
     return half_B2K.var(dim=2).mean(dim=1), (half_B2K[:, 0] - half_B2K[:, 1]).square().mean(dim=1) / 2
 
 
 def interval(kind: str, pair_B2: Tensor, draws: Draws) -> list[float]:
-    """[value, 2.5 %, 97.5 %]: the mean difference, ratio of means or median ratio of pairs, by bootstrap over sequences."""
+    """Bootstraps the mean difference, ratio of means or median ratio of pairs over sequences: [value, 2.5 %, 97.5 %]."""
     pick_RB = (torch.rand(2000, len(pair_B2), generator=draws.generator("bootstrap")) * len(pair_B2)).long()
     pick_RB[0] = torch.arange(len(pair_B2))
     fixed_RB, nothing_RB = pair_B2[pick_RB].unbind(dim=2)
@@ -204,7 +207,10 @@ def interval(kind: str, pair_B2: Tensor, draws: Draws) -> list[float]:
 def fixed_tokens(
     policy: Policy, later: Policy, trajectory: Trajectory, anchors: Anchors, count: int, draws: Draws
 ) -> tuple[Rows, Rows, dict[str, Tensor]]:
-    """Theorem 4.3 on the same sequences: ratios to nothing fixed, variance shares by confidence, draws of theta - theta_old."""
+    """Theorem 4.3, measured with and without fixed tokens on the same sequences.
+
+    Returns ratios to nothing fixed, each token's share of the variance by confidence, and the draws of theta - theta_old.
+    """
     room_B = anchors.eligible_BL.sum(dim=1)
     groups = {"all": room_B > 0, "eligible < 20": room_B < 20, "eligible >= 20": room_B >= 20}
     rows: Rows = []
@@ -235,7 +241,10 @@ def fixed_tokens(
 
 
 def variance_shares(token_BKL: Tensor, trajectory: Trajectory, anchors: Anchors) -> Rows:
-    """Each token's share Cov(term, ELBO) / V[ELBO], which add up to 1: by confidence among the eligible, and the rest."""
+    """Returns tokens' shares of the variance, Cov(term, ELBO) / V[ELBO]: by confidence among the eligible tokens, and the rest.
+
+    All shares add up to 1.
+    """
     centred_BKL = token_BKL - token_BKL.mean(dim=1, keepdim=True)
     share_BL = (centred_BKL * centred_BKL.sum(dim=2, keepdim=True)).mean(dim=1)
     eligible_BL, tokens = anchors.eligible_BL, trajectory.trainable_BL.sum()
@@ -268,7 +277,7 @@ def limits(advantage: float, bound: float, variance_B: Tensor) -> dict[str, floa
 
 
 def noisy_loss(advantage: float, delta: float, sd: float, bound: float) -> dict[str, float]:
-    """One sample's loss, by quadrature: Delta B-hat is Delta B plus Gaussian noise, cut evenly so that |Delta B-hat| <= K."""
+    """Returns one sample's loss by quadrature. Delta B-hat is Delta B plus Gaussian noise, cut evenly to |Delta B-hat| <= K."""
     noise_X = torch.linspace(-1, 1, 40_001, dtype=torch.float64) * (bound - abs(delta))
     chance_X = (-(noise_X**2) / (2 * sd**2)).softmax(dim=0)
     loss_X, exact = surrogate(delta + noise_X, advantage), float(surrogate(torch.tensor(delta).double(), advantage))
@@ -278,7 +287,7 @@ def noisy_loss(advantage: float, delta: float, sd: float, bound: float) -> dict[
 
 
 def gaussian_noise() -> tuple[Rows, Rows]:
-    """Theorem 4.4 for one sample (K = 2), and for two equally likely ones whose `data variance` is that of the exact losses."""
+    """Theorem 4.4 for one sample (K = 2), and for two equally likely samples. `data variance`: the variance of exact losses."""
     grid = product((1.0, -1.0), (-0.5, -0.1, 0.0, math.log(1 + CLIP), 0.5), (0.02, 0.05, 0.1, 0.2, 0.5, 1.0))
     low, high = noisy_loss(1.0, math.log(1 + CLIP), 0.01, bound=0.25), noisy_loss(3.0, 0.0, 0.01, bound=0.25)
     spread = ((high["exact"] + high["bias"] - low["exact"] - low["bias"]) / 2) ** 2  # the proof's V_data[E_est[loss]]
@@ -289,7 +298,7 @@ def gaussian_noise() -> tuple[Rows, Rows]:
 
 
 def elbo_noise(deltas: dict[str, Tensor]) -> Rows:
-    """The tiny model's own noise: sequence ratios from K draws of Delta B, against the mean of all draws as the truth."""
+    """Measures the tiny model's own noise: sequence ratios from K draws of Delta B, with the mean of all draws as the truth."""
     rows: Rows = []
     for (fixed, delta_BK), advantage, K in product(deltas.items(), (1.0, -1.0), (1, 2, 4)):
         half_B2K = delta_BK.view(len(delta_BK), 2, -1)
@@ -303,14 +312,14 @@ def elbo_noise(deltas: dict[str, Tensor]) -> Rows:
 
 
 def cell(value: Any) -> str:
-    """A number, or [value, low, high] as a value with its interval."""
+    """Formats a number, or [value, low, high] as a value with its interval."""
     if isinstance(value, list):
         return f"{value[0]:.3g} [{value[1]:.3g}, {value[2]:.3g}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def summary(tables: dict[str, Rows]) -> str:
-    """The main figures, a line each."""
+    """Returns the main figures, one line each."""
     counts, limit, seen = tables["theorem_4_1"], tables["bounds"], tables["theorem_4_3"]
     equal = sum(r["theorem"] == r["scheduled"] == r["run"] for r in counts)
     moments, shares = tables["eq3_second_moment"], tables["variance_shares"]
@@ -337,7 +346,7 @@ def summary(tables: dict[str, Rows]) -> str:
 
 
 def write(tables: dict[str, Rows], to: Path) -> None:
-    """theory.md with the summary and every table, and each table as CSV (an interval in three columns)."""
+    """Writes theory.md with the summary and every table, and each table as CSV (an interval in three columns)."""
     to.mkdir(parents=True, exist_ok=True)
     text = summary(tables) + "\n\n"
     for name, rows in tables.items():
@@ -355,7 +364,7 @@ def write(tables: dict[str, Rows], to: Path) -> None:
 
 
 def draw(tables: dict[str, Rows], series: dict[str, Tensor], to: Path) -> None:
-    """theory_eq3.png: Eq. 3's infinite variance. theory_fixed.png: Theorem 4.3 measured."""
+    """Draws Eq. 3's infinite variance as theory_eq3.png, and Theorem 4.3 as measured in theory_fixed.png."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -393,7 +402,7 @@ def draw(tables: dict[str, Rows], series: dict[str, Tensor], to: Path) -> None:
 
 
 def main() -> None:
-    """Count, enumerate, measure; write theory.md, a CSV per table and two figures."""
+    """Counts, enumerates and measures. Writes theory.md, a CSV per table and two figures."""
     parser = argparse.ArgumentParser(prog="python -m stp.theory", description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("outputs/theory"), help="folder to write (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=96, help="sequences of Theorem 4.3 (default: %(default)s)")
