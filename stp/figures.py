@@ -1,4 +1,4 @@
-"""The report's pictures (matplotlib): Figure 3, heat maps, learning curves, phases."""
+"""Draws the report's pictures with matplotlib: Figure 3, heat maps, learning curves, phases."""
 
 import math
 import textwrap
@@ -18,14 +18,14 @@ Run = dict[str, Any]
 
 
 def variance(groups: dict[str, list[Run]], to: Path) -> None:
-    """Figure 3: the ELBO's variance over updates (median and quartiles of the probed trajectories), and its distribution."""
+    """Draws Figure 3: the ELBO's variance over updates (median and quartiles over trajectories), and its distribution."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     everything: dict[str, list[float]] = {}
     for i, (name, runs) in enumerate(groups.items()):
         by_update: dict[int, list[float]] = defaultdict(list)
         for run in runs:
             for record in run["probes"]:
-                if record["variance"] is not None:  # it overflowed
+                if record["variance"] is not None:  # the variance overflowed
                     by_update[record["update"]].append(record["variance"])
         everything[f"{name}\n({len(runs)} seeds)"] = [v for values in by_update.values() for v in values]
         updates = sorted(by_update)
@@ -43,7 +43,10 @@ def variance(groups: dict[str, list[Run]], to: Path) -> None:
 
 
 def heat_map(cells: dict[tuple[float, float], list[Run]], path: Path) -> list[dict[str, Any]]:
-    """Accuracy, training time and ELBO variance over gamma and t_cutoff. Cells without a run stay empty. Returns the rows."""
+    """Draws accuracy, training time and ELBO variance over gamma and t_cutoff. Cells without a run stay empty.
+
+    Returns the values as rows.
+    """
     gammas, cutoffs = (sorted({place[i] for place in cells}) for i in (0, 1))
     panels = {
         "accuracy": ("accuracy (%)", ".1f", "viridis"),
@@ -82,7 +85,7 @@ def heat_map(cells: dict[tuple[float, float], list[Run]], path: Path) -> list[di
 
 
 def learning_curves(groups: dict[str, dict[str, list[Run]]], path: Path) -> None:
-    """A panel per table: mean reward of each update, thin by seed, bold over seeds."""
+    """Draws a panel per table with the mean reward of each update: a thin line per seed, a bold one over seeds."""
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
     figure, grid = plt.subplots(
@@ -100,7 +103,7 @@ def learning_curves(groups: dict[str, dict[str, list[Run]]], path: Path) -> None
 
 
 def phases(by_preset: dict[str, list[Run]], names: tuple[str, ...], path: Path) -> None:
-    """Mean seconds of each phase, stacked by preset."""
+    """Draws the mean seconds of each phase, stacked, for each preset."""
     figure, axes = plt.subplots(figsize=(8, 1 + 0.28 * len(by_preset)), layout="constrained")
     labels = list(by_preset)[::-1]
     left = [0.0] * len(labels)
@@ -115,7 +118,7 @@ def phases(by_preset: dict[str, list[Run]], names: tuple[str, ...], path: Path) 
 
 
 def methods(runs: list[Run], to: Path) -> None:
-    """learning_curves.png: a panel per method, the others in grey behind. accuracy.png: held-out, before and after."""
+    """Draws learning_curves.png, a panel per method with the others in grey, and accuracy.png, held-out, before and after."""
     by_method: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_method[run["method"]].append(run)
@@ -155,7 +158,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _average(runs: list[Run]) -> tuple[range, list[float]]:
-    """Updates and the mean reward of each over the runs, as far as all of them went."""
+    """Returns the updates that all runs have, and the mean reward of each over the runs."""
     curves = [[m["reward/mean"] for m in run["metrics"]] for run in runs]
     shortest = min(map(len, curves))
     return range(1, shortest + 1), [mean(curve[j] for curve in curves) for j in range(shortest)]

@@ -1,4 +1,4 @@
-"""The folder of a job: taken by one process alone, and left as it was found where nothing comes of the job."""
+"""Takes the folder of a job for one process alone, and leaves it as it was if nothing comes of the job."""
 
 import fcntl
 import itertools
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from stp.errors import fail, require
 
-RECORDS = ".hydra"  # Hydra's records of a job; whoever makes this folder has taken the one around it
-SWEEP = "multirun.yaml"  # Hydra's record of a sweep, likewise
+RECORDS = ".hydra"  # the folder of Hydra's records of a job; a process takes a job's folder by making this one inside it
+SWEEP = "multirun.yaml"  # the file of Hydra's record of a sweep; it takes a sweep's folder in the same way
 WRITTEN = (
     *("config.yaml", "metrics.jsonl", "variance.jsonl", "samples.jsonl", "eval.jsonl", "summary.json", "failed.txt"),
     *("evaluation.json", "trace.html", "checkpoints", "weights", "adapter", "bad", "wandb"),
-)  # names that a job gives
+)  # files and folders that a job writes
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What was in a folder before this process took it.
+    """A folder that this process has taken.
 
-    made: the folder itself is this process's. log: the name of the log file that Hydra writes there.
+    before: what was in it. made: whether this process also made the folder itself. log: the name of Hydra's log file there.
     """
 
     before: frozenset[str]
@@ -31,16 +31,16 @@ class Taken:
 
 
 _taken: dict[Path, Taken] = {}
-_locks: dict[Path, int] = {}  # descriptors, held until the process ends
+_locks: dict[Path, int] = {}  # open descriptors, which hold the locks until the process ends
 
 
 def take(wanted: Path, again: bool, log: str) -> Path:
-    """Take a folder for a job: the wanted one, or where another job has it, `<name>-2`, `<name>-3`, ….
+    """Takes a folder for a job: the wanted one, or if another job has it, `<name>-2`, `<name>-3`, ….
 
-    again: the folder of an earlier job may be taken over (trainer.resume says so). log: the log file that Hydra will write.
+    again: take over the folder of an earlier job, because trainer.resume says so. log: the log file that Hydra will write.
 
     Raises:
-        UserError: it holds files that the job would replace, it cannot be written, or another process is at work there.
+        UserError: the folder holds files that the job would replace, cannot be written, or another process works there.
     """
     if again and ((wanted / RECORDS).is_dir() or (wanted / "checkpoints").is_dir()):
         lock("hydra.run.dir", wanted)
@@ -64,7 +64,7 @@ def take(wanted: Path, again: bool, log: str) -> Path:
 
 
 def take_sweep(wanted: Path) -> Path:
-    """Take a folder for a sweep that continues no other, named as `take` names them."""
+    """Takes a folder for a new sweep, with a name as in `take`."""
     for folder in _names(wanted):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,17 +85,17 @@ def _names(wanted: Path) -> Iterator[Path]:
 
 
 def refuse_others(option: str, folder: Path) -> None:
-    """Refuse a folder that holds what a job would replace.
+    """Refuses a folder that holds a file which a job would replace.
 
     Raises:
-        UserError: naming it.
+        UserError: it names the file.
     """
     held = next((name for name in WRITTEN if os.path.lexists(folder / name)), None)
     require(held is None, option, folder, f"it holds {held}, which would be replaced; give another folder")
 
 
 def lock(option: str, folder: Path) -> None:
-    """Keep other processes from a folder for as long as this one lives, killed or not.
+    """Locks a folder against other processes. The lock ends with this process, however it ends.
 
     Raises:
         UserError: another process is at work there.
@@ -107,20 +107,20 @@ def lock(option: str, folder: Path) -> None:
         (folder / RECORDS).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / RECORDS / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError:
-        return  # what cannot be written is refused where it is to be written
+        return  # whoever writes there later refuses it
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         fail(option, folder, "another process is at work there; wait for its end, or give another folder")
-    except OSError:  # a file system without locks
+    except OSError:  # this file system has no locks
         os.close(descriptor)
         return
     _locks[place] = descriptor
 
 
 def give_back(folder: Path) -> None:
-    """Remove what this process made of a folder that it has taken, if that holds nothing but Hydra's own records."""
+    """Removes what this process made in a folder that it took, if that is only Hydra's own records."""
     taken = _taken.get(folder.resolve())
     if taken is None or not folder.is_dir():
         return

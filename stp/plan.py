@@ -1,8 +1,8 @@
-"""`python -m stp.plan`: what a configuration of stp.train needs, counted on the meta device, before a GPU is asked for.
+"""`python -m stp.plan` tells what a configuration of stp.train needs, before a GPU is asked for.
 
-The policy is built without storage, and one forward of each phase (of an update with its backward pass) runs through it: the
-bytes of every tensor that is alive and the operations of every matrix product are added up. Weights, gradients and the
-optimizer's state are counted. Hours follow from the operations at a stated share of a GPU's peak.
+The policy is built on the meta device, without storage. One forward of each phase runs through it, and for an update also the
+backward pass. The plan adds up the bytes of every live tensor and the operations of every matrix product, and counts weights,
+gradients and the optimizer's state. Hours follow from the operations at a stated share of a GPU's peak.
 """
 
 import itertools
@@ -36,9 +36,9 @@ from stp.models.tiny import shipped
 from stp.types import Draws, Prompts, Trajectory
 
 GIB = 2**30
-NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes of a 4-bit weight: its half, a scale for 64 of them, a scale for 256 scales
-BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size, in elements: one buffer from the first backward on
-LIVE = 1_000_000_000  # its stage3_max_live_parameters: weights gathered at once
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per 4-bit weight: half a byte, a scale per 64 weights, a scale per 256 scales
+BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size in elements: a buffer that exists from the first backward on
+LIVE = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters: how many weights are gathered at once
 
 _LLADA_8B = {
     "d_model": 4096,
@@ -61,7 +61,7 @@ _DREAM_7B = {
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False,
 }
-# config.json of the checkpoints on the hub, so that a plan needs no network
+# config.json of checkpoints on the hub; with these a plan needs no network
 KNOWN: dict[str, dict[str, Any]] = {
     "GSAI-ML/LLaDA-8B-Instruct": _LLADA_8B,
     "GSAI-ML/LLaDA-8B-Base": _LLADA_8B,
@@ -96,7 +96,7 @@ class Plan(Config):
 
 
 class _Attention(torch.autograd.Function):
-    """What a fused kernel leaves: inputs, output and one number per query and head. No matrix of scores."""
+    """Keeps what a fused kernel keeps: inputs, output and one number per query and head, but no matrix of scores."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ AttentionInterface.register("fused_on_meta", _attention)
 
 
 def skeleton(options: Model) -> Policy:
-    """The policy of `options` on the meta device, from its config alone: shapes without storage, adapters included."""
+    """Returns the policy of `options` on the meta device, from its config alone: shapes without storage, with adapters."""
     folder = shipped(options.base or "countdown") if options.path is None else Path(options.path).expanduser()
     if not folder.is_dir() and options.path not in KNOWN:
         fail("model.path", options.path, f"no such folder; a plan needs its config.json, or one of {', '.join(KNOWN)}")
@@ -136,13 +136,13 @@ def skeleton(options: Model) -> Policy:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Counts of parameters, and the bytes of one."""
+    """Counts of parameters. width: the bytes of one. four_bit: how many of the base's become 4-bit."""
 
     base: int
     adapter: int
     trainable: int
     width: int
-    four_bit: int = 0  # of the base's
+    four_bit: int = 0
 
     @classmethod
     def of(cls, policy: Policy, options: Model) -> "Sizes":
@@ -159,14 +159,14 @@ class Sizes:
 
     @property
     def weights(self) -> float:
-        """Bytes of the base."""
+        """The bytes of the base's weights."""
         return self.width * (self.base - self.four_bit) + NF4 * self.four_bit
 
 
 class Live(TorchDispatchMode):
-    """Adds up the bytes of the tensors made under it that are still alive, and the operations of matrix products.
+    """Adds up the bytes of live tensors that were made under it, and the operations of matrix products.
 
-    peak: by part, when they were most. most: each part's own largest. Tensors as wide as the
+    peak: bytes by part at the moment when their sum was largest. most: each part's own maximum. Tensors as wide as the
     vocabulary count as `logits`, the others as `activations`. What a kernel allocates inside is not seen.
     """
 
@@ -205,16 +205,16 @@ class Live(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward needs: bytes at their peak, by part, and floating-point operations."""
+    """What one forward needs: bytes by part at their peak, and floating-point operations."""
 
     peak: Counter[str]
     operations: float
 
 
 def update_cost(policy: Policy, rows: int, tokens: int, positions: int, checkpointing: bool) -> Cost:
-    """A micro-batch's forward and backward: `rows` sequences, `positions` scored in all of them.
+    """Measures a micro-batch's forward and backward: `rows` sequences, `positions` scored in all of them together.
 
-    Gradients are dropped as they appear: they are counted apart.
+    Gradients are dropped as they appear, because they are counted elsewhere.
     """
     if checkpointing:
         policy.llama.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
@@ -227,7 +227,7 @@ def update_cost(policy: Policy, rows: int, tokens: int, positions: int, checkpoi
     policy.eval()
     for hook in hooks:
         hook.remove()
-    # a fused kernel's backward computes the scores again: five products where its forward has two
+    # a fused kernel's backward computes the scores again: it has five products, its forward has two
     times = 3.5 + checkpointing
     return Cost(live.peak, live.operations + times * attention_operations(policy, rows, tokens))
 
@@ -244,7 +244,7 @@ def _scored(policy: Policy, rows: int, tokens: int, positions: int) -> Tensor:
 
 @torch.no_grad()
 def score_cost(policy: Policy, rows: int, tokens: int, positions: int) -> Cost:
-    """A forward that scores tokens without gradients: theta_old, the reference, a probe, an anchor's confidences."""
+    """Measures a forward that scores tokens without gradients: for theta_old, the reference, a probe or an anchor."""
     with Live(policy, policy.llama.config.vocab_size) as live:
         _scored(policy, rows, tokens, positions)
     return Cost(live.peak, live.operations + attention_operations(policy, rows, tokens))
@@ -252,9 +252,9 @@ def score_cost(policy: Policy, rows: int, tokens: int, positions: int) -> Cost:
 
 @torch.no_grad()
 def draw_cost(policy: Policy, rows: int, tokens: int, positions: int, temperature: float, cache: str) -> Cost:
-    """One denoising forward: `rows` sequences, `positions` open in the active blocks.
+    """Measures one denoising forward: `rows` sequences, `positions` open in their active blocks together.
 
-    With a cache it is a block's first, which computes every position and keeps the keys and values.
+    With a cache it measures a block's first forward, which computes every position and keeps the keys and values.
     """
     kept = None if cache == "none" else policy.within(0, tokens).kept
     with Live(policy, policy.llama.config.vocab_size) as live:
@@ -265,7 +265,10 @@ def draw_cost(policy: Policy, rows: int, tokens: int, positions: int, temperatur
 
 
 def attention_operations(policy: Policy, rows: int, tokens: int) -> float:
-    """Of a fused attention's two products in every layer of one forward, which `Live` does not see; 0 for eager's, seen."""
+    """Counts the operations of fused attention in one forward, two products per layer, which `Live` does not see.
+
+    Returns 0 for eager attention, which `Live` sees.
+    """
     config = policy.llama.config
     if config._attn_implementation == "eager":
         return 0
@@ -274,29 +277,29 @@ def attention_operations(policy: Policy, rows: int, tokens: int) -> float:
 
 @dataclass(frozen=True)
 class Forwards:
-    """Trunk forwards of one kind on each rank: how many, of how many sequences of how many tokens, how often in a run.
+    """Trunk forwards of one kind on each rank: how many, with how many sequences of how many tokens, how often in a run.
 
-    temperature: of the tokens drawn; None where given tokens are scored.
+    temperature: the temperature of the drawn tokens, or None if given tokens are scored.
     """
 
     phase: str
     count: int
     rows: int
     tokens: int
-    positions: int  # whose logits exist at once, at most
-    scored: int  # positions of all rows that are looked at
+    positions: int  # the largest number of positions whose logits exist at once
+    scored: int  # the number of positions, over all rows, that get logits at all
     times: int = 1
     temperature: float | None = None
     backward: bool = False
 
 
 def rows_of_a_rank(config: Plan, ranks: int) -> int:
-    """Completions of one update on each rank. Groups stay whole: prompts that do not divide are counted up to a multiple."""
+    """Returns how many completions of one update each rank has. Groups stay whole, so uneven prompts are rounded up."""
     return -(-config.trainer.prompts_per_update // ranks) * config.trainer.group_size
 
 
 def forwards(config: Plan, ranks: int) -> list[Forwards]:
-    """What one update runs on each rank, at most: rows that ended or have nothing to learn save some."""
+    """Returns the forwards of one update on each rank, at most: rows that end early or have nothing to learn save some."""
     trainer, sampler, chunk = config.trainer, config.sampler, config.model.logit_chunk
     rows = rows_of_a_rank(config, ranks)
     start = sampler.start(None, Draws(0, rows * ranks))
@@ -308,7 +311,7 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
     drawn = (at_once, tokens, at_once * block, at_once * block, trainer.updates, sampler.temperature)
     found = [Forwards("rollout", start.nfe * -(-rows // at_once), *drawn)]
-    old = sets if config.model.lora.dropout else sets - 1  # on the first set it is the first inner update's own
+    old = sets if config.model.lora.dropout else sets - 1  # the first inner update computes it on the first set
     if config.objective.needs_old and old:
         found.append(Forwards("old policy", old * passes, *each))
     if config.objective.needs_reference:
@@ -317,9 +320,9 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
 
 
 def beside(config: Plan, ranks: int) -> list[Forwards]:
-    """What a run has beside its updates, on each rank: its static dataset (made new), its evaluations and its probes.
+    """Returns the forwards of a run outside its updates, on each rank: a new static dataset, evaluations and probes.
 
-    Evaluations ask prompts whole: one that has more than model.prompt_tokens is longer than is counted here.
+    Evaluations do not cut prompts: a prompt of more than model.prompt_tokens is longer than is counted here.
     """
     trainer, sampler, model = config.trainer, config.sampler, config.model
     tokens, length = model.prompt_tokens + sampler.length, sampler.length
@@ -331,7 +334,7 @@ def beside(config: Plan, ranks: int) -> list[Forwards]:
         return Forwards(phase, batches * sampler.steps, rows, tokens, positions, positions, times, temperature)
 
     if sampler.needs_anchors and sampler.static is None:
-        # null takes all training problems; those that the updates visit stand for them
+        # null takes all training problems, whose number is not known here: count those that the updates visit
         prompts = config.task.data.train_size or trainer.updates * trainer.prompts_per_update
         made = drawn("pregeneration", prompts * sampler.pregenerations, sampler.temperature, 1)
         found += [made] if sampler.anchors == "model" else []
@@ -353,7 +356,7 @@ def beside(config: Plan, ranks: int) -> list[Forwards]:
 
 
 def _copies(estimator: Any) -> int:
-    """Sequences that an estimator makes of one completion."""
+    """Returns how many sequences an estimator makes of one completion."""
     blank_L = torch.zeros(1, 8, dtype=torch.bool)
     blank = Trajectory(Prompts(torch.zeros(1, 1, dtype=torch.long)), blank_L.long(), blank_L, ~blank_L, 0, 0)
     return estimator.draw(blank, Draws(0, 1)).masked_BKL.shape[1]
@@ -361,7 +364,10 @@ def _copies(estimator: Any) -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU. kept: what stays while training, by part. phases: all that is there in a phase. host: offloaded."""
+    """Bytes on one GPU. kept: what stays during training, by part. phases: all that exists in each phase, by part.
+
+    host: what is offloaded to host memory.
+    """
 
     ranks: int
     kept: dict[str, float]
@@ -369,12 +375,12 @@ class Memory:
     host: float
 
     def total(self, phase: str) -> float:
-        """Bytes of a phase at its peak."""
+        """Returns the bytes of a phase at its peak."""
         return sum(self.phases[phase].values())
 
     @property
     def fullest(self) -> str:
-        """The phase that needs most."""
+        """The phase that needs the most memory."""
         return max(self.phases, key=self.total)
 
     @property
@@ -386,9 +392,10 @@ BEFORE = ("pregeneration", "anchors")  # phases before DeepSpeed shards anything
 
 
 def memory(sizes: Sizes, zero: Zero, ranks: int, frozen_copy: bool, phases: Mapping[str, Mapping[str, float]]) -> Memory:
-    """Sharded by stage: 1 the optimizer (Adam's moments and, from stage 1 on, an fp32 copy), 2 gradients, 3 weights.
+    """Adds up the memory of one GPU. phases: the bytes that come and go in each phase, by part.
 
-    phases: what comes and goes in each, by part.
+    ZeRO shards the optimizer's state from stage 1 on, gradients from stage 2, and weights at stage 3. The state is Adam's
+    moments and, from stage 1 on, an fp32 copy of the trained weights.
     """
     stage, width = zero.stage, sizes.width
     weights, gradients, optimizer = (ranks if stage >= s else 1 for s in (3, 2, 1))
@@ -419,44 +426,44 @@ def memory(sizes: Sizes, zero: Zero, ranks: int, frozen_copy: bool, phases: Mapp
 
 
 class Planner:
-    """Memory and operations of configurations that differ in little; each kind of forward runs once."""
+    """Computes memory and operations of similar configurations. Each kind of forward runs only once."""
 
     def __init__(self, options: Model) -> None:
         self.policy = skeleton(options)
         self.sizes = {kind: Sizes.of(self.policy, replace(options, quantize=kind)) for kind in {"none", options.quantize}}
-        if options.lora.rank and options.dtype == "bfloat16":  # a remedy
+        if options.lora.rank and options.dtype == "bfloat16":  # `remedy` may try it
             self.sizes["nf4"] = Sizes.of(self.policy, replace(options, quantize="nf4"))
         self.done: dict[Any, Cost] = {}
 
     def memory(self, config: Plan, ranks: int, checkpointing: bool | None = None) -> Memory:
-        """Bytes per GPU; `checkpointing` in place of the config's."""
+        """Returns the memory per GPU. checkpointing: replaces the config's gradient checkpointing."""
         phases: dict[str, Mapping[str, float]] = {}
         kinds = [*beside(config, ranks), *forwards(config, ranks)]
-        # scored without gradients, as many sequences need less than an update's
+        # these phases score as many sequences as an update, but without gradients, so they need less
         for kind in (k for k in kinds if k.phase not in ("old policy", "reference", "probe")):
             peak = self.cost(config, kind, checkpointing).peak
-            if kind.phase not in phases or peak.total() > sum(phases[kind.phase].values()):  # evaluations differ in temperature
+            if kind.phase not in phases or peak.total() > sum(phases[kind.phase].values()):  # an evaluation per temperature
                 phases[kind.phase] = peak
         frozen_copy = config.objective.needs_reference and not config.model.lora.rank
         return memory(self.sizes[config.model.quantize], config.zero, ranks, frozen_copy, phases)
 
     def operations(self, config: Plan, ranks: int) -> dict[str, float]:
-        """Floating-point operations of a whole run on each GPU, by phase."""
+        """Returns the floating-point operations of a whole run on each GPU, by phase."""
         found: Counter[str] = Counter()
         for kind in [*beside(config, ranks), *forwards(config, ranks)]:
             found[kind.phase] += kind.count * kind.times * self.cost(config, kind).operations  # type: ignore[assignment]
         return dict(found)
 
     def cost(self, config: Plan, kind: Forwards, checkpointing: bool | None = None) -> Cost:
-        """What one forward of this kind needs."""
+        """Returns what one forward of this kind needs."""
         self.policy.logit_chunk = config.model.logit_chunk
         if kind.backward:
             again = config.model.gradient_checkpointing if checkpointing is None else checkpointing
-            # every chunk's logits are recomputed one at a time; their log-probabilities all stay
+            # backward recomputes logits one chunk at a time, but log-probabilities stay for all scored positions
             return self._once(update_cost, kind.rows, kind.tokens, kind.scored, again)
         if kind.temperature is None:
             return self._once(score_cost, kind.rows, kind.tokens, kind.scored)
-        cache = config.sampler.cache if kind.phase == "rollout" else "none"  # all but rollouts are exact
+        cache = config.sampler.cache if kind.phase == "rollout" else "none"  # only rollouts may be approximate
         return self._once(draw_cost, kind.rows, kind.tokens, kind.positions, kind.temperature, cache)
 
     def _once(self, measure: Callable[..., Cost], *arguments: Any) -> Cost:
@@ -467,7 +474,7 @@ class Planner:
 
 
 def ladder(config: Plan, ranks: int) -> list[list[tuple[str, str, Any]]]:
-    """Ways to need less memory: for each option the values worth trying, the mildest first, as (override, name, value)."""
+    """Returns ways to need less memory: for each option the values to try, mildest first, as (override, name, value)."""
     model, trainer, zero = config.model, config.trainer, config.zero
     four_bit = model.lora.rank > 0 and model.dtype == "bfloat16" and model.quantize == "none"
     stages = [(f"zero=stage{n}", "zero", Zero(n)) for n in (2, 3) if zero.stage < n]
@@ -485,7 +492,7 @@ def ladder(config: Plan, ranks: int) -> list[list[tuple[str, str, Any]]]:
 
 
 def apply(config: Plan, steps: Iterable[tuple[str, str, Any]], ranks: int) -> tuple[list[str], Plan, int]:
-    """The overrides, the config and the ranks after these steps of a `ladder`."""
+    """Takes these steps of a `ladder`. Returns the overrides, the config and the number of ranks."""
     config = replace(config, ranks=ranks)
     texts = []
     for text, name, value in steps:
@@ -501,12 +508,12 @@ def apply(config: Plan, steps: Iterable[tuple[str, str, Any]], ranks: int) -> tu
 
 
 def fits(config: Plan, needed: Memory) -> bool:
-    """Whether it leaves the reserve free."""
+    """Says whether a configuration leaves the reserve free."""
     return needed.peak <= (config.gpu_memory - config.reserve) * GIB
 
 
 def remedy(planner: Planner, config: Plan, ranks: int) -> str:
-    """The fewest changes, up to three, that make it fit, in words: every option that does, by its mildest value."""
+    """Says in words which changes make a configuration fit: as few as possible, up to three, each by its mildest value."""
     options = ladder(config, ranks) if config.gpu_memory > config.reserve else []
     for count in range(1, min(len(options), 3) + 1):
         found = []
@@ -531,13 +538,13 @@ def _allowed(config: Plan) -> bool:
 
 
 def hours(planner: Planner, config: Plan, ranks: int) -> dict[str, float]:
-    """Hours of each phase of a whole run, by its operations at the stated share of the GPUs' peak."""
+    """Returns the hours of each phase of a whole run: its operations at the stated share of the GPUs' peak."""
     rate = config.gpu_tflops * 1e12 * config.utilization
     return {phase: operations / rate / 3600 for phase, operations in planner.operations(config, ranks).items()}
 
 
 def show(planner: Planner, config: Plan, found: list[Memory], console: Console) -> None:
-    """Parameters, forwards, memory per GPU and hours, as tables."""
+    """Prints parameters, forwards, memory per GPU and hours, as tables."""
     sizes, trainer = planner.sizes[config.model.quantize], config.trainer
     share = 100 * sizes.trainable / (sizes.base + sizes.adapter)
     console.print(
@@ -614,7 +621,7 @@ def _hours_table(planner: Planner, config: Plan, found: list[Memory]) -> Table:
 
 
 def main(config: Plan) -> None:
-    """Print the plan; a configuration that cannot fit is refused with its parts and the changes that make it fit."""
+    """Prints the plan. Refuses a configuration that cannot fit, with its parts and the changes that make it fit."""
     if config.ranks is not None:
         check_ranks(config, config.ranks)
     planner = Planner(config.model)

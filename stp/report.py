@@ -1,4 +1,4 @@
-"""`python -m stp.report [run folders]`: Tables 2-7 and Figure 3 of the paper from runs, with learning curves and phases."""
+"""`python -m stp.report [run folders]` makes the paper's Tables 2-7 and Figure 3 from runs, with learning curves and phases."""
 
 import argparse
 import csv
@@ -20,7 +20,7 @@ RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updat
 PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
 MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token"}
 MISSING = "missing"
-COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems")  # what has to agree for a comparison
+COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems")  # settings in which compared runs must agree
 ONE_SEED = "one seed, no interval"
 LEGEND = """\
 - Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
@@ -33,7 +33,7 @@ LEGEND = """\
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell filled from its runs. Accuracies in %, changes relative to the best baseline in %, `points` [low, high] too."""
+    """A cell filled from its runs. Accuracies are in %, changes in % of the best baseline, `points` in percentage points."""
 
     table: int
     row: str
@@ -59,10 +59,10 @@ class Measured:
 
 
 def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, list[Run]]) -> Measured:
-    """Fill a cell; with no run for it, all but the paper's figures stay None."""
+    """Fills a cell. If no run fills it, everything except the paper's figures stays None."""
     known: dict[str, Any] = {"table": table.number, "row": row, "task": task, "preset": cell.preset}
     known |= {"paper_accuracy": cell.accuracy, "paper_seconds": cell.seconds}
-    if cell.preset == BASE:  # the model before training is the same in all runs: one score, not one per seed
+    if cell.preset == BASE:  # all runs start from the same model: one score, not one per seed
         members: list[Run] = []
         results = base_scores(table, task, by_preset)[:1]
     else:
@@ -94,7 +94,7 @@ def measure(table: Table, row: str, task: str, cell: Cell, by_preset: dict[str, 
 
 
 def base_scores(table: Table, task: str, by_preset: dict[str, list[Run]]) -> list[dict[str, Any]]:
-    """What the model scored before training, the most frequent first: in the table's own runs of a task, else in any."""
+    """Returns the model's scores before training, most frequent first: from the table's own runs of a task, else from any."""
     own = {row.cells[table.tasks.index(task)].preset for row in table.rows}
     runs = [run for group in by_preset.values() for run in group if run["task"] == task]
     bases = [run["base"] for run in runs if run["experiment"] in own] or [run["base"] for run in runs]
@@ -103,12 +103,12 @@ def base_scores(table: Table, task: str, by_preset: dict[str, list[Run]]) -> lis
 
 
 def comparable(ours: Run, theirs: Run) -> bool:
-    """Whether two runs did as many updates and answered as many problems of the same task and split."""
+    """Says whether two runs have equal task, split, number of updates and number of test problems."""
     return all(ours["settings"].get(n) == theirs["settings"].get(n) for n in COUNTED)
 
 
 def timed(runs: list[Run]) -> list[float]:
-    """Training seconds of the runs that have them by the chosen clock."""
+    """Returns the training seconds of those runs that have them by the chosen clock."""
     return [run["seconds"] for run in runs if run["seconds"] is not None]
 
 
@@ -117,7 +117,7 @@ def _relative(value: float, reference: float) -> float | None:
 
 
 def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float | None]:
-    """Mean difference in accuracy (points) over the seeds both have, with a 95 % interval over the seeds, None for one seed."""
+    """Returns the mean difference in accuracy (points) over common seeds, with its 95 % interval (None for a single seed)."""
     by_seed = [{run["seed"]: run["solved"] for run in side} for side in (ours, theirs)]
     seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
     pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
@@ -129,7 +129,7 @@ def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float | N
 
 
 def mean_interval(values: list[float]) -> tuple[float, float | None, float | None]:
-    """(mean, low, high) of one value per seed, 95 %: Student's t. One seed has no interval, whatever it was averaged over."""
+    """Returns (mean, low, high) of one value per seed, at 95 % by Student's t. A single seed has no interval."""
     if len(values) < 2:
         return values[0], None, None
     middle, half = mean(values), student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
@@ -137,7 +137,7 @@ def mean_interval(values: list[float]) -> tuple[float, float | None, float | Non
 
 
 def student_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t: a table, then Fisher's expansion about the normal one."""
+    """Returns the 97.5 % quantile of Student's t: from a table, then by Fisher's expansion about the normal quantile."""
     table = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
     if degrees <= len(table):
         return table[degrees - 1]
@@ -146,7 +146,7 @@ def student_quantile(degrees: int) -> float:
 
 
 def fill(by_preset: dict[str, list[Run]]) -> dict[int, list[Measured]]:
-    """Every cell of every table."""
+    """Fills every cell of every table."""
     return {
         table.number: [
             measure(table, " ".join(row.names), task, cell, by_preset)
@@ -158,7 +158,7 @@ def fill(by_preset: dict[str, list[Run]]) -> dict[int, list[Measured]]:
 
 
 def table_markdown(table: Table, cells: list[Measured]) -> str:
-    """One table in the paper's layout, the paper's figures beside ours."""
+    """Returns a table in the paper's layout, with the paper's figures beside ours."""
     wide = len(table.tasks) > 1
     several = [f"{task} " if wide else "" for task in table.tasks]
     compared = not wide and any(cell.baselines for row in table.rows for cell in row.cells)
@@ -179,7 +179,7 @@ def table_markdown(table: Table, cells: list[Measured]) -> str:
             if paper:
                 texts += [f"{cell.paper_accuracy:.2f}", "-" if cell.paper_seconds is None else f"{cell.paper_seconds:,}"]
         lines.append(f"| {' | '.join(texts)} |")
-    if wide:  # the paper's last row
+    if wide:  # the last row, as in the paper
         texts = ["Improv. (vs. best baseline)", *[""] * (len(table.columns) - 1)]
         for cell, printed in zip(cells[-len(table.tasks) :], table.rows[-1].cells, strict=True):
             others = [c for c in cells if c.preset in printed.baselines]
@@ -224,9 +224,10 @@ def _number(value: float | None, cell: Measured, form: str, unit: str = "") -> s
 
 @dataclass(frozen=True)
 class Pairs:
-    """Fig. 3's probes: `usable` (seed, update, median variance of GRPO w/ ELBO, of STP), paired by seed and update.
+    """Fig. 3's probes, paired by seed and update. usable: (seed, update, median variance of GRPO w/ ELBO, that of STP).
 
-    without_ratio: pairs with a median of 0. not_finite: trajectories whose variance overflowed, in no median.
+    without_ratio: how many pairs have a median of 0. not_finite: how many trajectories are in no median because their variance
+    overflowed.
     """
 
     usable: list[tuple[int, int, float, float]]
@@ -235,14 +236,14 @@ class Pairs:
 
 
 def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> Pairs:
-    """The probes of FIGURE_3's two presets in one of MEASURES."""
+    """Pairs the probes of FIGURE_3's two presets in one of MEASURES."""
     medians: list[dict[tuple[int, int], float]] = []
     not_finite = 0
     for preset in FIGURE_3.values():
         values: dict[tuple[int, int], list[float]] = defaultdict(list)
         for run in by_preset.get(preset, []):
             for record in run["probes"]:
-                if record.get(key) is None:  # it was not finite
+                if record.get(key) is None:  # the variance was not finite
                     not_finite += 1
                 else:
                     values[run["seed"], record["update"]].append(record[key])
@@ -254,9 +255,9 @@ def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> Pairs:
 
 
 def ratio_interval(pairs: list[tuple[int, int, float, float]]) -> tuple[float, float | None, float | None]:
-    """Geometric mean of the last over the one before, with a 95 % interval: Student's t over the seeds' own means.
+    """Returns the geometric mean of STP's variance over the other's, with a 95 % interval (Student's t over seeds' means).
 
-    Updates of one run follow one another, so only seeds are independent.
+    Updates of one run depend on each other, so only seeds count as independent.
     """
     logs: dict[int, list[float]] = defaultdict(list)
     for seed, _, first, second in pairs:
@@ -266,7 +267,7 @@ def ratio_interval(pairs: list[tuple[int, int, float, float]]) -> tuple[float, f
 
 
 def variance_markdown(every: dict[str, Pairs]) -> str:
-    """STP's median ELBO variance against the standard sampler's, paired on the same updates, with its interval."""
+    """Compares STP's median ELBO variance with the standard sampler's, paired by update, with an interval."""
     heads = ["ELBO variance", "pairs", "GRPO w/ ELBO, median", "STP, median", "STP / GRPO w/ ELBO [95 %]", "STP lower in"]
     lines, left_out = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"], []
     for key, name in MEASURES.items():
@@ -291,7 +292,7 @@ def variance_markdown(every: dict[str, Pairs]) -> str:
 
 
 def phases_markdown(by_preset: dict[str, list[Run]]) -> str:
-    """Mean seconds of each phase, by preset."""
+    """Returns a table of the mean seconds of each phase, by preset."""
     lines = [f"| preset | seeds | {' | '.join(PHASES)} |", "|---" * (len(PHASES) + 2) + "|"]
     for preset, members in by_preset.items():
         seconds = " | ".join(f"{mean(run['time'].get(f'{phase}_s', 0.0) for run in members):.1f}" for phase in PHASES)
@@ -300,7 +301,10 @@ def phases_markdown(by_preset: dict[str, list[Run]]) -> str:
 
 
 def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
-    """Runs by (gamma, t_cutoff), all else equal: the settings that fill most of the map. The standard sampler is (0, 0)."""
+    """Returns runs by (gamma, t_cutoff) that agree in all other settings: those that fill most of the map.
+
+    The standard sampler stands at (0, 0).
+    """
     plain = {"select": "low_confidence", "anchors": "model", "gamma_of": "length", "choose": "first", "static": None}
     maps: dict[str, dict[tuple[float, float], dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda r: r["finished"]):
@@ -316,7 +320,7 @@ def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
 
 
 def rows_of(run: Run) -> list[dict[str, Any]]:
-    """One row of the list of runs per evaluation temperature."""
+    """Returns a run's rows in the list of runs: one for each evaluation temperature."""
     temperatures = {f"T={run['base']['temperature']:g}": (run["base"], run["final"])}
     temperatures |= {name: (score, run["final"][name]) for name, score in run["base"].items() if isinstance(score, dict)}
     return [
@@ -337,13 +341,13 @@ def rows_of(run: Run) -> list[dict[str, Any]]:
 
 
 def variance_of(run: Run) -> str:
-    """Whose variance a run's is: another estimator's, or that of more draws, means something else."""
+    """Names the estimator and the draws of a run's variance. Variances of others do not compare with it."""
     draws = (run["elbo_variance"] or {}).get("draws")
     return run["estimator"] if draws is None else f"{run['estimator']}, {draws} draw{'s' * (draws > 1)}"
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A line per run and temperature, then the mean gain of each method over its seeds: of a seed's runs the last counts."""
+    """Returns one line per run and temperature, then each method's mean gain over its seeds (the last run of each seed)."""
     names = ["method", "seed", "T", "split", "base", "final", "gain", "forwards", "estimate's variance, median (of)"]
     names += ["training s", "all s"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
@@ -367,13 +371,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def title(table: Table) -> str:
-    """The heading of a table, saying where the paper measured something else."""
+    """Returns a table's heading, which also says if the paper measured something else."""
     name = f"Table {table.number}. {table.title}" if table.number else table.title
     return name + (f" (ours on {table.tasks[0].capitalize()}, the paper's on {table.where})" if table.where else "")
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows as a CSV file; empty where a value is missing."""
+    """Writes rows as a CSV file. Missing values stay empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -381,7 +385,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def provenance_markdown(by_preset: dict[str, list[Run]], left_out: list[str]) -> str:
-    """Which code and how many problems the cells are from, in what they differ from their baselines, what was left out."""
+    """Says from which code and how many problems cells come, how they differ from their baselines, and what was left out."""
     used = [run for members in by_preset.values() for run in members]
     sizes = sorted({(run["updates"], run["final"]["total"], run["split"]) for run in used})
     codes = Counter(run.get("code") or "not recorded" for run in used)
@@ -402,9 +406,9 @@ def provenance_markdown(by_preset: dict[str, list[Run]], left_out: list[str]) ->
 
 
 def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[str] | None = None) -> str:
-    """tables.md with every table and figure, a CSV and a PNG beside it for each. Returns the tables that have a run.
+    """Writes tables.md with every table and figure, and a CSV and a PNG for each. Returns the tables that have a run.
 
-    ignored: runs that were left out before, a line each, to be told with those that fill no cell.
+    ignored: a line for each run that was left out earlier; they are listed with the runs that fill no cell.
     """
     by_preset, left_out = presets(runs)
     cells, pairs = fill(by_preset), {key: variance_pairs(by_preset, key) for key in MEASURES}
@@ -450,7 +454,7 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
 
 
 def main() -> None:
-    """Read the runs; write tables.md and runs.md with a CSV and a PNG for each table and figure."""
+    """Reads the runs. Writes tables.md and runs.md, with a CSV and a PNG for each table and figure."""
     parser = argparse.ArgumentParser(prog="python -m stp.report", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; all finished runs under outputs/ by default")
     parser.add_argument("--to", type=Path, default=Path("outputs/report"), help="folder to write (default: %(default)s)")
@@ -479,7 +483,7 @@ def main() -> None:
         parser.error(f"no finished run was evaluated on --split {split}; there are runs on {', '.join(sorted(splits))}")
     runs = name_methods(runs)
     options.to.mkdir(parents=True, exist_ok=True)
-    single = list({run["folder"].resolve(): run for run in runs}.values())  # presets may share a run
+    single = list({run["folder"].resolve(): run for run in runs}.values())  # several presets may share a run
     rows = [row for run in single for row in rows_of(run)]
     (options.to / "runs.md").write_text(markdown(rows), encoding="utf-8")
     write_csv(

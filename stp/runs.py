@@ -1,4 +1,4 @@
-"""Finished runs as the report reads them: what tells two apart, and which of them fill a preset's cell."""
+"""Reads finished runs for the report: how two runs differ, and which of them fill a preset's cell."""
 
 import json
 import math
@@ -18,12 +18,12 @@ from stp.text import visible
 Run = dict[str, Any]
 
 GROUPS = ("task", "model", "sampler", "estimator", "objective")
-METHOD = ("sampler", "estimator", "objective")  # what rows of a table differ in; but for SHARED, which they have in common
+METHOD = ("sampler", "estimator", "objective")  # settings in which rows of a table may differ (except SHARED)
 SHARED = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
-PLACE = ("sampler.gamma", "sampler.t_cutoff")  # on the heat map
+PLACE = ("sampler.gamma", "sampler.t_cutoff")  # a run's place on the heat map
 DEFINING = ("sampler", "estimator", "objective", *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")))
 
-# what the report reads, and of which kinds; what None is allowed for may be missing, as in runs of older versions
+# the values that the report reads, and their types; one that may be None may also be missing, as in runs of older versions
 NUMBER = (int, float)
 SUMMARY = {
     **dict.fromkeys(("task", "model", "sampler", "estimator", "objective", "finished"), str),
@@ -35,7 +35,7 @@ SUMMARY = {
 }
 SCORE = {"correct": int, "total": int, "accuracy": NUMBER}
 ANSWER = {"update": int, "temperature": NUMBER, "problem": str, "correct": bool}
-PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: it overflowed
+PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: overflow
 
 CLOCKS = {
     "wall": ("train_s", "wall clock"),
@@ -44,10 +44,10 @@ CLOCKS = {
 
 
 def load_runs(folders: list[Path], clock: str = "wall") -> tuple[list[Run], list[str]]:
-    """Summaries of finished and evaluated runs with their metrics and `settings`, and a line for each damaged folder.
+    """Returns finished and evaluated runs (summary, metrics and `settings`), and a line for each damaged folder.
 
-    What is no run of stp.train, or has not finished, is neither. A folder of a sweep whose settings had run already (`same_as`)
-    brings that run under its own preset's name.
+    Folders that are no run of stp.train, or not finished, give neither. If a sweep's folder only refers to an earlier run with
+    the same settings (`same_as`), that run is returned under the folder's own preset.
     """
     runs: list[Run] = []
     damaged: list[str] = []
@@ -63,16 +63,16 @@ def load_runs(folders: list[Path], clock: str = "wall") -> tuple[list[Run], list
 
 
 def _load_run(folder: Path, clock: str) -> Run | None:
-    """A run whose every value is of the kind that the report computes with; None for what is not a finished run."""
+    """Reads a run and checks the type of every value that the report uses. Returns None for what is no finished run."""
     if not (folder / "summary.json").exists():
         return None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     ours = isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()
     if not ours and not (folder / "metrics.jsonl").exists():
-        return None  # an evaluation's, or another program's
+        return None  # the summary of an evaluation, or of another program
     _expect("summary.json", summary, SUMMARY)
     if "accuracy" not in summary["base"]:
-        return None  # not evaluated
+        return None  # the run was not evaluated
     data = (folder / summary["same_as"]).resolve() if summary.get("same_as") else folder
     scores = [summary[when] for when in ("base", "final")]
     others = [name for name, score in scores[0].items() if isinstance(score, dict)]
@@ -101,7 +101,7 @@ def _load_run(folder: Path, clock: str) -> Run | None:
 
 
 def _expect(where: str, record: Any, kinds: dict[str, Any]) -> None:
-    """Raise ValueError unless `record` has values of these kinds; where None is allowed, the name may be missing."""
+    """Raises ValueError unless `record` has values of these types. A name may be missing if its value may be None."""
     if not isinstance(record, dict):
         raise ValueError(f"{where}: {record!r:.40} in place of named values")
     for name, kind in kinds.items():
@@ -112,7 +112,7 @@ def _expect(where: str, record: Any, kinds: dict[str, Any]) -> None:
 
 
 def _records(path: Path, kinds: dict[str, Any]) -> list[dict[str, Any]]:
-    """The lines of a JSONL file, at least one, each with values of these kinds."""
+    """Reads the lines of a JSONL file, at least one, each with values of these types."""
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -126,23 +126,24 @@ def _records(path: Path, kinds: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _solved(folder: Path, summary: dict[str, Any]) -> dict[str, float]:
-    """Whether each test problem was solved after training, at the temperature that counts."""
+    """Returns for each test problem whether it was solved after training, at the temperature that counts."""
     records = _records(folder / "eval.jsonl", ANSWER)
     last = [r for r in records if r["update"] == summary["updates"] and r["temperature"] == summary["final"]["temperature"]]
     return {r["problem"]: float(r["correct"]) for r in last}
 
 
 def settings(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
-    """All that decides a run's results but its seed, by the names of the command line, with the number of test problems."""
+    """Returns everything that decides a run's results except its seed, by command-line names, and the number of problems."""
     record = {k: v for k, v in decisive(config).items() if k not in ("seed", "classes")}
     chosen = {group: summary.get(group) for group in GROUPS}
     return {**chosen, **leaves(record), "trainer.updates": summary["updates"], "problems": summary["final"]["total"]}
 
 
 def name_methods(runs: list[Run]) -> list[Run]:
-    """The runs by method and seed. `method`: sampler and estimator, with every setting in which the runs of these differ.
+    """Names each run's `method` and sorts the runs by method, seed and time of finishing.
 
-    The task stands before it where there are several. Runs of one method and seed come in the order in which they finished.
+    A method is a sampler and an estimator, with every setting in which their runs differ. If there are several tasks, the name
+    begins with the task.
     """
     several = len({run["task"] for run in runs}) > 1
     alike: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
@@ -158,24 +159,24 @@ def name_methods(runs: list[Run]) -> list[Run]:
 
 
 def newest(runs: list[Run]) -> list[Run]:
-    """The newest run of each method and seed, of `name_methods`: a seed that ran twice is one seed."""
+    """Returns the newest run of each method and seed, from runs sorted by `name_methods`. A seed that ran twice counts once."""
     return list({(run["method"], run["seed"]): run for run in runs}.values())
 
 
 def contrast(ours: dict[str, Any], theirs: dict[str, Any], names: Iterable[str] | None = None) -> str:
-    """`name=ours (theirs)` for every setting, or every one of `names`, in which two runs differ."""
+    """Lists `name=ours (theirs)` for every setting (or every one of `names`) in which two runs differ."""
     listed = sorted(ours.keys() | theirs.keys()) if names is None else names
     return ", ".join(f"{n}={ours.get(n)} ({theirs.get(n)})" for n in listed if ours.get(n) != theirs.get(n))
 
 
 def conditions(run: Run) -> dict[str, Any]:
-    """The settings that rows of a table should have in common: all but those of the method."""
+    """Returns the settings that rows of a table should share: all except the method's own."""
     return {k: v for k, v in run["settings"].items() if k in SHARED or k.split(".")[0] not in METHOD}
 
 
 @cache
 def _defined(preset: str) -> dict[str, Any]:
-    """What makes a preset's row what its name says; nothing where conf has no such preset."""
+    """Returns the settings that a preset's name promises, or nothing if conf has no such preset."""
     found = preset_config(preset) if re.fullmatch(r"[\w-]+", preset) else None
     if found is None:
         return {}
@@ -184,7 +185,7 @@ def _defined(preset: str) -> dict[str, Any]:
 
 
 def departure(run: Run) -> str:
-    """In what a run is not the row that its preset's name says it is; empty where it is."""
+    """Says how a run differs from what its preset's name promises; empty if it does not."""
     wanted = _defined(run["experiment"])
     if run["experiment"] in TASKS:
         wanted = wanted | {"task": TASKS[run["experiment"]]}
@@ -192,9 +193,10 @@ def departure(run: Run) -> str:
 
 
 def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
-    """The runs that fill each preset's cell, by seed, and why others do not, a line each.
+    """Returns the runs that fill each preset's cell, by seed, and one line for each run that does not, with the reason.
 
-    A cell takes runs of the same settings alone: those with most seeds (then the newest). Of one seed the newest counts.
+    A cell shows runs of a single setting: the one with the most seeds, or among equals the newest. Of a seed the newest run
+    counts.
     """
     left_out: list[str] = []
     by_preset: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))

@@ -1,13 +1,13 @@
-"""The paper's Tables 2-7: their layout, their figures, and the presets that fill their rows."""
+"""The paper's Tables 2-7: their layout, their values, and the presets that fill their rows."""
 
 from dataclasses import dataclass
 
-BASE = "base"  # in place of a preset: the model before training, taken from every run of the task
+BASE = "base"  # stands for the model before training, in place of a preset; every run of the task has its score
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement of a row: the preset that makes it, the paper's accuracy (%) and seconds, the baselines compared with."""
+    """One measurement of a row. preset: it makes the runs. accuracy (%), seconds: the paper's. baselines: to compare with."""
 
     preset: str
     accuracy: float | None
@@ -17,7 +17,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """names: the leading columns. cells: one for each of the table's tasks."""
+    """A row of a table. names: its leading columns. cells: one for each of the table's tasks."""
 
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """columns: headings of the leading columns. tasks: what is measured, ours; `where` is the paper's task if another."""
+    """A table. columns: headings of the leading columns. tasks: what we measure. where: the paper's task, if it is another."""
 
     number: int
     title: str
@@ -132,7 +132,7 @@ TABLES = (
     ),
 )
 
-TASKS = {  # of each preset in a table
+TASKS = {  # the task of each preset in a table
     cell.preset: task
     for table in TABLES
     for row in table.rows
