@@ -1,16 +1,16 @@
-"""What a LaTeX answer is, decided before any algebra: words, a number with its unit, a list, tuple, interval, set, matrix,
-relation or equation; and when two are the same.
+"""Decides what kind of answer a LaTeX text is, before any algebra, and when two answers are the same.
 
-Structures are compared element by element; only scalar expressions go to `stp.tasks.verifier`.
+The kinds are words, a number with its unit, a list, tuple, interval, set, matrix, relation or equation. They are compared
+element by element; only scalar expressions go to `stp.tasks.verifier`.
 
-- `x = 5` is 5 with a name: a single letter, with an index or as `f(x)`, and `=` alone. Two names must be equal. `2x = 10` stays
-  an equation, and equations are the same when one is the other times a number that is not zero; inequalities when it is
-  positive, or negative and the sides change places.
-- `a = b = c` is c where all are equal, and nothing where they are not.
+- `x = 5` is 5 with a name. A name is a single letter, alone, with an index or as `f(x)`. If both answers have names, these must
+  be equal. `2x = 10` stays an equation. Two equations are the same if one is a multiple of the other by a number that is not
+  zero. The number must be positive for inequalities; if it is negative, their sides change places.
+- `a = b = c` is c if all are equal. If not, it has no meaning.
 - `x > 2` is `(2, \\infty)`, `-2 \\le x \\le 7` is `[-2, 7]`, `\\mathbb{R}` is `(-\\infty, \\infty)`.
 - A list without brackets and a set in braces have no order; a tuple has one. Elements that stand twice count twice.
-- `x = 8, y = -2` is a tuple in the order of the letters, `(p, q) = (1, 2)` in that of the left side.
-- `1 \\pm 2` is the list of both.
+- `x = 8, y = -2` is a tuple in the order of the letters, `(p, q) = (1, 2)` is one in the order of the left side.
+- `1 \\pm 2` is the list of both values.
 """
 
 import re
@@ -31,13 +31,13 @@ _JOINS = {"and": "and", "or": "or", "and/or": "or"}
 _SHORT_WORDS = words("a an i no on up is it in at by of the to us we")
 _ALL_REALS = frozenset(("all real numbers", "all reals", "all real x", "reals", "real numbers"))
 _INFINITE = {"\\infty": "+", "+\\infty": "+", "-\\infty": "-"}
-MAX_SIGNS = 4  # of \pm in one answer
+MAX_SIGNS = 4  # the most \pm in one answer
 
 
 def read(answer: str, gold: Node | None = None) -> Node | None:
-    """The structure of an answer; None where it has no meaning here, or more than one.
+    """Returns the structure of an answer, or None if it has no meaning here, or more than one.
 
-    gold: where that is a number or has a unit, a single letter behind a number may be a unit: `15 m`.
+    gold: the gold answer's structure. If it has no variables, a single letter after a number may be a unit: `15 m`.
     """
     try:
         return _Reader(gold is not None and not variables(gold)).answer(tokens(rewritten(answer)))
@@ -52,7 +52,7 @@ class _Reader:
         self.short_units = short_units
 
     def answer(self, said: Tokens) -> Node:
-        """A list of items, or the one that there is."""
+        """Reads a list of items, or a single one."""
         parts, joins = _split(said, _join)
         items = [self.item(variant) for part in parts if part for variant in _variants(part)]  # `5, and 7` has an empty part
         if not items:
@@ -62,11 +62,11 @@ class _Reader:
         return _joined(items, "or" in joins, "and" in joins)
 
     def item(self, said: Tokens) -> Node:
-        """A value, a named value, or a relation."""
+        """Reads a value, a named value, or a relation."""
         if not said:
             raise ReadingError
         members, signs = _split(said, lambda token: _RELATIONS.get(token.text) if token.kind in ("symbol", "command") else None)
-        if "~" in signs:  # `\sqrt{2} \approx 1.41` is the exact value
+        if "~" in signs:  # `\sqrt{2} \approx 1.41`: keep the exact value
             return self.item(said[: len(said) - 1 - [t.text for t in reversed(said)].index("\\approx")])
         if not signs:
             return self.value(said)
@@ -152,7 +152,7 @@ class _Reader:
         return self.quantity(said)
 
     def set(self, inside: Tokens, parts: list[Tokens]) -> Node:
-        """The elements of a set in braces, or the condition of `\\{x : x > 2\\}`."""
+        """Reads the elements of a set in braces, or the condition of `\\{x : x > 2\\}`."""
         for i, token in enumerate(inside):
             if token.text in (":", "|") and token.kind == "symbol":
                 name, *real = _split(inside[:i], lambda token: token.text if token.text == "\\in" else None)[0]
@@ -161,7 +161,7 @@ class _Reader:
         return Node("set", tuple(self.item(v) for part in parts for v in _variants(part)) if inside else ())
 
     def matrix(self, said: Tokens) -> Node:
-        """A matrix row by row, times the number in front of it."""
+        """Reads a matrix row by row, times the number in front of it."""
         begin = next(i for i, token in enumerate(said) if token.kind == "begin")
         kind = said[begin].text
         if said[-1].kind != "end" or said[-1].text != kind or kind not in ("pmatrix", "matrix", "vmatrix"):
@@ -181,7 +181,7 @@ class _Reader:
         return Node("matrix", ("v" if kind == "vmatrix" else "p", *(Node("row", tuple(map(cell, row))) for row in cells)))
 
     def quantity(self, said: Tokens) -> Node:
-        """A scalar expression with its unit or currency; a word such as `million` multiplies it."""
+        """Reads a scalar expression with its unit or currency. A word such as `million` multiplies it."""
         said, tail = self.without_unit(list(said))
         price = [i for i, token in enumerate(said[:2]) if token.text.lstrip("\\") in units.CURRENCIES]
         currency = ((units.CURRENCIES[said.pop(price[0]).text.lstrip("\\")], 1),) if price else ()
@@ -195,7 +195,7 @@ class _Reader:
         return Node("measured", (value, " ".join(f"{name}^{power}" for name, power in unit))) if unit else value
 
     def without_unit(self, said: list[Token]) -> tuple[list[Token], str]:
-        """What stands before the unit, and the unit's text: from the first token that can begin one to the end."""
+        """Splits off the unit: all tokens from the first one that can begin a unit. Returns the others, and the unit's text."""
         for i in range(1, len(said)):
             if self.begins_unit(said, i):
                 tail = said[i:]
@@ -218,7 +218,7 @@ class _Reader:
             return False
         if token.kind == "text" or token.text in ("%", "\\%", "¢"):
             return True
-        if token.text == "^":  # not of an angle: \\sin 30^\\circ
+        if token.text == "^":  # but \\sin 30^\\circ has an angle, not a unit
             angle = any(other.text[1:] in FUNCTIONS for other in said[:i])
             return i + 1 < len(said) and said[i + 1].text == "\\circ" and not angle
         if token.kind == "word":
@@ -239,7 +239,7 @@ _REALS = _interval(_MINUS_INFINITY, _INFINITY, False, False)
 
 
 def _without(whole: Node, points: Node) -> Node:
-    """The reals without some numbers as a union of intervals; of other sets the difference as it stands."""
+    """Returns the reals without some numbers as a union of intervals. For other sets it returns a difference."""
     ends = sorted(((value, node) for node in points.nodes if (value := exact(node)) is not None), key=lambda end: end[0])
     if whole != _REALS or points.op != "set" or (len(points.nodes) > 1 and len(ends) < len(points.nodes)):
         return Node("difference", (whole, points))
@@ -251,7 +251,7 @@ def _without(whole: Node, points: Node) -> Node:
 
 
 def _split(said: Tokens, mark: Callable[[Token], str | None]) -> tuple[list[Tokens], list[str]]:
-    """The parts between the tokens that are marked outside of all brackets, and the marks."""
+    """Splits tokens at marked ones outside of all brackets. Returns the parts and the marks."""
     parts: list[Tokens] = []
     marks: list[str] = []
     depth = start = 0
@@ -269,7 +269,7 @@ def _split(said: Tokens, mark: Callable[[Token], str | None]) -> tuple[list[Toke
 
 
 def _join(token: Token) -> str | None:
-    """`,` or `or`, `and` where a token separates the items of a list."""
+    """Returns `,`, `or` or `and` if a token separates the items of a list, else None."""
     if token.text in (",", ";", "\\\\") and token.kind in ("symbol", "command"):
         return ","
     said = token.text.strip(" ,;").casefold()
@@ -277,7 +277,7 @@ def _join(token: Token) -> str | None:
 
 
 def _closing(said: Tokens) -> int:
-    """Where the bracket that opens the tokens closes."""
+    """Returns the place at which the bracket closes that opens the tokens."""
     depth = 0
     for i, token in enumerate(said):
         if token.kind in ("symbol", "command"):
@@ -288,7 +288,7 @@ def _closing(said: Tokens) -> int:
 
 
 def _words(said: Tokens) -> str | None:
-    """The words of an answer in words, in lower case without marks and article; None where it is mathematics."""
+    """Returns an answer in words in lower case, without punctuation and article. None if the answer is mathematics."""
     for i, token in enumerate(said):
         word = token.kind == "word" and (units.plain_word(token.text) or token.text.lower() in _SHORT_WORDS)
         small = i > 0 and (token.kind in ("number", "letter", "word") or token.text in ("-", "'", '"', ".", "!", "?", ":"))
@@ -303,7 +303,10 @@ def _words(said: Tokens) -> str | None:
 
 
 def _variants(said: Tokens) -> Iterator[Tokens]:
-    """Both readings of `\\pm`; where `\\mp` stands too, all signs change together. Those in a set are its elements' matter."""
+    """Yields both readings of each `\\pm`. If there is a `\\mp` too, all signs change together.
+
+    Signs inside a set stay, because the set reads its elements itself.
+    """
     places, braces = [], 0
     for i, token in enumerate(said):
         braces += (token.text == "\\{") - (token.text == "\\}")
@@ -324,7 +327,7 @@ def _variants(said: Tokens) -> Iterator[Tokens]:
 
 
 def _name_of(said: Tokens) -> str | None:
-    """The name that `=` may give a value: a letter, with an index or as `f(x)`; else None."""
+    """Returns the name that `=` may give to a value: a letter, alone, with an index or as `f(x)`. None if it is no name."""
     text = "".join(token.text for token in said)
     greek = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|varphi|omega|sigma|rho|tau|epsilon)"
     if (
@@ -343,7 +346,7 @@ def _name(said: Tokens) -> str:
 
 
 def _names(said: Tokens) -> list[str] | None:
-    """The names in `(p, q, r)`."""
+    """Returns the names in `(p, q, r)`, or None if the tokens are something else."""
     if not said or said[0].text != "(" or said[-1].text != ")":
         return None
     names = [_name_of(part) for part in _split(said[1:-1], lambda token: token.text if token.text == "," else None)[0]]
@@ -351,7 +354,10 @@ def _names(said: Tokens) -> list[str] | None:
 
 
 def _joined(items: list[Node], union: bool, both: bool) -> Node:
-    """What several items make: named values of one letter its list or union, of several letters a record; else a list."""
+    """Joins several items. Named values of one letter make its list or union, those of several letters a record.
+
+    All other items make a list.
+    """
     if items and items[0].op == "named" and all(item.op not in ("named", "relation", "system", "record") for item in items[1:]):
         items = [items[0], *(Node("named", (items[0].args[0], item)) for item in items[1:])]  # x = 1, 2
     if all(item.op == "named" for item in items):
@@ -368,7 +374,7 @@ def _joined(items: list[Node], union: bool, both: bool) -> Node:
 
 
 def _intersection(ranges: tuple[Node, ...]) -> Node:
-    """`x > 2 and x < 5`: of two rays that face each other the interval."""
+    """Returns the interval between two rays that face each other: `x > 2 and x < 5`."""
     if len(ranges) == 2:
         for low, high in (ranges, ranges[::-1]):
             if low.nodes[1] == _INFINITY and high.nodes[0] == _MINUS_INFINITY:
@@ -380,7 +386,7 @@ def _intersection(ranges: tuple[Node, ...]) -> Node:
 
 
 def same(a: Node, b: Node) -> bool:
-    """Whether two structures are the same answer; symmetric."""
+    """Says whether two structures are the same answer. The order of the two does not matter."""
     if a == b:
         return True
     ops = {a.op, b.op}
@@ -427,7 +433,7 @@ def _all_same(left: Sequence[Node], right: Sequence[Node]) -> bool:
 
 
 def _unordered(left: Sequence[Node], right: Sequence[Node]) -> bool:
-    """Whether each element of one side has its own in the other."""
+    """Says whether the elements of both sides can be paired off as equal."""
     if len(left) != len(right):
         return False
     rest = list(right)
@@ -444,7 +450,10 @@ def _pieces(node: Node) -> list[Node]:
 
 
 def _same_named(a: Node, b: Node) -> bool:
-    """Named values of one name are the same when the values are; a name on one side alone goes; else they are equations."""
+    """Compares named values. With equal names their values count. A name on one side only does not count.
+
+    All others are compared as equations.
+    """
     if a.op == b.op == "named" and a.args[0] == b.args[0]:
         return same(a.nodes[0], b.nodes[0])
     if a.op == b.op or "relation" in (a.op, b.op):
@@ -455,7 +464,7 @@ def _same_named(a: Node, b: Node) -> bool:
 
 
 def _equation(node: Node) -> Node | None:
-    """A relation, or a named expression as one: `y = 2x`, not `y = 5`, which is a value."""
+    """Returns a relation unchanged, and a named expression as a relation: `y = 2x`, but not `y = 5`, which is a value."""
     if node.op == "relation":
         return node
     name, value = str(node.args[0]), node.nodes[0]
@@ -465,7 +474,7 @@ def _equation(node: Node) -> Node | None:
 
 
 def _same_relation(a: Node, b: Node) -> bool:
-    """Whether one relation is the other times a number: any but zero for `=` and `≠`; the sign turns an inequality."""
+    """Says whether one relation is a multiple of the other by a number that is not zero. A negative one turns an inequality."""
     signs = str(a.args[0]), str(b.args[0])
     if any(child.op in _STRUCTURES | {"measured"} for child in (*a.nodes, *b.nodes)):
         return signs[0] == signs[1] and _all_same(a.nodes, b.nodes)
@@ -477,7 +486,10 @@ def _same_relation(a: Node, b: Node) -> bool:
 
 
 def _same_quantity(a: Node, b: Node) -> bool:
-    """Two units must agree; one is left out, or, of degrees and per cent, counted (`90^\\circ` is π/2, `25\\%` is 0.25)."""
+    """Compares quantities. Two units must agree. A unit on one side only does not count.
+
+    Such degrees and per cent may also count: `90^\\circ` equals π/2, and `25\\%` equals 0.25.
+    """
     if a.op == b.op:
         return a.args[1] == b.args[1] and same(a.nodes[0], b.nodes[0])
     with_unit, other = (a, b) if a.op == "measured" else (b, a)
@@ -500,5 +512,5 @@ def _same_scalar(a: Node, b: Node) -> bool:
 
 
 def _based(node: Node) -> bool:
-    """Whether a number to another base stands in it: such a number is a notation, which a value cannot stand for."""
+    """Says whether a node holds a number in another base. Such a number is a notation, so no value replaces it."""
     return node.op == "based" or any(map(_based, node.nodes))

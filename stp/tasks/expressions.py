@@ -1,7 +1,7 @@
-"""Scalar expressions: from tokens of LaTeX to a tree, and the exact value of a tree that has a rational one.
+"""Reads scalar expressions from tokens of LaTeX into a tree, and computes the exact value of a tree with a rational one.
 
-The grammar reads what has one meaning and nothing else; what a reader may take in two ways is no expression (`ReadingError`):
-digits apart (`1 2`), a number behind a letter or a bracket (`x2`), `1/2x`, `\\sin x/2`, towers and large powers.
+The grammar reads only what has a single meaning. It refuses what may be read in two ways (`ReadingError`): separate digits
+(`1 2`), a number after a letter or a bracket (`x2`), `1/2x`, `\\sin x/2`, towers of powers, and large powers.
 """
 
 import math
@@ -12,10 +12,10 @@ from fractions import Fraction
 from stp.tasks.latex import FUNCTIONS, Token
 from stp.tasks.units import words
 
-MAX_DIGITS = 30  # of a number
+MAX_DIGITS = 30  # the most digits of a number
 MAX_POWER = 999
 MAX_FACTORIAL = 999
-MAX_RESULT = 3_000  # digits of an exact power
+MAX_RESULT = 3_000  # the most digits of an exact power
 
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _GREEK = words(
@@ -29,15 +29,15 @@ CLOSED = frozenset(_CLOSING.values())
 
 
 class ReadingError(Exception):
-    """What is written has no meaning here, or more than one."""
+    """The text has no meaning here, or more than one."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """An operation on nodes; of a number, a variable or a unit the argument is text.
+    """An operation on nodes. The argument of a number, a variable or a unit is text.
 
     op: number, variable, constant, add, negative, multiply, divide, power, root (index, radicand), call (function, argument),
-    log (base, argument), factorial, binomial, absolute, floor, ceiling, based (digits, base); and what `answers` makes of them.
+    log (base, argument), factorial, binomial, absolute, floor, ceiling, based (digits, base), and the structures of `answers`.
     """
 
     op: str
@@ -50,19 +50,19 @@ class Node:
 
 
 def number(value: Fraction | int | str) -> Node:
-    """A rational number's node."""
+    """Returns the node of a rational number."""
     return Node("number", (str(Fraction(value)),))
 
 
 def variables(node: Node) -> frozenset[str]:
-    """The names of a tree's variables."""
+    """Returns the names of a tree's variables."""
     if node.op == "variable":
         return frozenset([str(node.args[0])])
     return frozenset().union(*map(variables, node.nodes))
 
 
 def letters(tokens: Sequence[Token]) -> Iterator[Token]:
-    """The tokens with each word taken apart: in algebra `xy` is x times y."""
+    """Splits each word into its letters, because in algebra `xy` is x times y."""
     for token in tokens:
         if token.kind == "word":
             for i, letter in enumerate(token.text):
@@ -72,7 +72,7 @@ def letters(tokens: Sequence[Token]) -> Iterator[Token]:
 
 
 def expression(tokens: Sequence[Token]) -> Node:
-    """The tree of a scalar expression; ReadingError where there is none, or two."""
+    """Returns the tree of a scalar expression. Raises ReadingError if the tokens have no meaning, or two."""
     reader = _Reader(list(letters(tokens)))
     node = reader.sum()
     if reader.peek() is not None:
@@ -81,13 +81,13 @@ def expression(tokens: Sequence[Token]) -> Node:
 
 
 class _Reader:
-    """Recursive descent: a sum of products of signed factors with powers. Each method reads from `at` on and moves it."""
+    """Reads by recursive descent: a sum of products of signed factors with powers. Each method reads on from `at`."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self.tokens, self.at = tokens, 0
 
     def peek(self, ahead: int = 0) -> str | None:
-        """The text of a coming token, in `"number"`s place its kind."""
+        """Returns the text of a coming token, or its kind if it is a number, letter, text, or a matrix's begin or end."""
         if self.at + ahead >= len(self.tokens):
             return None
         token = self.tokens[self.at + ahead]
@@ -113,8 +113,11 @@ class _Reader:
         return node
 
     def product(self, bars: int) -> Node:
-        """Factors side by side, or with a sign between them. A number never follows without a sign (`1 2`, `x2`); after `/`
-        nothing does, or its reach would be unclear."""
+        """Reads factors that stand side by side or have a sign between them.
+
+        A number needs a sign before it (`1 2` and `x2` are refused). After a division every factor does, because it would be
+        unclear what is divided.
+        """
         negative = self.signs()
         node, loose = self.power(bars)
         while True:
@@ -136,7 +139,7 @@ class _Reader:
                 return Node("negative", (node,)) if negative else node
 
     def signs(self) -> bool:
-        """Whether the signs that come make a minus."""
+        """Reads plus and minus signs. Says whether together they make a minus."""
         minus = False
         while self.peek() in ("+", "-"):
             minus ^= self.next().text == "-"
@@ -151,7 +154,7 @@ class _Reader:
         return token is not None and token.startswith("\\") and (token[1:] in _FACTORS or token in ("\\lfloor", "\\lceil"))
 
     def power(self, bars: int) -> tuple[Node, bool]:
-        """A factor with what stands behind it; and whether it is a function of an argument without brackets."""
+        """Reads a factor with its powers. Returns it, and whether it is a function with an argument without brackets."""
         start = self.peek()
         node, loose = self.factor(bars)
         while True:
@@ -181,7 +184,10 @@ class _Reader:
         return Node("negative", (node,)) if minus else node
 
     def argument(self, whole: bool = False) -> Node:
-        """What a command takes: a group in braces or one token, of a number its first digit (`\\frac12`) or the `whole`."""
+        """Reads a command's argument: a group in braces, or one token. whole: takes all of a number, not only its first digit.
+
+        `\\frac12` takes one digit at a time.
+        """
         token = self.next()
         if token.text == "{" and token.kind == "symbol":
             node = self.sum()
@@ -215,7 +221,7 @@ class _Reader:
         raise ReadingError
 
     def mixed(self, token: Token) -> Node:
-        """A number, maybe with its base; a whole one right before a proper fraction makes a mixed number with it."""
+        """Reads a number with its base, if it has one. A whole number before a proper fraction makes a mixed number."""
         node = _number(token.text)
         if self.peek() == "_":
             self.next()
@@ -247,7 +253,7 @@ class _Reader:
         return node
 
     def variable(self, name: str) -> Node:
-        """A letter with its index; e and i are the constants where they have none."""
+        """Reads a letter with its index. Without an index, e and i are constants."""
         if self.peek() != "_":
             return _letter(name)
         self.next()
@@ -293,7 +299,7 @@ class _Reader:
         raise ReadingError
 
     def call(self, name: str) -> tuple[Node, bool]:
-        """A function of what stands in brackets, or else of the factors up to the next sign or function: `\\sin 2\\pi x`."""
+        """Reads a function's argument: what stands in brackets, or all factors up to a sign or function (`\\sin 2\\pi x`)."""
         base = power = None
         while self.peek() in ("_", "^"):
             if self.next().text == "_":
@@ -331,13 +337,13 @@ def _letter(name: str) -> Node:
 
 
 def _power(base: Node, exponent: Node) -> Node:
-    """A power that ends: a rational exponent is not large, any other has no power in it."""
+    """Makes a power that can be computed. A rational exponent must be small, and any other must hold no power."""
     value = exact(exponent)
     if (abs(value) > MAX_POWER or value.denominator > MAX_POWER) if value is not None else _has_power(exponent):
         raise ReadingError
     node = Node("power", (base, exponent))
     if exact(base) is not None and value is not None and value.denominator == 1 and exact(node) is None:
-        raise ReadingError  # 0^0, or too long
+        raise ReadingError  # 0^0, or too many digits
     return node
 
 
@@ -346,7 +352,7 @@ def _has_power(node: Node) -> bool:
 
 
 def exact(node: Node) -> Fraction | None:
-    """The value of a tree of rational numbers and the four operations, whole powers, factorials and binomials; else None."""
+    """Computes a tree of rationals with the four operations, whole powers, roundings, factorials and binomials; else None."""
     if node.op == "number":
         return Fraction(str(node.args[0]))
     values = [exact(child) for child in node.nodes]

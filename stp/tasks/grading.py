@@ -1,4 +1,4 @@
-"""Corrected grading: what a completion answers, and whether that equals the gold answer. Pure, total, and bounded in work."""
+"""Corrected grading finds a completion's answer and compares it with the gold answer. Pure, total, and bounded in work."""
 
 import re
 from fractions import Fraction
@@ -10,18 +10,18 @@ from stp.tasks.base import ANSWER_CLOSE, ANSWER_OPEN, flooded, last_answer
 from stp.tasks.expressions import exact
 from stp.tasks.latex import rewritten, symbols, tokens
 
-MAX_ANSWER = 400  # characters; longer answers are wrong
-MAX_DEPTH = 12  # nested braces
+MAX_ANSWER = 400  # the most characters of an answer; longer ones are wrong
+MAX_DEPTH = 12  # the deepest nesting of braces
 
 _NUMBER = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|[-+]?\.[0-9]+"
 _NUMBERS = re.compile(rf"(?<![0-9.,])(?:{_NUMBER})")
 _SEVERAL = re.compile(r"\b(?:or|and)\b|[;\n]")
-_BESIDE = re.compile(  # next to a number: it is not alone, or not what it says
+_BESIDE = re.compile(  # if this stands beside a number, the number is not alone or means something else
     r"[0-9/^*+!_<>≤≥≈×÷±√π½¼¾]|\\(?:frac|sqrt|times|cdot|div|pm|pi|neq?|leq?|geq?|lt|gt|approx|sim)(?![a-z])"
     r"|\b(?:minus|negative|not|or|half|and an?)\b",
     re.IGNORECASE,
 )
-_BOUND = re.compile(  # right before a number
+_BOUND = re.compile(  # if this stands right before a number, the number is not the answer itself
     r"\b(?:than|over|under|above|below|at (?:least|most)|about|around|approximately|roughly|nearly|almost|up to"
     r"|exceed(?:s|ing)?|beyond|double|twice|triple|times|plus|within|except|without|half of)\s*(?:an?|the)?\s*\$?\s*\Z",
     re.IGNORECASE,
@@ -29,14 +29,14 @@ _BOUND = re.compile(  # right before a number
 _UNIT_SIGNS = re.compile(r"(?<=[A-Za-z])\s*(?:/\s*(?=[A-Za-z])|\^\{?[23]\}?)")  # km/h, cm^2
 _LABEL = re.compile(
     r"(?:[A-Za-z](?:_\{?[A-Za-z0-9]+\}?)?(?:\([A-Za-z]\))?|[A-Za-z'’,. ]*[A-Za-z]{3}[A-Za-z'’,. :]*)"
-)  # before `=`
+)  # what may name the number, left of `=`
 _FORMAT = re.compile(
     r"<reasoning>(?:(?!</?reasoning>|</?answer>).)*</reasoning>\s*<answer>(?:(?!</?answer>).)*</answer>", re.DOTALL
 )
 _TAGS = ("<reasoning>", "</reasoning>", ANSWER_OPEN, ANSWER_CLOSE)
 _NO_BACKSLASH, _EMPTY_BOX = re.compile(r"(?<![\\A-Za-z])boxed\s*\{"), re.compile(r"\\(?:boxed|fbox)\s*\{\s*\}")
 _OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\b\s*\{?")
-_BRACES = re.compile(  # a box that opens, one around a number or a letter, escaped and other braces
+_BRACES = re.compile(  # the opening of a box, a box without braces around a number or letter, escaped braces, other braces
     r"\\(?:boxed|fbox)\s*\{|\\boxed +(-?[0-9][0-9.,]*|[A-Za-z])(?=[\s$.,;<]|\\[)\]]|\Z)|\\[\\{}]|[{}]"
 )
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
@@ -47,9 +47,9 @@ _CHOICE = re.compile(r"\$?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm|mbox)\s*\{
 
 
 def final_answer(completion: str) -> str | None:
-    """What a completion answers: the last complete `<answer>…</answer>`, or without one the last complete `\\boxed{…}`.
+    """Returns a completion's answer: the last complete `<answer>…</answer>`, or without one the last complete `\\boxed{…}`.
 
-    Where the answer holds a box, the text inside it. What is never closed is passed over; what is complete beside it counts.
+    If the `<answer>` holds a box, this is the text inside the box. Tags and boxes that are never closed are ignored.
     """
     if flooded(completion):
         return None
@@ -58,8 +58,10 @@ def final_answer(completion: str) -> str | None:
 
 
 def unboxed(answer: str) -> str:
-    """What the last complete box of an answer holds, a box without its backslash included; where there is none, the answer
-    without the mark of one that is empty or not closed."""
+    """Returns the content of an answer's last complete box. The box's backslash may be missing.
+
+    If there is no such box, returns the answer without the mark of a box that is empty or not closed.
+    """
     answer = _NO_BACKSLASH.sub(r"\\boxed{", answer)
     inside = last_boxed(answer)
     inside = (_OPEN_BOX.sub("", _EMPTY_BOX.sub("", answer), count=1) if inside is None else inside).strip()
@@ -67,11 +69,11 @@ def unboxed(answer: str) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last complete `\\boxed{…}` that is not empty holds, braces balanced, not below 12 open ones; or None.
+    """Returns the content of the last complete `\\boxed{…}` with balanced braces that is not empty, or None.
 
-    `\\boxed 5` is such a box, as TeX has it. Linear in the text.
+    A box inside more than 12 open braces does not count. `\\boxed 5` is a box too, as in TeX. Takes linear time.
     """
-    stack: list[int] = []  # where each open brace's content begins; -1 - begin for a box's
+    stack: list[int] = []  # where the content of each open brace begins, as `begin`, or as -1 - begin for a box
     found: tuple[int, int] | None = None
     for match in _BRACES.finditer(text):
         token = match.group()
@@ -90,7 +92,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def plain(answer: str) -> bool:
-    """Whether an answer is short, without control characters or foreign digits, its braces closed and not many deep."""
+    """Says whether an answer is short, has no control characters or foreign digits, and closes its few nested braces."""
     if len(answer) > MAX_ANSWER:
         return False
     answer = symbols(answer)
@@ -109,10 +111,11 @@ def plain(answer: str) -> bool:
 
 
 def number(answer: str) -> Fraction | None:
-    """The one number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`, `2 million`; None for another count.
+    """Returns the number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`, `2 million`.
 
-    Of an equation it is the right side's, where the left one is a name or has the same value: `3 + 15 = 18`, not `2x = 18`.
-    Thousands separators must stand where they belong. Words beside it follow the rule of `stp.tasks.units`.
+    None if it names no number, or several. An equation names its right side if the left side is a name or has the same value:
+    `3 + 15 = 18`, not `2x = 18`. Thousands separators must stand in the right places. `stp.tasks.units` says which words may
+    stand beside a number.
     """
     if not plain(answer):
         return None
@@ -125,7 +128,7 @@ def number(answer: str) -> Fraction | None:
 
 
 def _one_number(text: str) -> Fraction | None:
-    """The number of a text that holds no other, nor a word or sign that changes it."""
+    """Returns the number of a text. None if the text holds another number, or a word or sign that changes its meaning."""
     found = _NUMBERS.search(text)
     if found is None:
         return None
@@ -140,7 +143,10 @@ def _one_number(text: str) -> Fraction | None:
 
 
 def _scale(after: str) -> int | None:
-    """By what the words behind a number multiply it; None where they change it or are no words: `18x`."""
+    """Returns the factor by which the words after a number multiply it.
+
+    None if they change its meaning or are not words, as in `18x`.
+    """
     attached = re.match(r"[A-Za-z]+", after)
     if attached is not None:
         word = attached.group()
@@ -154,7 +160,7 @@ def _scale(after: str) -> int | None:
 
 
 def _names(before: str, value: Fraction) -> bool:
-    """Whether what stands left of `=` may: a letter with its index or `f(x)`, words, or arithmetic with the same value."""
+    """Says whether the text before `=` is a letter (with an index or as `f(x)`), words, or arithmetic with the same value."""
     before = before.replace("\\(", " ").replace("\\[", " ").strip(" $*\n")
     if not before or _LABEL.fullmatch(before):
         return _SEVERAL.search(before) is None
@@ -164,7 +170,7 @@ def _names(before: str, value: Fraction) -> bool:
 
 
 def same_number(answer: str, gold: str) -> bool:
-    """Whether an answer names one number, and that is the gold one."""
+    """Says whether an answer names one number and this is the gold one."""
     value = number(answer)
     return value is not None and value == number(gold)
 
@@ -173,7 +179,7 @@ def same_number(answer: str, gold: str) -> bool:
 
 
 def same_answer(answer: str, gold: str) -> bool:
-    """Whether two LaTeX answers are the same: written alike, or alike in structure with equal parts (`stp.tasks.answers`)."""
+    """Says whether two LaTeX answers are the same: in writing, or in structure with equal parts (`stp.tasks.answers`)."""
     if not plain(answer) or not plain(gold) or not answer.strip():
         return False
     return answer == gold or _same_answer(answer, gold)
@@ -192,7 +198,7 @@ def _same_answer(answer: str, gold: str) -> bool:
 
 
 def written(answer: str) -> tuple[tuple[str, str], ...]:
-    """What is written: the tokens after the rewritings, in text or not; white space counts between words and numbers alone."""
+    """Returns the tokens of a rewritten answer, whether in text or not. White space counts only between words and numbers."""
     return tuple((token.kind, token.text) for token in tokens(rewritten(_WRAPPED.sub(r" \1 ", answer))))
 
 
@@ -200,14 +206,17 @@ def written(answer: str) -> tuple[tuple[str, str], ...]:
 
 
 def format_score(completion: str, whole: bool) -> bool:
-    """Whether a completion is (`whole`) or begins with a reasoning block, then an answer block; both may have several lines."""
+    """Says whether a completion begins with a reasoning block and then an answer block, each of any number of lines.
+
+    whole: nothing may follow them.
+    """
     text = completion.strip() if whole else completion.lstrip()
     match = _FORMAT.match(text)
     return match is not None and (not whole or match.end() == len(text))
 
 
 def tag_score(completion: str) -> float:
-    """0.125 for each of the four tags that stands exactly once, less 0.001 per character after the answer, but not below 0."""
+    """Pays 0.125 for each of the four tags that stands exactly once, minus 0.001 per character after the answer, at least 0."""
     score = 0.125 * sum(completion.count(tag) == 1 for tag in _TAGS)
     return (
         max(0.0, score - 0.001 * len(completion.rpartition(ANSWER_CLOSE)[2].strip())) if ANSWER_CLOSE in completion else score

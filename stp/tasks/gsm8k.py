@@ -1,4 +1,4 @@
-"""GSM8K: word problems whose answer is a number (Cobbe et al., 2021), and a small generator of such problems."""
+"""GSM8K: word problems with numbers as answers (Cobbe et al., 2021), and a small generator of such problems."""
 
 import random
 import re
@@ -62,7 +62,10 @@ class Gsm8k(Task):
     phrases = (*NAMES, *OBJECTS, *fragments(KINDS))
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
-        """2.0 right, 0.5 the answer is one number, 0.5 the whole text in the format, 0.5 its beginning, four tags of 0.125."""
+        """Pays 2.0 for a right answer and 0.5 for any number as the answer, and for the format up to 1.5.
+
+        The format pays 0.5 if the whole text keeps it, 0.5 if the text begins in it, and 0.125 for each of four tags.
+        """
         if self.rewards == "published":
             return published.gsm8k_rewards(completion, problem.gold)
         answer = final_answer(completion)
@@ -75,14 +78,14 @@ class Gsm8k(Task):
         }
 
     def grade(self, problem: Problem, completion: str, grading: str) -> bool:
-        """Whether the final answer names one number, the gold one."""
+        """Says whether the final answer names one number and this is the gold one."""
         if grading == "published":
             return published.gsm8k_correct(completion, problem.gold)
         answer = final_answer(completion)
         return answer is not None and same_number(answer, problem.gold)
 
     def row(self, row: dict[str, Any], where: str) -> Problem:
-        """Columns question and answer; the answer is worked steps with `<<…>>` marks, then `#### 18`."""
+        """Reads the columns question and answer. An answer is worked steps with `<<…>>` marks, then `#### 18`."""
         question, answer = row.get("question"), row.get("answer")
         steps, mark, gold = answer.partition("####") if isinstance(answer, str) else ("", "", "")
         gold = gold.strip()
@@ -99,7 +102,10 @@ class Gsm8k(Task):
         return Problem(f"gsm8k-{text_key(row['question'])}", row["question"], None if given is None else gold)
 
     def draw(self, rng: random.Random) -> Problem | None:
-        """A word problem in two or three steps. Its id leaves out names and objects, so no two splits share its arithmetic."""
+        """Draws a word problem in two or three steps.
+
+        Its id leaves out names and objects, so problems with the same arithmetic are all in the same split.
+        """
         one, two = rng.sample(NAMES, 2)
         thing = rng.choice(OBJECTS)
         drawn = draw(KINDS, rng)
@@ -110,5 +116,5 @@ class Gsm8k(Task):
         return Problem(f"gsm8k-{key}", question, result(lines), ("\n".join(lines), result(lines)))
 
     def example(self, problem: Problem, style: str, rng: random.Random) -> str:
-        """careful: the steps. guess: some answer. careless: another operation in the last step."""
+        """Makes a response. careful: the right steps. guess: a wrong answer alone. careless: a last step that is wrong."""
         return example(problem, style, rng, "{}")

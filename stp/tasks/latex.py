@@ -1,7 +1,7 @@
-"""LaTeX as models and MATH write it: a few rewritings, each true by mathematics, and the tokens of what they leave.
+"""Reads LaTeX as models and MATH write it: a few rewritings to a common spelling, and then tokens.
 
-A rewriting gives another spelling of the same answer. None joins what stands apart or drops what has a meaning: row ends,
-spaces between numbers, relations and signs stay. Each is a function of its own, with examples.
+A rewriting changes the spelling of an answer and never its mathematical meaning. None joins separate parts or drops a part with
+a meaning: row ends, spaces between numbers, relations and signs stay. Each is a function of its own, with examples.
 """
 
 import re
@@ -120,7 +120,7 @@ _DIGITS = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
 
 
 def symbols(text: str) -> str:
-    r"""Unicode's signs are LaTeX's commands.
+    r"""Turns Unicode signs into LaTeX commands.
 
     >>> symbols("√5 – 3"), symbols("√(x+1)"), symbols("2½ × 10²")
     ('\\sqrt{5} - 3', '\\sqrt{x+1}', '2\\frac{1}{2} \\times  10^{2}')
@@ -138,7 +138,7 @@ def symbols(text: str) -> str:
 
 
 def undelimited(text: str) -> str:
-    r"""What marks the text as mathematics, or ends its sentence, is no part of it.
+    r"""Removes the marks around mathematics and the full stop, comma or semicolon at the end.
 
     >>> undelimited("$x+1$."), undelimited(r"\[ 5 \]"), undelimited(r"\$5"), undelimited(r"$1$ and $-2$"), undelimited("1, ...")
     ('x+1', '5', '\\$5', '1 and -2', '1, ...')
@@ -153,7 +153,7 @@ def undelimited(text: str) -> str:
 
 
 def thousands(text: str) -> str:
-    r"""Separators between groups of three digits, where none stands inside brackets as a list would: one number.
+    r"""Removes separators between groups of three digits. A plain comma inside brackets stays, because it may part a list.
 
     >>> thousands(r"10,\!080"), thousands("58,500"), thousands("1{,}250"), thousands(r"385\,000"), thousands(r"1,\! 111,\! 100")
     ('10080', '58500', '1250', '385000', '1111100')
@@ -173,7 +173,7 @@ def thousands(text: str) -> str:
 
 
 def repeating(text: str) -> str:
-    r"""A repeating decimal is a fraction.
+    r"""Turns a repeating decimal into a fraction.
 
     >>> repeating(r"0.\overline{3}"), repeating(r"-0.1\overline{6}"), repeating(r"\overline{AB}")
     ('{\\frac{3}{9}}', '-{\\frac{15}{90}}', '\\overline{AB}')
@@ -188,7 +188,7 @@ def repeating(text: str) -> str:
 
 
 def named_alike(text: str) -> str:
-    r"""Of several commands with one meaning the first is kept; sizes and styles go.
+    r"""Replaces commands with the same meaning by a single one, and removes sizes and styles.
 
     >>> named_alike(r"\left(\dfrac{1}{2}\right]"), named_alike(r"x \le 5"), named_alike(r"1\\[2pt]2"), named_alike("1 and/or 2")
     ('(\\frac{1}{2}]', 'x \\leq 5', '1\\\\ 2', '1 or 2')
@@ -201,7 +201,7 @@ def named_alike(text: str) -> str:
 
 
 def spaced(text: str) -> str:
-    r"""LaTeX's spaces are spaces; a space of negative width is none.
+    r"""Turns LaTeX's spaces into plain spaces, and removes those of negative width.
 
     >>> spaced(r"1\ 1/2"), spaced(r"3\!\sqrt{2}"), spaced(r"1\\ 2"), spaced(r"5~\text{cm}")
     ('1 1/2', '3\\sqrt{2}', '1\\\\ 2', '5 \\text{cm}')
@@ -210,7 +210,7 @@ def spaced(text: str) -> str:
 
 
 def arrays(text: str) -> str:
-    r"""An array in parentheses or brackets is a matrix, and all matrices in parentheses or brackets are one kind.
+    r"""Turns arrays and matrices in parentheses or brackets into one kind of matrix.
 
     >>> arrays(r"(\begin{array}{c} 1 \\ 2 \end{array})"), arrays(r"\begin{bmatrix} 1 \\ 2 \end{bmatrix}")
     ('\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}', '\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}')
@@ -223,7 +223,7 @@ def arrays(text: str) -> str:
 
 
 def unwrapped(text: str) -> str:
-    r"""What stands as text and is or begins with a number or a sign is that; so is a function's name, or a letter but a unit's.
+    r"""Takes numbers, signs, functions' names and single letters out of text commands, except letters that are units.
 
     >>> unwrapped(r"\text{12}"), unwrapped(r"\mathbf{5}"), unwrapped(r"\text{cm}"), unwrapped(r"\text{12 cm}")
     ('12', '5', '\\text{cm}', '12 cm')
@@ -255,7 +255,7 @@ REWRITINGS: tuple[Callable[[str], str], ...] = (
 
 
 def rewritten(text: str) -> str:
-    r"""A LaTeX answer in the spelling that is read.
+    r"""Applies all rewritings to a LaTeX answer.
 
     >>> rewritten(r"$\left[ -2,\, 7 \right]$"), rewritten(r"\dfrac{10,\!080}{√2}.")
     ('[ -2,  7 ]', '\\frac{10080}{\\sqrt{2}}')
@@ -279,7 +279,7 @@ _PLAIN_NAMES = FUNCTIONS | words("sqrt pi theta infty infinity")
 class Token:
     """A number, letter, word (letters in a row), text (`\\text{…}`), command, symbol, or a matrix's begin or end.
 
-    text: what it is, of text and matrices the content. apart: a space stands before it.
+    text: the token itself, or the content of a text, or the kind of a matrix. apart: whether a space stands before it.
     """
 
     kind: str
@@ -288,7 +288,7 @@ class Token:
 
 
 def tokens(text: str) -> tuple[Token, ...]:
-    r"""The tokens of a rewritten answer; names of functions without a backslash are commands.
+    r"""Returns the tokens of a rewritten answer. Function names without a backslash become commands.
 
     >>> [t.text for t in tokens(r"2x \leq 5 \text{ cm}")], [t.kind for t in tokens("sin x")]
     (['2', 'x', '\\leq', '5', 'cm'], ['command', 'letter'])

@@ -1,4 +1,4 @@
-"""MATH: competition problems whose answer is a LaTeX expression (Hendrycks et al., 2021), and a small generator of algebra."""
+"""MATH: competition problems with LaTeX expressions as answers (Hendrycks et al., 2021), and a small generator of algebra."""
 
 import random
 import re
@@ -46,11 +46,11 @@ class Math(Task):
     phrases = (*fragments(KINDS), "\\boxed{")
 
     def problems(self, split: str) -> list[Problem]:
-        verifier.start()  # ready by the time it is asked
+        verifier.start()  # gives it time to get ready
         return super().problems(split)
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
-        """2.0 equivalent; for the format 0.5 an `<answer>` and 0.25 a `\\boxed{}` in it (or, without one, anywhere)."""
+        """Pays 2.0 for an equivalent answer, 0.5 for an `<answer>`, 0.25 for a `\\boxed{}` in it (without one, anywhere)."""
         if self.rewards == "published":
             return published.math_rewards(completion, problem.gold)
         answer = last_answer(completion)
@@ -61,19 +61,22 @@ class Math(Task):
         }
 
     def grade(self, problem: Problem, completion: str, grading: str) -> bool:
-        """Whether the final answer is equivalent to the gold one."""
+        """Says whether the final answer is equivalent to the gold one."""
         if grading == "published":
             return published.math_correct(completion, problem.gold)
         answer = final_answer(completion)
         return answer is not None and same_answer(answer, problem.gold)
 
     def gradable(self, problem: Problem) -> bool:
-        """The published rules compare whatever the gold answer is; the corrected ones must be able to read it."""
+        """Says whether the gold answer can be read. The corrected rules need that; the published ones compare any text."""
         published_alone = self.rewards == self.grading == "published"
         return published_alone or self.grade(problem, f"{ANSWER_OPEN}{problem.gold}{ANSWER_CLOSE}", "corrected")
 
     def row(self, row: dict[str, Any], where: str) -> Problem:
-        """Columns problem, solution and answer; an answer left out is the solution's last `\\boxed{}`, a solution may be."""
+        """Reads the columns problem, solution and answer. Without an answer it takes the solution's last `\\boxed{}`.
+
+        The solution may be missing if there is an answer.
+        """
         question, solution, answer = row.get("problem"), row.get("solution"), _text(row.get("answer"))
         if not answer and isinstance(solution, str):
             bare = _BARE_BOX.search(solution)
@@ -92,7 +95,7 @@ class Math(Task):
         return Problem(f"math-{text_key(row['question'])}", row["question"], gold)
 
     def draw(self, rng: random.Random) -> Problem | None:
-        """Short algebra in one or two steps."""
+        """Draws short algebra in one or two steps."""
         drawn = draw(KINDS, rng)
         if drawn is None:
             return None
@@ -101,12 +104,12 @@ class Math(Task):
         return Problem(f"math-{key}", kind.text.format(**numbers), result(lines), ("\n".join(lines), answer))
 
     def example(self, problem: Problem, style: str, rng: random.Random) -> str:
-        """careful: the steps. guess: some answer. careless: another operation in the last step."""
+        """Makes a response. careful: the right steps. guess: a wrong answer alone. careless: a last step that is wrong."""
         return example(problem, style, rng, "\\boxed{{{}}}")
 
 
 def _text(value: Any) -> str | None:
-    """An answer as text; CSV columns of numbers give numbers."""
+    """Returns an answer as text. A column of numbers may give numbers."""
     if isinstance(value, bool) or value is None or value != value:
         return None
     if isinstance(value, float) and value.is_integer():

@@ -1,9 +1,10 @@
-"""Words beside a number: which multiply it, which name its unit, and which change what it says.
+"""Reads the words beside a number: some multiply it, some name its unit, and some change what it says.
 
-One rule, in GSM8K and MATH alike. A word of SCALES multiplies (`2 million` is 2,000,000, `2 dozen` is 24). A word of CHANGING
-makes of `18` another statement (`not 18`, `18 or less`, `half of 18`), so there is no number. Any other word, a currency
-sign, `%` and `°` is a unit. Two units must agree, after plurals, usual abbreviations and powers (`15 cm^2` and `15 square
-centimetres`, not `15 cm` or `15 m`); where one side alone has a unit, it is left out, for problems ask "how many centimetres?".
+GSM8K and MATH share one rule. A word of SCALES multiplies (`2 million` is 2,000,000, `2 dozen` is 24). A word of CHANGING makes
+`18` say something else (`not 18`, `18 or less`, `half of 18`), so there is no number. Any other word is a unit, and so are
+currency signs, `%` and `°`. Two units must agree, apart from plurals, usual abbreviations and the writing of powers: `15 cm^2`
+is `15 square centimetres`, but not `15 cm` or `15 m`. If only one side has a unit, it does not count, because problems ask "how
+many centimetres?".
 """
 
 import itertools
@@ -11,7 +12,7 @@ import re
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text, as a set."""
+    """Returns the words of a text as a set."""
     return frozenset(text.split())
 
 
@@ -61,20 +62,20 @@ _FULL = {short: name for name, shorts in _ABBREVIATIONS.items() for short in (na
 CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound"}
 _COMPOUND = {"mph": {"mile": 1, "hour": -1}, "kph": {"kilometer": 1, "hour": -1}, "kmh": {"kilometer": 1, "hour": -1}}
 KNOWN = frozenset(_FULL) | frozenset(f"{name}s" for name in _ABBREVIATIONS) | frozenset(_COMPOUND)
-LETTERS = frozenset(unit for unit in _FULL if len(unit) == 1 and unit.isalpha())  # m, g, s, h, L, l: letters of algebra too
+LETTERS = frozenset(unit for unit in _FULL if len(unit) == 1 and unit.isalpha())  # m, g, s, h, L, l, which algebra uses too
 
-Unit = tuple[tuple[str, int], ...]  # names with their powers, sorted
+Unit = tuple[tuple[str, int], ...]  # sorted pairs of a name and its power
 
 
 def plain_word(word: str) -> bool:
-    """Whether letters after a space are a word that may name a unit: `people`, but not `xyz` or `abc`, a product."""
+    """Says whether letters after a space are a word that may name a unit (`people`), and not a product (`xyz`, `abc`)."""
     row = sorted(word.lower())
     in_a_row = all(ord(b) - ord(a) == 1 for a, b in itertools.pairwise(row))
     return word in KNOWN or (len(word) >= 3 and not in_a_row and bool(re.search("[aeiou]", word.lower())))
 
 
 def named(word: str) -> str:
-    """A unit's name: singular, spelled out.
+    """Returns a unit's name in the singular, spelled out.
 
     >>> named("cm"), named("inches"), named("eggs"), named("People"), named("boxes")
     ('centimeter', 'inch', 'egg', 'person', 'box')
@@ -98,7 +99,7 @@ def named(word: str) -> str:
 
 
 def measured(text: str) -> tuple[int, Unit] | None:
-    """What stands behind a number: by what it multiplies, and the unit. None where it changes the statement or is no unit.
+    """Reads the text after a number. Returns its factor and its unit, or None if it changes the meaning or is no unit.
 
     >>> measured("million dollars"), measured("dozen"), measured("or less"), measured("and 3 cents")
     ((1000000, (('dollar', 1),)), (12, ()), None, None)

@@ -1,13 +1,12 @@
-"""Equality of scalar expressions, in a process of its own: no answer can hold up, break or kill the caller.
+"""Compares scalar expressions in a process of its own, so that no answer can delay, break or kill the caller.
 
-Two expressions are compared at rational points (mpmath), with so many digits that values which are not equal differ. Points
-where either is not real are passed over while there are others, so that `\\ln(x^2)` is `2 \\ln x`. A difference is proof;
-agreement at every point is the identity test of Schwartz and Zippel. The digits grow with the expressions, so that
-`\\sqrt{2} + 10^{-200}` is not `\\sqrt{2}`.
+Two expressions are compared at rational points (mpmath). The number of digits grows with the expressions, to tell
+`\\sqrt{2} + 10^{-200}` from `\\sqrt{2}`. Points where either is not real are skipped if there are others, so `\\ln(x^2)` equals
+`2 \\ln x`. A difference at one point proves inequality; agreement at all points is the identity test of Schwartz and Zippel.
 
-The process bounds itself in CPU time, which a busy machine does not stretch: after SOFT seconds an exception ends the
-comparison; after HARD seconds the kernel ends the process, and another is started. Both count as not equal. Run as a script,
-this file is that process. Any thread may ask.
+The process limits its own CPU time, which does not depend on how busy the machine is. After SOFT seconds an exception ends the
+comparison. After HARD seconds the kernel kills the process, and another is started. Both count as not equal. When run as a
+script, this file is that process. Any thread may ask.
 """
 
 import atexit
@@ -26,16 +25,16 @@ if TYPE_CHECKING:
     from stp.tasks.expressions import Node
 
 SOFT, HARD = 0.2, 0.4  # seconds of CPU time per question
-START = 120  # seconds until a process that does not say it is ready counts as broken
+START = 120  # seconds in which a process must report that it is ready, or count as broken
 MEMORY = 4 << 30  # bytes of address space
-POINTS = 6  # at which two expressions with variables must agree
-MAX_SIZE = 1_500  # of both expressions together; see `size`
+POINTS = 6  # the number of points at which two expressions with variables must agree
+MAX_SIZE = 1_500  # the largest `size` of both expressions together
 
-Tree = list[Any]  # [op, *arguments], as JSON has it
+Tree = list[Any]  # [op, *arguments], which JSON can hold
 
 
 class Judge:
-    """A process that compares LaTeX answers, started when first asked. Questions from several threads take turns."""
+    """The caller's side of the process, which starts at the first question. Questions from several threads take turns."""
 
     def __init__(self) -> None:
         self.ready = False
@@ -43,16 +42,16 @@ class Judge:
         os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
-        """After a fork the process is the parent's, and the lock may be held by a thread that only the parent has."""
+        """Starts afresh after a fork: the process belongs to the parent, and a thread of the parent may hold the lock."""
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
 
     def equal(self, answer: "Node", gold: "Node") -> bool:
-        """Whether two expressions have the same value, within the bound."""
+        """Says whether two expressions have the same value. An expired question counts as no."""
         return self._ask("equal", answer, gold) == 1
 
     def ratio_sign(self, answer: "Node", gold: "Node") -> int:
-        """1 or -1: the sign of the number that one expression is the other times; 0 where there is none but zero."""
+        """Returns the sign (1 or -1) of the constant by which one expression is a multiple of the other, or 0 if it is none."""
         return self._ask("ratio", answer, gold)
 
     def _ask(self, question: str, answer: "Node", gold: "Node") -> int:
@@ -66,22 +65,22 @@ class Judge:
                 reply = self._line(START)
             except OSError:
                 reply = b""
-            except BaseException:  # Ctrl-C, or a caller's alarm: the reply still to come is not the next question's
+            except BaseException:  # Ctrl-C or an alarm: the late reply must not answer the next question
                 self.close()
                 raise
             if not reply:
                 self.close()
-                self._launch()  # ready by the time it is asked
+                self._launch()  # gives it time to get ready for the next question
             return int(reply or 0)
 
     def start(self) -> None:
-        """Start the process without waiting for it: it takes a moment to import its library."""
+        """Starts the process without waiting for it, because importing its library takes a moment."""
         with self.lock:
             if self.process is None:
                 self._launch()
 
     def close(self) -> None:
-        """End the process."""
+        """Ends the process."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -92,7 +91,7 @@ class Judge:
                 pipe.close()  # type: ignore[union-attr]
 
     def _launch(self) -> None:
-        # -P: this file's folder holds math.py, which must not hide the standard library's
+        # -P: math.py in this file's folder must not hide the standard library's
         command = [sys.executable, "-P", os.path.abspath(__file__)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.ready = False
@@ -107,7 +106,7 @@ class Judge:
             self.ready = True
 
     def _line(self, seconds: float) -> bytes:
-        """The process's next line; empty when it ends, or says nothing for so long."""
+        """Reads the process's next line. Empty if the process ends, or stays silent for `seconds`."""
         assert self.process is not None and self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -120,7 +119,7 @@ equal, ratio_sign, start = _JUDGE.equal, _JUDGE.ratio_sign, _JUDGE.start
 
 
 def packed(node: "Node") -> Tree:
-    """A tree as JSON has it."""
+    """Turns a tree into nested lists, for JSON."""
     return [node.op, *(arg if isinstance(arg, str) else packed(arg) for arg in node.args)]
 
 
@@ -128,7 +127,7 @@ def packed(node: "Node") -> Tree:
 
 
 class Expired(BaseException):
-    """The soft bound. Not an Exception, so that no library's handler takes it for one of its own."""
+    """The soft limit is over. It is not an Exception, because a library's handler might catch that."""
 
 
 def _expire(*_: Any) -> None:
@@ -136,7 +135,7 @@ def _expire(*_: Any) -> None:
 
 
 def size(tree: Tree) -> int:
-    """A bound on the digits that the value may have, before or behind the point."""
+    """Returns a bound on the digits that the value may have before or after the point."""
     match tree:
         case ["number", text]:
             return len(text)
@@ -152,14 +151,14 @@ def size(tree: Tree) -> int:
 
 
 def names(tree: Tree) -> set[str]:
-    """The variables of a tree."""
+    """Returns the variables of a tree."""
     if tree[0] == "variable":
         return {tree[1]}
     return {name for child in tree[1:] if isinstance(child, list) for name in names(child)}
 
 
 def value(tree: Tree, point: dict[str, Any]) -> Any:
-    """The value at a point, to mpmath's current precision; ArithmeticError or ValueError where there is none."""
+    """Computes the value at a point in mpmath's current precision. Raises ArithmeticError or ValueError if there is none."""
     import mpmath
 
     op, *arguments = tree
@@ -205,7 +204,7 @@ def value(tree: Tree, point: dict[str, Any]) -> Any:
 
 
 def root(index: Any, radicand: Any) -> Any:
-    """The principal root; of a negative number to an odd index the real one."""
+    """Returns the principal root, or the real one for an odd index and a negative number."""
     import mpmath
 
     if mpmath.im(radicand) == 0 and mpmath.re(radicand) < 0 and index == mpmath.floor(index) and index % 2 == 1:
@@ -214,7 +213,7 @@ def root(index: Any, radicand: Any) -> Any:
 
 
 def samples(left: Tree, right: Tree) -> list[tuple[Any, Any]]:
-    """The values of both at rational points: where both are real, if they are anywhere."""
+    """Returns the values of both trees at rational points. Points where both are real are used alone, if there are any."""
     import mpmath
 
     variables = sorted(names(left) | names(right))
@@ -234,7 +233,11 @@ def samples(left: Tree, right: Tree) -> list[tuple[Any, Any]]:
 
 
 def compare(question: str, left: Tree, right: Tree) -> int:
-    """`equal`: 1 where the values agree at every point. `ratio`: the sign of their constant quotient (1 for one not real)."""
+    """Answers a question with a number.
+
+    `equal`: 1 if the values agree at every point, else 0. `ratio`: the sign of their quotient if it is constant (1 if it is not
+    real), else 0.
+    """
     import mpmath
 
     digits = size(left) + size(right)
@@ -256,30 +259,30 @@ def compare(question: str, left: Tree, right: Tree) -> int:
 
 
 def serve() -> None:
-    """Answer questions, one JSON line each, until the input ends."""
+    """Answers questions, one JSON line each, until the input ends."""
     import logging
     import resource
 
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is no reply
-    compare("equal", ["root", ["number", "2"], ["number", "2"]], ["number", "1"])  # imports
+    os.dup2(2, 1)  # what a library prints must not look like a reply
+    compare("equal", ["root", ["number", "2"], ["number", "2"]], ["number", "1"])  # imports mpmath
 
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller
     signal.signal(signal.SIGVTALRM, _expire)
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         question, answer, gold = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, HARD)  # ends the process
+        signal.setitimer(signal.ITIMER_PROF, HARD)  # kills the process
         try:
-            signal.setitimer(signal.ITIMER_VIRTUAL, SOFT, 0.05)  # again, in case a handler swallows it
+            signal.setitimer(signal.ITIMER_VIRTUAL, SOFT, 0.05)  # repeats, in case a handler swallows the first
             result = compare(question, answer, gold)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         except (Expired, Exception):
             result = 0
-        while True:  # the timer may strike once more while it is being turned off
+        while True:  # the timer may fire once more while it is turned off
             try:
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
                 break
