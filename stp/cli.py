@@ -1,4 +1,4 @@
-"""Around every entry point: Hydra, one-line errors with exit code 2, and quiet libraries."""
+"""Surrounds every entry point: runs Hydra, tells errors in one line with exit code 2, and keeps libraries quiet."""
 
 import contextlib
 import difflib
@@ -26,18 +26,18 @@ from stp.faults import stop_at_once
 from stp.text import visible
 
 DEBUG = "STP_DEBUG"  # set it to see tracebacks
-FAILED = "failed.txt"  # in a run folder: why the job failed
-RANK = os.environ.get("RANK", "0")  # of this process, as the launcher says
-LONGEST = 2_000  # characters of a message; a value it quotes may be of any length
+FAILED = "failed.txt"  # a file in a run folder that says why the job failed
+RANK = os.environ.get("RANK", "0")  # this process's rank, as the launcher sets it
+LONGEST = 2_000  # the most characters of a message, which may quote a value of any length
 
 
 def run(job: Callable[[Any], Any], name: str, options: type) -> None:
-    """Compose `conf/<name>.yaml` with the command line into its `options`, build and check them, and call `job`."""
+    """Composes `conf/<name>.yaml` and the command line, builds and checks the `options`, and calls `job` with them."""
     stop_at_once()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # in an ASCII terminal, say
-    sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher's
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us here, to be said in one line
+    sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher adds it
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors must reach us, to be told in one line
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -56,7 +56,7 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
         sys.argv[1:] = arguments(sys.argv[1:])
     except UserError as error:
         stop(str(error))
-    if RANK != "0":  # one run folder: rank 0 makes it and tells the others, whose own records go away with them
+    if RANK != "0":  # rank 0 makes the run folder and tells the others, whose own Hydra records are temporary
         aside = tempfile.TemporaryDirectory(prefix="stp-rank", ignore_cleanup_errors=True)
         sys.argv += [f"hydra.{kind}.dir={quoted(aside.name)}" for kind in ("run", "sweep")]
         sys.argv += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
@@ -71,7 +71,7 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
                 check_job(folder, config)
             (folder / FAILED).unlink(missing_ok=True)
             return job(build(config, HydraConfig.get().overrides.task))
-        except Exception as error:  # a sweep goes on; why a job failed is kept beside it and listed at the end
+        except Exception as error:  # a sweep goes on: the reason is kept in the job's folder and listed at the end
             mistake = isinstance(error, UserError | OmegaConfBaseException)
             said = mistake or isinstance(error, RunError)
             if folder.is_dir() and (sweeping or not said):
@@ -87,7 +87,7 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
 
     try:
         hydra.main(config_path=CONF, config_name=name, version_base="1.3")(checked)()
-        Sweep.stop_if_failed()  # a search goes on to its end all the same
+        Sweep.stop_if_failed()  # also a search, which runs to its end in any case
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
@@ -101,7 +101,7 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
 
 
 class Folder(Callback):
-    """Hydra's callback that takes the folder of a job before Hydra writes there: another job's is never shared."""
+    """Hydra's callback that takes the folder of a job before Hydra writes there, so that two jobs never share one."""
 
     def on_run_start(self, config: Any, **_: Any) -> None:
         if RANK != "0":
@@ -109,8 +109,8 @@ class Folder(Callback):
         wanted, again = Path(_resolved(config, "hydra.run.dir")), bool(config.get("trainer", {}).get("resume"))
         try:
             folder = folders.take(wanted.expanduser(), again, f"{config.hydra.job.name}.log")
-        except (UserError, RuntimeError) as error:  # RuntimeError: no such user's home
-            stop(str(error))  # which no callback's own exception would do
+        except (UserError, RuntimeError) as error:  # RuntimeError: `~name` of an unknown user
+            stop(str(error))  # Hydra would go on after a callback's exception
         if folder != wanted:
             _set(config.hydra.run, "dir", str(folder))
         if folder.name != wanted.name:
@@ -118,7 +118,7 @@ class Folder(Callback):
 
 
 class Sweep(Callback):
-    """Hydra's callback that takes a sweep's folder, and knows it, so that its failed jobs can be listed at the end."""
+    """Hydra's callback that takes a sweep's folder, and remembers it to list failed jobs at the end."""
 
     folder: Path | None = None
     started = 0.0
@@ -131,7 +131,7 @@ class Sweep(Callback):
                 folder = folders.take_sweep(folder)
         except (UserError, RuntimeError) as error:
             stop(str(error))
-        if folder != wanted:  # each job composes its own configuration, from the overrides
+        if folder != wanted:  # each job composes its config from the overrides again
             _set(config.hydra.sweep, "dir", str(folder))
             _set(config.hydra.overrides, "hydra", [*config.hydra.overrides.hydra, f"hydra.sweep.dir={quoted(str(folder))}"])
         if folder.name != wanted.name:
@@ -140,7 +140,7 @@ class Sweep(Callback):
 
     @classmethod
     def stop_if_failed(cls) -> None:
-        """List the jobs of this sweep that failed, one line each, and exit with code 1; return if none did."""
+        """Lists this sweep's failed jobs, one line each, and exits with code 1. Does nothing if none failed."""
         files = sorted(cls.folder.glob(f"**/{FAILED}")) if cls.folder is not None else []
         failed = [file for file in files if file.stat().st_mtime >= cls.started]
         if failed:
@@ -152,7 +152,7 @@ class Sweep(Callback):
 
 
 def _resolved(config: DictConfig, name: str) -> str:
-    """A setting of Hydra's that may speak of Hydra's others, before Hydra has announced them."""
+    """Returns a setting of Hydra's that may refer to others of Hydra's, before Hydra itself makes them available."""
     hydra = HydraConfig.instance()
     before = hydra.cfg
     hydra.set_config(config)
@@ -168,10 +168,10 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
 
 
 def check_job(folder: Path, config: Any) -> None:
-    """Refuse the folder of a sweep's job that another process is at work in, or that holds a run this one does not continue.
+    """Refuses a sweep job's folder if another process works there, or if it holds a run that this job does not continue.
 
     Raises:
-        UserError: naming the folder.
+        UserError: it names the folder.
     """
     folders.lock("hydra.sweep.subdir", folder)
     other = config.trainer.resume is None and (folder / "config.yaml").exists()
@@ -182,10 +182,10 @@ def check_job(folder: Path, config: Any) -> None:
 
 
 def arguments(given: list[str]) -> list[str]:
-    """The command line as Hydra takes it: flags first, then overrides, a path in the home folder (`to=~/x`) in quotes.
+    """Returns the command line as Hydra takes it: flags first, then overrides, with paths like `to=~/x` in quotes.
 
     Raises:
-        UserError: a flag that does not exist; a field is set without dashes.
+        UserError: there is no such flag. (Fields are set without dashes.)
     """
     from hydra._internal.utils import get_args_parser
 
@@ -201,19 +201,19 @@ def arguments(given: list[str]) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """A value in the quotes of Hydra's grammar, in which any character may stand."""
+    """Puts a value in the quotes of Hydra's grammar, which allow any character."""
     return "'" + re.sub(r"(\\*)'", r"\1\1\'", re.sub(r"(\\+)$", r"\1\1", value)) + "'"
 
 
 def with_causes(error: BaseException) -> str:
-    """The messages of an error and of those that led to it, a line or more each."""
+    """Returns the messages of an error and of its causes, each on lines of its own."""
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     return str(error) + (f"\n{with_causes(error.__cause__)}" if error.__cause__ is not None else "")
 
 
 def unreadable(override: str) -> str:
-    """What is said of an override that Hydra's grammar does not take, which is the grammar of no path with ü, = or blanks."""
+    """Returns the message for an override that Hydra's grammar refuses, such as a path with ü, = or blanks."""
     name, equals, value = override.partition("=")
     if not equals:
         return f"{override}: a field is set with <name>=<value>; --help lists groups, options and fields"
@@ -225,8 +225,8 @@ def unreadable(override: str) -> str:
 
 
 def unexpected(error: Exception) -> str:
-    """What is said of an error that no rule foresaw: what it is and where it arose."""
-    if "Config group override" in str(error):  # Hydra's, of a group that was given a table or a number
+    """Returns the message for an error that no rule foresaw: what it is and where it arose."""
+    if "Config group override" in str(error):  # Hydra's error for a group that was set to a table or a number
         return f"{error}; a group takes one of its options, which --help lists"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; give a path that can be read and written, on a disk with room"
@@ -237,7 +237,7 @@ def unexpected(error: Exception) -> str:
 
 
 def stop(message: str, code: int = 2) -> NoReturn:
-    """One line on stderr, and the exit code: 2 for a user's mistake. Ranks with the same mistake say it once."""
+    """Prints one line to stderr and exits. The code is 2 for a user's mistake. Ranks with the same mistake print it once."""
     line = one_line(message)
     if not _said_by_another_rank(line):
         print(f"error: {line}", file=sys.stderr, flush=True)
@@ -245,7 +245,7 @@ def stop(message: str, code: int = 2) -> NoReturn:
 
 
 def _said_by_another_rank(line: str) -> bool:
-    """Whether a rank on this machine has said this line. torchrun gives the ranks of a launch a folder each, side by side."""
+    """Says whether another rank on this machine has printed this line. Ranks share a folder that torchrun makes."""
     own = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if own is None:
         return False
@@ -257,7 +257,7 @@ def _said_by_another_rank(line: str) -> bool:
 
 
 def one_line(message: str) -> str:
-    """Fold a library's message into one line that a terminal can show, with a suggestion where a name is misspelt."""
+    """Folds a library's message into one line that a terminal can show, with a suggestion for a misspelt name."""
     wanted = re.search(r"Key '(\w+)' (?:is not in struct|not in '(\w+)')", message)
     noise = ("full_key:", "object_type=", "reference_type=", "To append", "Config search path", "provider=", "^", "Set the env")
     lines = [line.strip() for line in message.splitlines()]

@@ -1,4 +1,4 @@
-"""What a run folder brings to a command that is given it as a checkpoint."""
+"""Gives a command the settings of the run folder that it got as its checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ LENGTHS = ("length", "steps", "block_length", "temperature")  # what conf/sampli
 
 
 def run_folder(checkpoint: str) -> Path | None:
-    """Returns the run that a checkpoint is, or lies in (its weights, adapter, exports and checkpoints do); None elsewhere."""
+    """Returns the run folder that a checkpoint is, or lies in as weights, adapter, export or checkpoint. None for others."""
     place = Path(checkpoint).expanduser().absolute()
     if checkpoint == "base" or (place / "config.yaml").exists():
         return None if checkpoint == "base" else Path(checkpoint).expanduser()
@@ -22,13 +22,13 @@ def run_folder(checkpoint: str) -> Path | None:
 
 
 def bring(config: DictConfig, run: Path, given: Sequence[str]) -> None:
-    """Give a command's config the model, the task with its data, and the sampler's settings of a run.
+    """Gives a command's config a run's model, task with its data, and sampler settings.
 
-    What the command line names stays: a field (`sampler.length=`); the source of the problems as a whole (`task.data.path=`);
-    a task or a model other than the run's (`task=`), with its own settings. So does what a protocol decides.
+    What the command line names stays: a field (`sampler.length=`), the whole source of the problems (`task.data.path=`), and
+    another task or model than the run's (`task=`) with its own settings. What a protocol decides stays too.
 
     Raises:
-        UserError: the run's task has no such field as the command line names.
+        UserError: the command line names a field that the run's task does not have.
     """
     record = recorded(run)[1]
     names = {override.partition("=")[0].lstrip("+~") for override in given}
@@ -41,7 +41,7 @@ def bring(config: DictConfig, run: Path, given: Sequence[str]) -> None:
         own, theirs = config[group], record[group]
         schema = {option.__name__: option for option in SCHEMAS[group].values()}[record["classes"][group]]
         other = OmegaConf.get_type(own) is not schema or (group == "model" and own.name != theirs["name"])
-        if group == "sampler":  # the class is the command's: what trains may be pruned, what evaluates is not
+        if group == "sampler":  # the command keeps its own class: training may prune, evaluation does not
             brought = OmegaConf.merge(own, {name: value for name, value in theirs.items() if name in own})
         elif group in names and other:
             continue

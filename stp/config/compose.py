@@ -1,4 +1,4 @@
-"""From the command line to checked objects: Hydra's schemas, and a composed config as its dataclasses."""
+"""Turns the command line into checked objects: registers Hydra's schemas, and builds dataclasses from a composed config."""
 
 import dataclasses
 import os
@@ -20,12 +20,12 @@ from stp.config.rules import check
 from stp.errors import fail, require
 from stp.models.policy import Model
 
-ROOTS: dict[str, type] = {}  # what each command runs, as far as commands have been registered
+ROOTS: dict[str, type] = {}  # the options class of each command that has been registered
 
 
 def register(name: str = "train", root: type = Config) -> None:
-    """Gives Hydra a command's schema and help page, the schemas of all groups (`schema/…`) and conf's resolvers. Idempotent."""
-    ROOTS.update({"train": Config, name: root})  # presets are training's, whatever the command
+    """Gives Hydra a command's schema and help page, all groups' schemas (`schema/…`) and conf's resolvers. Idempotent."""
+    ROOTS.update({"train": Config, name: root})  # every command may compose training's presets
     OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
     OmegaConf.register_new_resolver("zero_at", lambda scale: {"paper": "stage2"}.get(scale, "off"), replace=True)
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
@@ -40,21 +40,21 @@ def register(name: str = "train", root: type = Config) -> None:
 
 
 def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:
-    """`${by_task:{math:1000},1500}`: what is said of the task that was chosen, or of all others."""
+    """Resolves `${by_task:{math:1000},1500}`: the value for the chosen task, or the one for all others."""
     return values.get(getattr(OmegaConf.get_type(_root_.task), "__name__", "").lower(), others)
 
 
 def build(config: DictConfig, given: Sequence[str] = ()) -> Any:
-    """The composed config as an object of its dataclasses, each checked by its own rules.
+    """Returns the composed config as objects of its dataclasses, each checked by its own rules.
 
-    given: the command line's overrides, which a run folder's own settings leave as they are.
+    given: the command line's overrides, which come before a run folder's settings.
     """
     refuse_unknown(config)
     expand_home(config)
     run = run_folder(config.checkpoint) if isinstance(config.get("checkpoint"), str) else None
     if run is not None:
         bring(config, run, given)
-    if "protocol" in config:  # before the sampler's own rules, which would speak of blocks where the length is at fault
+    if "protocol" in config:  # first, because the sampler's own rules would blame the blocks for a wrong length
         protocol: Any = OmegaConf.to_object(config.protocol)
         protocol.check(config)
     built = OmegaConf.to_object(config)
@@ -67,7 +67,7 @@ def build(config: DictConfig, given: Sequence[str] = ()) -> Any:
 
 
 def refuse_unknown(config: DictConfig, prefix: str = "") -> None:
-    """Refuse groups left empty, and keys that no schema has (Hydra lets `+key=value` add them)."""
+    """Refuses empty groups, and keys that no schema has (Hydra lets `+key=value` add them)."""
     schema = OmegaConf.get_type(config)
     known = {f.name for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else None
     for key, value in config.items_ex(resolve=False):
@@ -82,7 +82,7 @@ def refuse_unknown(config: DictConfig, prefix: str = "") -> None:
 
 
 def expand_home(config: DictConfig, prefix: str = "") -> None:
-    """Write out `~` at the beginning of a path: no other setting begins with it."""
+    """Writes out `~` at the beginning of paths. No other setting begins with it."""
     for key, value in config.items_ex(resolve=False):
         if isinstance(value, DictConfig) and not value._is_none():
             expand_home(value, f"{prefix}{key!s}.")
@@ -92,7 +92,7 @@ def expand_home(config: DictConfig, prefix: str = "") -> None:
 
 
 def preset_config(name: str) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """The plain config of `experiment=<name>`, and the option it takes of each group; None if conf has no such preset."""
+    """Returns the plain config of `experiment=<name>` and its option in each group, or None if conf has no such preset."""
     if not (Path(CONF) / "experiment" / f"{name}.yaml").exists():
         return None
     register()

@@ -1,4 +1,4 @@
-"""The text of `--help`."""
+"""Writes the text of `--help`."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from stp.config.root import Config
 
 
 def help_page(name: str, root: type) -> str:
-    """Text of `--help`: the groups with their options, and every field with its meaning and default."""
+    """Returns the text of `--help`: the groups with their options, and every field with its meaning and default."""
     lines = [f"python -m stp.{name} [group=option] [field=value]", ""]
     used = {f.name for f in dataclasses.fields(root)}
     conf = Path(CONF)

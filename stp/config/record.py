@@ -1,4 +1,4 @@
-"""What a config leaves on paper: a plain record, its hashes, and how two of them differ."""
+"""Records a config as plain values, hashes the record, and compares two records."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ from stp.config.groups import SCHEMAS
 from stp.errors import fail
 from stp.models.policy import Model
 
-INVALID = (OmegaConfBaseException, yaml.YAMLError)  # in a file of settings
+INVALID = (OmegaConfBaseException, yaml.YAMLError)  # errors in a file of settings
 FREE = (
     *("trainer.micro_batch", "trainer.rollout_rows", "trainer.eval_"),
     *("zero.stage", "zero.offload"),
@@ -27,18 +27,18 @@ PLACE = ("task.data.source", "task.data.path", "task.data.hub")
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config object as plain nested dicts, with the class of each group (options of a group may share their fields)."""
+    """Returns a config as plain nested dicts, with the class of each group, because a group's options may share fields."""
     chosen = {group: type(getattr(config, group)).__name__ for group in SCHEMAS if hasattr(config, group)}
     return dataclasses.asdict(config) | {"classes": chosen}
 
 
 def config_hash(config: Any) -> str:
-    """Short hash of everything that decides a run's results (not where it logs, nor how often it looks)."""
+    """Returns a short hash of everything that decides a run's results, but not of where it logs or how often it evaluates."""
     return _digest(decisive(plain(config)))
 
 
 def seedless_hash(record: dict[str, Any]) -> str:
-    """`config_hash` without the seed, of a plain config (a run's config.yaml): equal for the seeds of one experiment."""
+    """Returns the `config_hash` of a plain config (a run's config.yaml) without its seed. Seeds of an experiment share it."""
     return _digest({k: v for k, v in decisive(record).items() if k != "seed"})
 
 
@@ -47,7 +47,7 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def decisive(record: dict[str, Any]) -> dict[str, Any]:
-    """The part of a config that decides a run's results, given the number of updates."""
+    """Returns the part of a config that decides a run's results, given the number of updates."""
     trainer = {
         k: v
         for k, v in record["trainer"].items()
@@ -57,15 +57,15 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def unplaced(record: dict[str, Any]) -> dict[str, Any]:
-    """The settings of `decisive` by their names, without where the problems lie, for when their contents are compared."""
+    """Returns the settings of `decisive` by name, without the place of the problems, whose contents are compared instead."""
     return {name: value for name, value in leaves(decisive(record)).items() if name not in PLACE}
 
 
 def binding(record: dict[str, Any]) -> dict[str, Any]:
-    """The settings, by their names, that may not change while a run is continued: they decide its draws or its updates.
+    """Returns the settings by name that must not change when a run is continued: they decide its draws or its updates.
 
-    Left out is what changes memory and rounding alone, how the run is evaluated, and where its problems lie (their contents are
-    compared). LoRA's dropout is drawn per micro-batch, so with dropout its size stays.
+    Settings that change only memory, rounding or evaluation are left out, and so is the place of the problems, whose contents
+    are compared. LoRA's dropout is drawn for each micro-batch, so with dropout the micro-batch's size must not change either.
     """
     settings = unplaced(record)
     free = FREE if not settings.get("model.lora.dropout") else tuple(name for name in FREE if name != "trainer.micro_batch")
@@ -73,10 +73,10 @@ def binding(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def recorded(folder: Path) -> tuple[Model, dict[str, Any]]:
-    """The model of a run, and its whole config, by its config.yaml; the parts that others read are of their schemas' types.
+    """Reads a run's config.yaml. Returns its model and its whole config, with types checked in the parts that others use.
 
     Raises:
-        UserError: it cannot be read, or stp.train did not write it.
+        UserError: the file cannot be read, or stp.train did not write it.
     """
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def recorded(folder: Path) -> tuple[Model, dict[str, Any]]:
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The settings of a plain config by their names on the command line."""
+    """Returns the settings of a plain config by their command-line names."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -99,7 +99,7 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unknown(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Settings that only one of two plain configs has though they are of the same classes: another version wrote one."""
+    """Returns settings that only one of two plain configs has, in groups of equal class. Different versions wrote them."""
     if "classes" not in old:
         return ["classes"]
     same = [{k: v for k, v in c.items() if old["classes"].get(k) == new["classes"].get(k)} for c in (old, new)]
@@ -107,7 +107,7 @@ def unknown(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """`key: old -> new` for every leaf that differs."""
+    """Lists `key: old -> new` for every setting that differs."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
@@ -119,14 +119,14 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 
 
 def code_version() -> str:
-    """The commit of the package's checkout, and `dirty` where code or conf differ from it; elsewhere the package's version."""
+    """Returns the commit of the package's checkout, `dirty` if code or conf differ from it. Elsewhere the package's version."""
     package = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "loop.py")  # the checkout may be another project's, around a virtual environment
+        git("ls-files", "--error-unmatch", "loop.py")  # fails if the checkout is of another project that holds this environment
         return git("rev-parse", "HEAD") + (" dirty" if git("status", "--porcelain", "--", ".", CONF) else "")
     except (OSError, subprocess.CalledProcessError):
         return __version__
