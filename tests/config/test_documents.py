@@ -1,0 +1,54 @@
+"""README and docs: their links lead somewhere, their commands compose, their tables fit a terminal."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.config import ROOTS, composed
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"```(?:sh|text)\n(.*?)```", re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The arguments of every shown `python -m stp.<entry>` that Hydra composes, placeholders filled in; sweeps are left out."""
+    found: dict[str, None] = {}
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for line in [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]:
+            command = re.sub(r"<[^>]*>", "x", line.partition("# ")[0]).partition("python -m stp.")[2]
+            entry, *arguments = shlex.split(command) or [""]
+            whole = not any(mark in command for mark in ("…", "|", "--"))
+            if entry in ROOTS and whole:
+                found[shlex.join([entry, *arguments])] = None
+    return list(found)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    text = document.read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_documents_composes(command):
+    entry, *arguments = shlex.split(command)
+    composed(entry, *arguments)
+
+
+def test_there_are_commands_in_the_documents():
+    assert len(commands()) > 20 and "train sampler=stp task=countdown" in commands()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_table_fits_a_terminal(document):
+    lines = document.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("|") and len(line) > 130] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1_900
