@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stp import cli, report, train
-from stp.config import plain
+from stp.config import Config, plain
 from stp.tracking import read_jsonl
 from tests.config.test_options import FILES
 from tests.integration.runs import ROOT, SMALL, composed, environment, metrics, run
@@ -54,7 +54,7 @@ def sweep(monkeypatch, capsys):
         capsys.readouterr()
         code = 0
         try:
-            cli.run(train.main, "train")
+            cli.run(train.main, "train", Config)
         except SystemExit as stopped:
             code = stopped.code
         said = capsys.readouterr()
@@ -242,7 +242,7 @@ for folder, overrides in json.loads(sys.argv[1]):
     if child == 0:
         os.chdir(folder)
         sys.argv = ["stp.train", *overrides]
-        cli.run(train.main, "train")
+        cli.run(train.main, "train", Config)
         sys.exit(0)
     if os.waitpid(child, 0)[1]:
         sys.exit(f"{folder} failed")
@@ -297,7 +297,7 @@ def test_failed_jobs_stop_no_other_and_are_listed(sweep, tmp_path, monkeypatch):
     assert "0.98 + 0.05" in lines[0] and "keep their sum below 1" in lines[0]
     assert lines[1].strip() == "sweep/1: ZeroDivisionError: a bug"
     refused, broken = ((tmp_path / f"sweep/{job}/failed.txt").read_text() for job in (0, 1))
-    assert refused.count("\n") == 1 and broken.startswith("Traceback") and 'train.py"' in broken
+    assert refused.count("\n") == 1 and broken.startswith("Traceback") and 'job.py"' in broken
     assert summary(tmp_path / "sweep/2")["updates"] == 1 and not (tmp_path / "sweep/2/failed.txt").exists()
     assert not (tmp_path / "sweep/0/summary.json").exists() and not (tmp_path / "sweep/1/summary.json").exists()
     done = results(tmp_path / "sweep/2")

@@ -1,0 +1,6 @@
+"""`python -m stp.train`: the main job. Composes the parts and runs the loop."""
+
+from stp.train.job import execute, main
+from stp.train.resume import finished, resume_point
+
+__all__ = ["execute", "finished", "main", "resume_point"]

@@ -1,0 +1,62 @@
+"""When a run's state is written: after every so many updates, and when the run is asked to stop."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stp import checkpoints, faults
+from stp import engine as ranks
+from stp.checkpoints import State
+from stp.engine import Engine
+from stp.guards import Guard
+from stp.metrics import spent
+from stp.roles import Unlogged
+from stp.tracking import Clock
+from stp.trainer import Trainer
+
+
+class Checkpointer:
+    """Writes checkpoints of a run's last complete update, and its result after the last one.
+
+    state: what every checkpoint of the run says; each adds how far the run is.
+    """
+
+    def __init__(self, state: State, engine: Engine, tokenizer: Any, folder: Path, trainer: Trainer, clock: Clock) -> None:
+        self.state, self.engine, self.tokenizer, self.folder = state, engine, tokenizer, folder
+        self.trainer, self.clock = trainer, clock
+        self.saved = True  # there is nothing to write yet
+
+    def complete(self, unlogged: Unlogged, guard: Guard) -> None:
+        """Call after each update, when all is done except its evaluation and its line in metrics.jsonl.
+
+        Raises:
+            Interrupted: some rank was asked to stop.
+        """
+        update = unlogged["metrics"]["update"]
+        self.state = replace(
+            self.state,
+            update=update,
+            optimizer_updates=self.engine.updates_done,
+            unlogged=dict(unlogged),
+            clock=spent(self.clock, ranks.current()),
+        )
+        self.saved = bool(guard.in_a_row)  # never the weights of a streak of bad updates
+        faults.hold(False)
+        every = self.trainer.checkpoint_every
+        if every and update % every == 0:
+            self.save()
+        ranks.gather(None)  # may raise Interrupted
+        if update == self.trainer.updates:
+            self.export()  # before the last evaluation: what was trained outlives one that is cut short
+
+    def save(self) -> None:
+        """Writes the last complete update, unless it is written already."""
+        if self.saved:
+            return
+        with self.clock.phase("checkpoint"):
+            checkpoints.save(self.engine, self.folder, self.state, self.trainer.keep_checkpoints)
+        self.saved = True
+
+    def export(self) -> None:
+        """Writes what was trained in public formats."""
+        checkpoints.export(self.engine, self.tokenizer, self.folder)

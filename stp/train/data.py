@@ -1,0 +1,39 @@
+"""The problems of a run: what it trains on and is evaluated on, and what is kept of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stp.config import Config
+from stp.evaluation import Subject
+from stp.tasks.base import Problem, fingerprint
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run's problems. about: what a checkpoint and summary.json keep of `train`, and of `eval` where there is one."""
+
+    train: list[Problem]
+    held_out: list[Problem]
+    about: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, config: Config) -> "RunData":
+        """The training and the held-out problems that a config names."""
+        task, options = config.task, config.trainer
+        train, held_out = task.problems("train"), []
+        about = {"train": described(task, "train", train)}
+        if options.eval_size:
+            held_out = task.problems(options.eval_split)[: options.eval_size]
+            about["eval"] = described(task, options.eval_split, held_out)
+        return cls(train, held_out, about)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What tells these problems from others: the hash of each part."""
+        return {name: part["hash"] for name, part in self.about.items()}
+
+
+def described(task: Any, split: str, problems: list[Problem]) -> dict[str, Any]:
+    """What is said of problems, with their hash and how many there are."""
+    subject = str(Subject.of(task, split, problems))
+    return {"problems": len(problems), "hash": fingerprint(problems), "subject": subject}

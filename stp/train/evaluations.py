@@ -1,0 +1,122 @@
+"""A run's evaluations: of its base, which is kept for other runs, every so many updates, and of the result."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from stp import engine as ranks
+from stp.config import Config, plain
+from stp.engine import Engine
+from stp.evaluation import Evaluator, accuracy, counts, standard_sampler
+from stp.models.codec import Codec
+from stp.models.policy import Policy
+from stp.tasks.base import Problem, fingerprint
+from stp.tracking import Clock, Tracker, write_atomically
+
+BASE = Path("outputs/base")  # evaluations of base models, by what decides them
+
+
+class Evaluations:
+    """Measures accuracy when it is time. base and final: counts by temperature, before and after training.
+
+    Called with the number of updates done, it returns metrics: none where no evaluation is due.
+    """
+
+    def __init__(
+        self, config: Config, engine: Engine, evaluate: Evaluator, made_by: dict[str, Any], tracker: Tracker, clock: Clock
+    ) -> None:
+        """made_by: what decides the base's answers (`base_settings`)."""
+        self.config, self.engine, self.evaluate, self.made_by = config, engine, evaluate, made_by
+        self.tracker, self.clock = tracker, clock
+        self.base: dict[str, Any] = {}
+        self.final: dict[str, Any] | None = None
+
+    def __call__(self, update: int) -> dict[str, float]:
+        trainer = self.config.trainer
+        if update != trainer.updates and not (trainer.eval_every and update % trainer.eval_every == 0):
+            return {}
+        self.final = self.measure(update)
+        named = {f"eval/accuracy_{name}": score["accuracy"] for name, score in self.final.items()}
+        return {"eval/accuracy": next(iter(named.values())), **named} if named else {}
+
+    def measure_base(self, known: dict[str, Any] | None) -> None:
+        """Takes the base's accuracy from a checkpoint (`known`), or drops its old lines and measures it where wanted."""
+        if known is None:
+            self.tracker.drop_base()
+        self.base = known or {}
+        if self.config.trainer.eval_first and not self.base:
+            self.base = self.measure(0)
+
+    def measure(self, update: int) -> dict[str, Any]:
+        """Accuracy at each temperature; the first is the one that counts. The base's answers (update 0) are kept."""
+        scores = {}
+        for temperature in self.config.trainer.eval_temperatures if self.evaluate.problems else []:
+            with self.clock.phase("eval"):
+                kept = KeptAnswers(self.made_by | {"temperature": temperature}) if update == 0 else None
+                records = kept.load(self.tracker) if kept else None
+                if records is None:
+                    records = self.answers(temperature)
+                    if kept and ranks.rank() == 0:
+                        kept.save(records, self.tracker)
+            self.tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
+            scores[f"T={temperature:g}"] = accuracy(records)
+            self.tracker.say(f"update {update}: accuracy {counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
+        return scores
+
+    def answers(self, temperature: float) -> list[dict[str, Any]]:
+        """The records of an evaluation, on every rank."""
+        records: list[dict[str, Any]] = []
+        with self.tracker.progress() as progress, self.engine.generation() as policy:
+            bar = progress.add_task(f"evaluating (T={temperature:g})", total=len(self.evaluate.problems), note="")
+            for chunk in self.evaluate(policy, standard_sampler(self.config.sampler, temperature), ranks.current()):
+                records += chunk
+                progress.update(bar, advance=len(chunk))
+        return records
+
+
+def base_settings(config: Config, policy: Policy, codec: Codec, problems: list[Problem]) -> dict[str, Any]:
+    """What decides a base model's answers, but for the temperature; not in what batches or on how many ranks."""
+    sampler, model, task = config.sampler, config.model, config.task
+    return {
+        "version": 1,
+        "weights": policy.fingerprint(),
+        "tokenizer": codec.fingerprint(),
+        "model": {name: getattr(model, name) for name in ("dtype", "quantize", "attention", "instructions")},
+        "task": {"name": task.name, **{k: v for k, v in plain(config)["task"].items() if k != "data"}},
+        "problems": fingerprint(problems),
+        "sampler": {name: getattr(sampler, name) for name in ("length", "steps", "block_length")},
+        "seed": config.seed,
+    }
+
+
+class KeptAnswers:
+    """A base model's answers to a run's held-out problems, kept for every later run that would ask the same."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        self.settings, self.file = settings, BASE / f"{settings['task']['name']}-{digest}.json"
+
+    def load(self, tracker: Tracker) -> list[dict[str, Any]] | None:
+        """The records, as rank 0 reads them, on every rank; None where there are none."""
+        found: list[dict[str, Any]] | None = None
+        if ranks.rank() == 0 and self.file.exists():
+            try:
+                record = json.loads(self.file.read_text(encoding="utf-8"))
+                found = record["records"] if record["settings"] == self.settings else None
+                accuracy(found or [])
+            except (OSError, ValueError, KeyError, TypeError):
+                tracker.say(f"{self.file}: not an evaluation that stp.train kept; it is measured again")
+                found = None
+        found = ranks.broadcast(found)
+        if found is not None:
+            tracker.say(f"the base's evaluation at T={self.settings['temperature']:g} is reused: {self.file}")
+        return found
+
+    def save(self, records: list[dict[str, Any]], tracker: Tracker) -> None:
+        """Keep the records; where that is not possible, say so."""
+        try:
+            BASE.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.file, json.dumps({"settings": self.settings, "records": records}) + "\n")
+        except OSError as error:
+            tracker.say(f"{self.file}: not kept ({error.strerror}); the next run measures its base again")

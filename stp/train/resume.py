@@ -1,0 +1,138 @@
+"""What is there already: a finished run with these settings, or a checkpoint to continue from."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stp import checkpoints
+from stp.checkpoints import State
+from stp.config import Config, binding, decisive, differences, plain, unknown, unplaced
+from stp.errors import UserError, fail
+from stp.folders import give_back, lock
+from stp.tracking import write_atomically
+from stp.train.data import RunData
+
+
+def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path | None) -> dict[str, Any] | None:
+    """The summary of a run with these settings that this folder, or another one of the sweep, already holds; else None.
+
+    Presets may name the same settings: they run once, and the other folders get a summary that says where (`same_as`). Probes
+    are no part of the settings, but a run that is to be probed takes no twin that was not, or otherwise (Figure 3 reads them).
+    A run on other problems is another run; the same ones may lie elsewhere. For rank 0.
+    """
+    data, wanted = RunData.read(config).hashes, unplaced(plain(config))
+    probes = {name: value for name, value in vars(config.trainer).items() if name.startswith("probe_")}
+    others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
+    for file in [folder / "summary.json", *others]:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        holder = file.parent / found.get("same_as", "")
+        if (
+            not all((holder / name).exists() for name in ("summary.json", "config.yaml"))
+            or found.get("updates") != config.trainer.updates
+        ):
+            continue
+        if unplaced(settings_of(holder)) != wanted or {k: v["hash"] for k, v in found.get("problems", {}).items()} != data:
+            continue
+        if file.parent == folder:
+            print(f"{folder}: finished", flush=True)
+            return found
+        if "same_as" not in found and (
+            not config.trainer.probe_every or probes.items() <= settings_of(file.parent)["trainer"].items()
+        ):
+            twin = {"experiment": choices.get("experiment"), "same_as": os.path.relpath(file.parent, folder)}
+            write_atomically(folder / "summary.json", json.dumps(found | twin, indent=1) + "\n")
+            print(f"{folder}: finished, with the settings of {file.parent}", flush=True)
+            return found
+    return None
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings of a run, by its config.yaml."""
+    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+
+
+def resume_point(config: Config, fresh: Path, about: dict[str, dict[str, Any]]) -> tuple[Path, State | None]:
+    """The run's folder and what its newest whole checkpoint says; a new folder and None unless `trainer.resume` finds one.
+
+    `auto` takes the folder's own checkpoint, or that of the newest run of this name, if it has these settings and problems
+    (`about`) and updates left; otherwise it says what differs and starts a new one. Checkpoints that are not whole are named
+    and left out. For rank 0.
+    """
+    wanted = config.trainer.resume
+    if wanted is None:
+        return fresh, None
+    auto, told = wanted == "auto", False
+    for folder in [fresh, *sorted(fresh.parent.glob("*"), reverse=True)] if auto else [Path(wanted)]:
+        trouble: str | None = "no complete checkpoint there; give a run folder that has checkpoints/, or auto"
+        torn = False
+        for checkpoint in checkpoints.written(folder):
+            try:
+                state = checkpoints.state(checkpoint)
+                trouble = _not_resumable(config, folder, state, about)
+                if trouble is None:
+                    checkpoints.verify(checkpoint)
+            except checkpoints.OtherVersionError as other:
+                trouble = str(other)
+            except checkpoints.BrokenError as broken:
+                trouble, torn = f"none of its checkpoints is whole; {checkpoint.name}: {broken}", True
+                print(f"{checkpoint}: skipped, {broken}", flush=True)
+                continue
+            torn = False
+            break
+        if trouble is None:
+            try:
+                lock("trainer.resume", folder)
+            except UserError as busy:
+                if not auto or folder == fresh:
+                    raise
+                print(f"{busy}", flush=True)
+                continue
+            if fresh != folder:
+                give_back(fresh)
+            return folder, state
+        if not auto or (torn and _settings(folder) == binding(plain(config))):  # auto never starts over in silence
+            fail("trainer.resume", folder, trouble)
+        if checkpoints.written(folder) and not (told and (folder / "summary.json").exists()):
+            print(f"{folder}: not continued, {trouble}", flush=True)  # the newest, and others that are not finished
+            told = True
+    return fresh, None
+
+
+def _settings(folder: Path) -> dict[str, Any] | None:
+    """What decides the results of the run in a folder, by its config.yaml."""
+    return binding(settings_of(folder)) if (folder / "config.yaml").exists() else None
+
+
+def _not_resumable(config: Config, folder: Path, state: State, about: dict[str, dict[str, Any]]) -> str | None:
+    """Why a checkpoint cannot be continued with this config and these problems, and the fix; None when it can."""
+    # a config of an older version has no classes, which `unknown` names
+    if not (isinstance(state.config.get("trainer"), dict) and isinstance(state.config.get("classes", {}), dict)):
+        return "the state.json of its newest checkpoint is not what stp.train writes; remove that checkpoint"
+    now = plain(config)
+    strange = unknown(decisive(state.config), decisive(now))
+    if strange:
+        return (
+            f"another version of the code wrote it, whose settings are not this one's ({', '.join(strange[:4])}); "
+            "continue it with that version, or start a new run in another folder"
+        )
+    changed = differences(binding(state.config), binding(now))
+    if changed:
+        return f"its settings differ from this run's ({'; '.join(changed[:4])}); give the same ones"
+    compared = ["train", "eval"] if evaluation_of(state.config) == evaluation_of(now) else ["train"]
+    for name in compared:
+        old, new = state.problems.get(name), about.get(name)
+        if old and new and old["hash"] != new["hash"]:
+            return (
+                f"its {name} problems are others: {old['subject']} -> {new['subject']}; give the same ones, or start a new run"
+            )
+    if state.update > config.trainer.updates or ((folder / "summary.json").exists() and state.update == config.trainer.updates):
+        return f"it already has {state.update} updates; raise trainer.updates={config.trainer.updates}"
+    return None
+
+
+def evaluation_of(record: dict[str, Any]) -> dict[str, Any]:
+    """How a run is evaluated, by its settings; not when."""
+    return {k: v for k, v in record["trainer"].items() if k in ("eval_size", "eval_split", "eval_temperatures")}
