@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["stp", "stp.*"]), "stp.conf"],
     package_dir={"stp": "stp", "stp.conf": "conf"},  # an installed package holds the top-level conf/ as stp/conf
-    package_data={"stp": ["trace.html"], "stp.conf": ["*.yaml", "*/*.yaml"], "stp.models": ["tiny_base/*/*"]},
+    package_data={"stp.trace": ["trace.html"], "stp.conf": ["*.yaml", "*/*.yaml"], "stp.models": ["tiny_base/*/*"]},
     install_requires=[
         "torch>=2.13,<2.15",
         "transformers>=5.23,<5.24",

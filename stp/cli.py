@@ -20,9 +20,9 @@ from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from stp import folders
 from stp.errors import RunError, UserError, require
-from stp.faults import stop_at_once
+from stp.run import folders
+from stp.run.faults import stop_at_once
 from stp.text import visible
 
 DEBUG = "STP_DEBUG"  # set it to see tracebacks
@@ -47,7 +47,7 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from stp.config import CONF, build, register
-    from stp.engine import choose_accelerator
+    from stp.run.ranks import choose_accelerator
 
     transformers.utils.logging.disable_progress_bar()
     register(name, options)
@@ -274,9 +274,9 @@ def _near(key: str, owner: str | None) -> str | None:
 
     from stp.config import SCHEMAS
     from stp.config.compose import ROOTS
-    from stp.engine import Optimizer
-    from stp.guards import Guards
     from stp.models.policy import Lora
+    from stp.run.engine import Optimizer
+    from stp.run.guards import Guards
     from stp.tasks.base import Data
     from stp.trainer import Trainer
 

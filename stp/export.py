@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from peft import PeftModel
 from transformers import LlamaForCausalLM
 
-from stp import checkpoints, preflight
+from stp import trained
 from stp.cli import run
 from stp.config import run_folder
 from stp.errors import fail, require, require_choice
@@ -20,6 +20,7 @@ from stp.models.llada import llada_module, save_llada
 from stp.models.loading import read_config, stored_dtype
 from stp.models.policy import Model, Policy, base_name, checkpoint_folder
 from stp.models.public import ADAPTERS, save_card, save_stock, save_tokenizer
+from stp.run import preflight
 
 OTHERWISE = {"llada": "merged", "adapter_llada": "adapter"}  # LLaDA's own layout and the stock one
 
@@ -57,10 +58,10 @@ class Export:
 
 def main(config: Export) -> None:
     """Write the checkpoint whole or not at all, and say where."""
-    folder, model, trained_by = checkpoints.trained(config.checkpoint, config.model)
+    folder, model, trained_by = trained.locate(config.checkpoint, config.model)
     to = destination(config)
     preflight.writable("folder", to)
-    if config.to in ADAPTERS and not checkpoints.holds_adapter(folder, model):
+    if config.to in ADAPTERS and not trained.holds_adapter(folder, model):
         fail("to", config.to, "this checkpoint has no adapter, all of its weights are its own; use to=merged")
     # an adapter trained on 4-bit weights goes into the weights that they were made from
     model = dataclasses.replace(model, quantize="none", dtype=precision(config, folder, model, bool(trained_by)))
@@ -71,7 +72,7 @@ def main(config: Export) -> None:
     except OSError as error:
         fail("folder", to, f"nothing can be written there ({error.strerror}); give another folder=<folder>")
     try:
-        policy, tokenizer = checkpoints.load(folder, model)
+        policy, tokenizer = trained.load(folder, model)
         kind = type(policy.llama).__name__
         if config.to in OTHERWISE:
             llada = isinstance(policy.llama, LlamaForCausalLM)

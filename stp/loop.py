@@ -10,7 +10,6 @@ from torch import Tensor
 
 from stp.batches import Batches, MicroBatch, Scored, assemble, micro_batches, score_rows
 from stp.estimators.base import score
-from stp.memory import peak_memory_mb
 from stp.metrics import elbo_stats, rollout_stats, sample_records, spent
 from stp.objectives import Loss
 from stp.probe import probe
@@ -257,7 +256,6 @@ def log(unlogged: Unlogged, batch: int, run: Run) -> tuple[dict[str, Any], dict[
     seconds = spent(run.clock, run.ranks)
     metrics |= {f"time/{name}": total - unlogged["before"].get(name, 0.0) for name, total in seconds.items()}
     metrics["time/tokens_per_s"] = metrics["completion/length"] * batch / max(metrics.get("time/sample", 0.0), 1e-9)
-    metrics["memory/peak_mb"] = peak_memory_mb()
     run.tracker.log(metrics)
     return metrics, seconds
 

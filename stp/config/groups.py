@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from stp.engine import Zero
 from stp.models.policy import Model
-from stp.tracking import Logging
+from stp.run.engine import Zero
+from stp.run.tracking import Logging
 
 
 def options(package: str) -> dict[str, type]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from stp.engine import Optimizer
 from stp.errors import require
-from stp.guards import Guards
+from stp.run.engine import Optimizer
+from stp.run.guards import Guards
 from stp.trainer import Trainer
 
 

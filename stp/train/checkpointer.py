@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stp import checkpoints, faults
-from stp import engine as ranks
-from stp.checkpoints import State
-from stp.engine import Engine
-from stp.guards import Guard
+from stp import trained
 from stp.metrics import spent
 from stp.roles import Unlogged
-from stp.tracking import Clock
+from stp.run import checkpoints, faults, ranks
+from stp.run.checkpoints import State
+from stp.run.engine import Engine
+from stp.run.guards import Guard
+from stp.run.tracking import Clock
 from stp.trainer import Trainer
 
 
@@ -59,4 +59,4 @@ class Checkpointer:
 
     def export(self) -> None:
         """Writes what was trained in public formats."""
-        checkpoints.export(self.engine, self.tokenizer, self.folder)
+        trained.export(self.engine, self.tokenizer, self.folder)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stp.config import Config
-from stp.evaluation import Subject
+from stp.evaluation.evaluator import Subject
 from stp.tasks.base import Problem, fingerprint
 
 

@@ -5,14 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stp import engine as ranks
 from stp.config import Config, plain
-from stp.engine import Engine
-from stp.evaluation import Evaluator, accuracy, counts, standard_sampler
+from stp.evaluation.evaluator import Evaluator, standard_sampler
+from stp.evaluation.intervals import accuracy, counts
 from stp.models.codec import Codec
 from stp.models.policy import Policy
+from stp.run import ranks
+from stp.run.engine import Engine
+from stp.run.files import write_atomically
+from stp.run.tracking import Clock, Tracker
 from stp.tasks.base import Problem, fingerprint
-from stp.tracking import Clock, Tracker, write_atomically
 
 BASE = Path("outputs/base")  # evaluations of base models, by what decides them
 

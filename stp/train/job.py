@@ -8,23 +8,24 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from stp import checkpoints, faults, preflight
-from stp import engine as ranks
-from stp.checkpoints import State
+from stp.anchors.make import FOLDER, Maker, named, static_dataset
 from stp.config import Config, check_ranks, code_version, plain, unplaced
-from stp.engine import Engine, bootstrap
 from stp.errors import fail
-from stp.evaluation import Evaluator, Subject
-from stp.guards import DivergedError, Guard
+from stp.evaluation.evaluator import Evaluator, Subject
 from stp.loop import train
-from stp.memory import reset_peak_memory
 from stp.metrics import spent
 from stp.models.codec import Codec
 from stp.models.policy import AdapterOff, Policy, checkpoint_folder, load_policy, require_available
-from stp.pregenerate import FOLDER, Maker, named, static_dataset
 from stp.roles import Actor, Learner, Run
+from stp.run import checkpoints, faults, preflight, ranks
+from stp.run.checkpoints import State
+from stp.run.engine import Engine
+from stp.run.files import read_jsonl, write_atomically
+from stp.run.guards import DivergedError, Guard
+from stp.run.memory import reset_peak_memory
+from stp.run.ranks import bootstrap
+from stp.run.tracking import Clock, Tracker, labelled, require_wandb
 from stp.samplers import Stp
-from stp.tracking import Clock, Tracker, labelled, read_jsonl, require_wandb, write_atomically
 from stp.train.checkpointer import Checkpointer
 from stp.train.data import RunData
 from stp.train.evaluations import Evaluations, base_settings

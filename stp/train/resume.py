@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from stp import checkpoints
-from stp.checkpoints import State
 from stp.config import Config, binding, decisive, differences, plain, unknown, unplaced
 from stp.errors import UserError, fail
-from stp.folders import give_back, lock
-from stp.tracking import write_atomically
+from stp.run import checkpoints
+from stp.run.checkpoints import State
+from stp.run.files import write_atomically
+from stp.run.folders import give_back, lock
 from stp.train.data import RunData
 
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 
-from stp import engine as ranks
-from stp.checkpoints import State
 from stp.config import Config, config_hash, plain, seedless_hash
-from stp.evaluation import counts, source_of
-from stp.memory import peak_memory_mb
-from stp.tracking import TRAINING, Tracker, read_jsonl
+from stp.evaluation.evaluator import source_of
+from stp.evaluation.intervals import counts
+from stp.run import ranks
+from stp.run.checkpoints import State
+from stp.run.files import read_jsonl
+from stp.run.memory import peak_memory_mb
+from stp.run.tracking import TRAINING, Tracker
 from stp.train.evaluations import Evaluations
 
 

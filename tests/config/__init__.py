@@ -9,12 +9,12 @@ from omegaconf.errors import OmegaConfBaseException
 from stp.cli import one_line, with_causes
 from stp.config import CONF, Config, build, register
 from stp.errors import UserError
-from stp.evaluate import Evaluation
+from stp.evaluate.evaluate import Evaluation
 from stp.export import Export
-from stp.plan import Plan
+from stp.plan.plan import Plan
 from stp.pregenerate import Pregeneration
-from stp.pretrain import Pretraining
-from stp.trace import Tracing
+from stp.pretrain.pretrain import Pretraining
+from stp.trace.trace import Tracing
 
 ROOTS = {
     "train": Config,

@@ -7,8 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from stp.cli import arguments, quoted, stop, with_causes
-from stp.engine import LAUNCHED, bootstrap, choose_accelerator
 from stp.errors import UserError
+from stp.run.ranks import LAUNCHED, bootstrap, choose_accelerator
 from tests.config import composed, told
 
 

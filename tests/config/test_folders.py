@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stp import folders
 from stp.errors import UserError
+from stp.run import folders
 from tests.integration.runs import environment
 
 TAKE = "import sys; from pathlib import Path; from stp.folders import *; "

@@ -8,11 +8,24 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stp import plan
-from stp.engine import Zero
 from stp.errors import UserError
 from stp.models.policy import Lora, Model, load_policy
-from stp.plan import GIB, Cost, Planner, Sizes, beside, draw_cost, forwards, hours, memory, score_cost, skeleton, update_cost
+from stp.plan import plan
+from stp.plan.plan import (
+    GIB,
+    Cost,
+    Planner,
+    Sizes,
+    beside,
+    draw_cost,
+    forwards,
+    hours,
+    memory,
+    score_cost,
+    skeleton,
+    update_cost,
+)
+from stp.run.engine import Zero
 from tests.config import composed
 from tests.integration.runs import environment
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from stp.evaluation import accuracy, interval, measured, scored, shown
+from stp.evaluation.intervals import accuracy, interval, measured, scored, shown
 
 
 def records(groups):

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from stp import plain
+from stp.bench import published_loops as plain
 from stp.diffusion import until_eos
 from stp.estimators import Elbo, OneStep
 from stp.estimators.base import distinct, masked_log_probs
 from stp.loop import update
+from stp.models.live import Live
 from stp.models.policy import Lora, Policy, add_lora
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo
-from stp.plan import Live
 from stp.roles import Learner, Run
 from stp.samplers import Standard, Stp
 from stp.samplers.generate import generate

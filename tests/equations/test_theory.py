@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from stp import enumeration, theory
-from stp.enumeration import L, V
 from stp.estimators import Elbo, Spg
 from stp.objectives import Grpo
 from stp.samplers import Stp
-from stp.theory import CLIP
+from stp.theory import enumeration, theory
+from stp.theory.enumeration import L, V
+from stp.theory.theory import CLIP
 from stp.types import Anchors, Draws, LogProbs
 from tests import toys
 

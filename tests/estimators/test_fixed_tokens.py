@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stp.anchors import token_confidence
+from stp.anchors.dataset import token_confidence
 from stp.estimators import Elbo
 from stp.types import Draws
 from tests.toys import EOS, MASK, PROMPT, Recording, context_free, in_context, prompts, trajectory

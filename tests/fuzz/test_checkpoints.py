@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from stp.anchors import StaticDataset
+from stp.anchors.dataset import StaticDataset
 from stp.config import plain as plain_config
 from stp.config import recorded
 from stp.models.adapters import load_adapter
 from stp.models.llada import save_llada
 from stp.models.policy import Lora, Model, add_lora, load_policy
-from stp.report import markdown, rows_of
-from stp.runs import load_runs, name_methods
+from stp.report.report import markdown, rows_of
+from stp.report.runs import load_runs, name_methods
 from stp.train import resume_point
 from stp.types import Draws
 from tests import fuzz

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stp.evaluation import regrade
+from stp.evaluation.stored import regrade
 from stp.tasks import Countdown, Gsm8k, Math
 from stp.tasks.base import Data
 from stp.tasks.sources import file_rows

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 
 from stp.models.codec import answer_spans
-from stp.trace import page
+from stp.trace.trace import page
 from tests.fuzz import inputs, plain, tried
 from tests.fuzz.texts import completions
 

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import stp.anchors
 import stp.checkpoints
+
+import stp.anchors
 import stp.samplers.standard
 from stp.cli import stop_at_once
-from stp.engine import Engine
-from stp.tracking import Tracker
+from stp.run.engine import Engine
+from stp.run.tracking import Tracker
 from tests.integration.runs import run
 
 # where a call is counted; the signal comes before the nth one does anything

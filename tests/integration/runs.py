@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from stp.config import CONF, build, register
 from stp.ranks import Ranks
-from stp.tracking import read_jsonl
+from stp.run.files import read_jsonl
 from stp.train import execute
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from stp.engine import Engine, Optimizer, Zero, bootstrap, trained_weights
 from stp.errors import UserError
+from stp.run.engine import Engine, Optimizer, Zero, trained_weights
+from stp.run.ranks import bootstrap
 from tests.integration.runs import metrics, run
 
 STAGES = [0, 1, 2, 3]

@@ -6,13 +6,14 @@ import sys
 import pytest
 import torch
 
-from stp import bench
-from stp.bench import Shape, Turns
-from stp.engine import Engine, Optimizer, Zero, bootstrap
+from stp.bench import bench
+from stp.bench.bench import Shape, Turns
 from stp.estimators import Elbo
 from stp.models.policy import Lora, Policy, add_lora
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo
+from stp.run.engine import Engine, Optimizer, Zero
+from stp.run.ranks import bootstrap
 from stp.samplers import Standard
 from stp.tasks import Countdown
 from stp.trainer import Trainer

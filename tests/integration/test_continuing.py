@@ -6,8 +6,8 @@ import pytest
 
 from stp import train
 from stp.errors import UserError
-from stp.evaluation import Evaluator
-from stp.tracking import read_jsonl
+from stp.evaluation.evaluator import Evaluator
+from stp.run.files import read_jsonl
 from tests.integration.runs import composed, metrics, run
 
 EVERY = ["trainer.checkpoint_every=1", "trainer.probe_every=0"]

@@ -8,13 +8,14 @@ import sys
 import pytest
 import torch
 
-from stp import evaluation
 from stp.errors import UserError
-from stp.evaluate import main
+from stp.evaluate.evaluate import main
+from stp.evaluation import evaluator as evaluation
 from stp.models.policy import Model, Policy, load_policy
 from stp.protocols import Published
+from stp.run.files import read_jsonl, whole_lines
+from stp.run.tracking import Tracker
 from stp.tasks import Math, Problem
-from stp.tracking import Tracker, read_jsonl, whole_lines
 from tests.config import composed
 from tests.integration.runs import environment, metrics, run
 
@@ -87,7 +88,7 @@ def test_batches_change_nothing(tmp_path, whole, rows):
 
 def test_questions_are_asked_whole(tmp_path, whole, monkeypatch):
     """In training's own evaluations, too."""
-    monkeypatch.setattr("stp.preflight.prompts", lambda *_: 0)  # which refuses to cut most prompts
+    monkeypatch.setattr("stp.run.preflight.prompts", lambda *_: 0)  # which refuses to cut most prompts
     assert evaluated(tmp_path / "evaluation", "model.prompt_tokens=2") == whole
     for name, tokens in (("cut", 2), ("uncut", 200)):
         run(tmp_path / name, "trainer.updates=1", "trainer.probe_every=0", "sampler=standard", f"model.prompt_tokens={tokens}")

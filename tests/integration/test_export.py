@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from stp import checkpoints
 from stp.config import recorded
 from stp.errors import UserError
 from stp.export import Export, main
@@ -22,6 +21,7 @@ from stp.models.dream import load_dream
 from stp.models.llada import load_llada
 from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
 from stp.models.tiny import shipped
+from stp.run import checkpoints
 from tests.config import composed
 from tests.integration.runs import environment, run
 from tests.models import TOKENIZER, random_ids

@@ -11,10 +11,10 @@ import time
 import pytest
 import torch
 
-from stp.engine import Engine
 from stp.errors import RunError, UserError
+from stp.run.engine import Engine
+from stp.run.files import read_jsonl
 from stp.samplers import standard
-from stp.tracking import read_jsonl
 from tests.integration.fatal import strike
 from tests.integration.runs import SMALL, environment, metrics, run, weights
 
@@ -270,7 +270,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_really_full(tmp_path, small_disk, whole, monkeypatch):
-    monkeypatch.setattr("stp.preflight.room", lambda *_: None)  # as if something else had taken the room later
+    monkeypatch.setattr("stp.run.preflight.room", lambda *_: None)  # as if something else had taken the room later
     with pytest.raises(RunError, match="no space left"):
         run(small_disk / "run", *EVERY)
     kept = sorted((small_disk / "run" / "checkpoints").glob("update-*"))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stp.engine import Engine
 from stp.errors import RunError, UserError
 from stp.estimators import Elbo
-from stp.guards import Guard, Guards
+from stp.run.engine import Engine
+from stp.run.guards import Guard, Guards
 from stp.tasks import Countdown
 from tests.integration.runs import composed, environment, metrics, run, weights
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from stp import tracking
-from stp.tracking import Logging, Tracker
+from stp.run import tracking
+from stp.run.tracking import Logging, Tracker
 from tests.integration.runs import run
 
 

@@ -11,15 +11,19 @@ from statistics import median
 import pytest
 import torch
 
-from stp import evaluate, export, preflight, pregenerate, pretrain, trace, train
-from stp.anchors import StaticDataset
+from stp import export, pregenerate, train
+from stp.anchors.dataset import StaticDataset
 from stp.config import build
 from stp.errors import UserError
-from stp.evaluation import Subject
+from stp.evaluate import evaluate
+from stp.evaluation.evaluator import Subject
 from stp.models.codec import Codec
 from stp.models.policy import checkpoint_folder, load_tokenizer
+from stp.pretrain import pretrain
+from stp.run import preflight
+from stp.run.tracking import Logging, Tracker
 from stp.tasks import Problem
-from stp.tracking import Logging, Tracker
+from stp.trace import trace
 from tests.config import raw
 from tests.integration.runs import composed, environment, run
 

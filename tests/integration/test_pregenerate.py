@@ -7,17 +7,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stp import pregenerate
+from stp.anchors import StaticDataset, make
+from stp.anchors.make import Maker, named, static_dataset
 from stp.errors import UserError
 from stp.models.codec import Codec
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny, tiny_tokenizer
-from stp.pregenerate import Maker, named, static_dataset
 from stp.ranks import Ranks
+from stp.run.tracking import Logging, Tracker
 from stp.samplers import Stp
 from stp.tasks import Countdown
 from stp.tasks.base import Data
-from stp.tracking import Logging, Tracker
 from tests.integration.runs import on_two_ranks
 
 TOKENIZER = tiny_tokenizer(Countdown.phrases)
@@ -39,7 +39,7 @@ def a_maker(rows=4, ranks=ALONE, task=None, **sampler):
 def of_problems(maker, problems):
     """The anchors of these problems, made in memory."""
     keys = [problem.key for problem in problems]
-    return pregenerate.StaticDataset.joined(maker.provenance, list(maker.batches(problems))).of(keys)
+    return StaticDataset.joined(maker.provenance, list(maker.batches(problems))).of(keys)
 
 
 def made(maker, folder, problems=PROBLEMS):
@@ -58,13 +58,13 @@ def assert_same(found, expected):
 @pytest.fixture
 def asked(monkeypatch):
     """The completions of each call of `generate`."""
-    calls, generate = [], pregenerate.generate
+    calls, generate = [], make.generate
 
     def counted(policy, sampler, batch, *arguments, **options):
         calls.append(len(batch.prompts))
         return generate(policy, sampler, batch, *arguments, **options)
 
-    monkeypatch.setattr(pregenerate, "generate", counted)
+    monkeypatch.setattr(make, "generate", counted)
     return calls
 
 
@@ -96,7 +96,7 @@ def test_what_is_there_is_taken_and_what_is_missing_is_made(tmp_path, asked, cap
 
 def test_a_job_that_is_stopped_goes_on_where_it_was(tmp_path, asked, monkeypatch):
     whole = of_problems(a_maker(), PROBLEMS)
-    generate = pregenerate.generate
+    generate = make.generate
 
     def stopped(*arguments, **options):
         if len(asked) == 9:  # of these six batches the fourth
@@ -104,7 +104,7 @@ def test_a_job_that_is_stopped_goes_on_where_it_was(tmp_path, asked, monkeypatch
         return generate(*arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pregenerate, "generate", stopped)
+        patch.setattr(make, "generate", stopped)
         made(a_maker(), tmp_path / "static")
     assert len(list((tmp_path / "static").glob("anchors-*"))) == 3 and len(asked) == 9
     assert_same(made(a_maker(), tmp_path / "static"), whole)
@@ -118,7 +118,7 @@ def test_two_jobs_at_once_both_have_all(tmp_path):
     whole = of_problems(a_maker(), PROBLEMS)
     for dataset, problems in zip(found, jobs, strict=True):
         assert_same(dataset, whole.of([problem.key for problem in problems]))
-    assert_same(pregenerate.StaticDataset.load(tmp_path / "static").of(whole.problems), whole)
+    assert_same(StaticDataset.load(tmp_path / "static").of(whole.problems), whole)
 
 
 def test_other_settings_and_other_words_are_other_anchors(tmp_path, asked):

@@ -11,7 +11,7 @@ from stp.objectives import Grpo
 from stp.probe import probe, probed_rows
 from stp.ranks import Ranks
 from stp.roles import Learner, Run
-from stp.tracking import Clock
+from stp.run.tracking import Clock
 from stp.trainer import Trainer
 from stp.types import Draws
 from tests import toys

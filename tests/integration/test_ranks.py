@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from stp.tracking import read_jsonl
+from stp.run.files import read_jsonl
 from tests.integration.runs import SMALL, environment, metrics, run, weights
 
 

@@ -7,9 +7,9 @@ import shutil
 import pytest
 import torch
 
-from stp.engine import Engine
 from stp.errors import RunError, UserError
-from stp.tracking import read_jsonl
+from stp.run.engine import Engine
+from stp.run.files import read_jsonl
 from tests.integration.runs import metrics, run, weights
 
 KEEP = ["trainer.updates=4", "trainer.checkpoint_every=2", "trainer.keep_checkpoints=9"]

@@ -11,7 +11,8 @@ import torch
 from omegaconf import OmegaConf
 
 from stp.models.policy import Policy
-from stp.tracking import Clock, read_jsonl
+from stp.run.files import read_jsonl
+from stp.run.tracking import Clock
 from tests.integration.runs import composed, environment, metrics, run, weights
 
 

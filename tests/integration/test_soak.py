@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stp.soak import Episode, fingerprint, main, members
+from stp.soak.soak import Episode, fingerprint, main, members
 from tests.integration.runs import SMALL, environment
 
 

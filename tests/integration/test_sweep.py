@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from stp import cli, report, train
+from stp import cli, train
 from stp.config import Config, plain
-from stp.tracking import read_jsonl
+from stp.report import report
+from stp.run.files import read_jsonl
 from tests.config.test_options import FILES
 from tests.integration.runs import ROOT, SMALL, composed, environment, metrics, run
 

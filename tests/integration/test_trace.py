@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from stp import trace
 from stp.errors import UserError
 from stp.models.codec import Codec
 from stp.models.policy import Model, load_policy
 from stp.samplers import Standard, Stp
 from stp.tasks import Countdown
-from stp.trace import denoise_row, page, record, visible
+from stp.trace import trace
+from stp.trace.trace import denoise_row, page, record, visible
 from stp.types import Draws
 from tests.config import composed, told
 from tests.integration.runs import run

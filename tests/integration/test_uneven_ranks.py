@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from stp.evaluation import Evaluator
+from stp.evaluation.evaluator import Evaluator
 from stp.models.codec import Codec
 from stp.models.policy import Model, load_policy
 from stp.ranks import Ranks

@@ -7,9 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stp import checkpoints, evaluate, export, trace
+from stp import export, trained
 from stp.config import recorded
 from stp.errors import UserError
+from stp.evaluate import evaluate
+from stp.trace import trace
 from tests.config import composed
 from tests.integration.runs import run
 
@@ -40,8 +42,8 @@ def unfinished(finished, tmp_path):
 
 
 def policy_of(checkpoint):
-    folder, model, _ = checkpoints.trained(str(checkpoint), composed("export", f"checkpoint={checkpoint}").model)
-    return folder, checkpoints.load(folder, model)[0]
+    folder, model, _ = trained.locate(str(checkpoint), composed("export", f"checkpoint={checkpoint}").model)
+    return folder, trained.load(folder, model)[0]
 
 
 def test_a_checkpoint_holds_the_weights_that_the_run_exports(finished, unfinished, capsys):

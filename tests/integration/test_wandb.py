@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from stp.tracking import Logging, Tracker, labelled
+from stp.run.tracking import Logging, Tracker, labelled
 from tests.integration.runs import environment, metrics
 
 LOGGED = ["logging=wandb", "logging.wandb=offline", "trainer.updates=3", "trainer.checkpoint_every=1", "trainer.eval_size=0"]

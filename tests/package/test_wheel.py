@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOTS = {
-    "train": "Config",
-    "plan": "Plan",
-    "pregenerate": "Pregeneration",
-    "evaluate": "Evaluation",
-    "trace": "Tracing",
-    "export": "Export",
-    "pretrain": "Pretraining",
+ROOTS = {  # what each command runs
+    "train": "stp.config:Config",
+    "plan": "stp.plan.plan:Plan",
+    "pregenerate": "stp.pregenerate:Pregeneration",
+    "evaluate": "stp.evaluate.evaluate:Evaluation",
+    "trace": "stp.trace.trace:Tracing",
+    "export": "stp.export:Export",
+    "pretrain": "stp.pretrain.pretrain:Pretraining",
 }
 
 
@@ -65,7 +65,8 @@ roots = {ROOTS!r}
 assert pathlib.Path(stp.config.__file__).is_relative_to({str(installed)!r}), stp.config.__file__
 assert pathlib.Path(stp.config.CONF).is_relative_to({str(installed)!r}), stp.config.CONF
 for name, root in roots.items():
-    stp.config.register(name, getattr(importlib.import_module("stp.config" if name == "train" else f"stp.{{name}}"), root))
+    module, _, options = root.partition(":")
+    stp.config.register(name, getattr(importlib.import_module(module), options))
 with initialize_config_dir(stp.config.CONF, version_base="1.3"):
     for name in roots:
         stp.config.build(compose(name))

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from stp.config import CONF, build, plain, register
-from stp.tracking import read_jsonl
+from stp.run.files import read_jsonl
 
 
 @cache

@@ -1,4 +1,4 @@
-"""stp/figures.py: what is drawn is what was measured, and no picture is blank."""
+"""stp/report/figures.py: what is drawn is what was measured, and no picture is blank."""
 
 import math
 
@@ -6,7 +6,7 @@ import matplotlib.image
 import pytest
 from matplotlib import pyplot as plt
 
-from stp import figures
+from stp.report import figures
 
 
 @pytest.fixture

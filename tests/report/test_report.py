@@ -14,7 +14,7 @@ import matplotlib.image
 import pytest
 import yaml
 
-from stp import report
+from stp.report import report
 from tests.integration.runs import environment
 from tests.report import write
 

@@ -1,13 +1,13 @@
-"""stp/runs.py: a cell is filled by runs that agree, of the settings its preset names; all others are told, never mixed in."""
+"""report/runs.py: a cell is filled by runs that agree, of the settings its preset names; others are told, never mixed in."""
 
 import json
 
 import pytest
 import yaml
 
-from stp import report
 from stp.config import config_hash, plain, seedless_hash
-from stp.runs import load_runs, name_methods, presets
+from stp.report import report
+from stp.report.runs import load_runs, name_methods, presets
 from tests.integration.runs import composed
 from tests.report import write
 from tests.report.test_report import cells, heat, made, read_csv, section, three_seeds

@@ -1,10 +1,10 @@
-"""stp/tables.py: the paper's figures as printed, and a preset for each of our rows."""
+"""stp/report/tables.py: the paper's figures as printed, and a preset for each of our rows."""
 
 import re
 
 import pytest
 
-from stp.tables import BASE, FIGURE_3, TABLES
+from stp.report.tables import BASE, FIGURE_3, TABLES
 from tests.config.test_options import FILES
 from tests.integration.runs import ROOT
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from stp.anchors import StaticDataset
+from stp.anchors.dataset import StaticDataset
 from stp.errors import UserError
 from stp.models.codec import Codec, answer_spans
 from stp.models.tiny import tiny_tokenizer

@@ -225,7 +225,7 @@ def test_countdown_grading(completion, correct):
     ],
 )
 def test_the_known_counts_of_stored_completions(task, file, rows, published, corrected):
-    from stp.evaluation import regrade
+    from stp.evaluation.stored import regrade
 
     lines = shared(f"data/completions/{file}.jsonl").read_text().splitlines()
     records = regrade(task, [(f"row {i}", json.loads(line)) for i, line in enumerate(lines, 1)], {})

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from stp.errors import UserError
-from stp.evaluation import regrade
+from stp.evaluation.stored import regrade
+from stp.run.files import read_jsonl
 from stp.tasks import Countdown, Gsm8k, Math
-from stp.tracking import read_jsonl
 from tests.config import composed
 from tests.integration.runs import environment
 
@@ -26,7 +26,7 @@ def write(path, rows=ROWS):
 
 
 def grade(folder, *overrides):
-    from stp.evaluate import main
+    from stp.evaluate.evaluate import main
 
     main(composed("evaluate", f"to={folder}", *overrides))
     return json.loads((folder / "summary.json").read_text()), read_jsonl(folder / "eval.jsonl")

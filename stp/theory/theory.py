@@ -15,9 +15,17 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from stp.anchors import scored
+from stp.anchors.dataset import scored
 from stp.diffusion import Denoiser, FromLogits
-from stp.enumeration import (
+from stp.estimators import Elbo, Spg
+from stp.estimators.base import count_masked, mask_exactly, masked_log_probs
+from stp.models.codec import Codec
+from stp.models.policy import Model, Policy, load_policy
+from stp.objectives import Grpo
+from stp.samplers import Standard, Stp
+from stp.samplers.generate import generate
+from stp.tasks.countdown import Countdown
+from stp.theory.enumeration import (
     L,
     along_orders,
     every_context,
@@ -29,14 +37,6 @@ from stp.enumeration import (
     toys,
     variance_of,
 )
-from stp.estimators import Elbo, Spg
-from stp.estimators.base import count_masked, mask_exactly, masked_log_probs
-from stp.models.codec import Codec
-from stp.models.policy import Model, Policy, load_policy
-from stp.objectives import Grpo
-from stp.samplers import Standard, Stp
-from stp.samplers.generate import generate
-from stp.tasks.countdown import Countdown
 from stp.types import Anchors, Batch, Draws, Noise, Prompts, Trajectory
 
 Rows = list[dict[str, Any]]
@@ -428,7 +428,3 @@ def main() -> None:
     write(tables, options.to)
     draw(tables, series, options.to)
     print(f"{summary(tables)}\nwritten to {options.to}")
-
-
-if __name__ == "__main__":
-    main()

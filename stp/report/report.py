@@ -11,10 +11,10 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from stp import figures
-from stp.evaluation import counts
-from stp.runs import CLOCKS, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
-from stp.tables import BASE, FIGURE_3, TABLES, Cell, Table
+from stp.evaluation.intervals import counts
+from stp.report import figures
+from stp.report.runs import CLOCKS, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
+from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
 
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates", "split", "seedless_hash"]
 PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
@@ -494,7 +494,3 @@ def main() -> None:
     tables = write_tables(runs, options.to, options.clock, ignored)
     print(tables or markdown(rows))
     print(f"written to {options.to}")
-
-
-if __name__ == "__main__":
-    main()

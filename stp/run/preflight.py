@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stp.errors import fail, require
-from stp.evaluation import Subject
+from stp.evaluation.evaluator import Subject
 from stp.models.codec import Codec
 from stp.models.loading import read_config
 from stp.models.policy import Model, Policy, checkpoint_folder, load_tokenizer, require_described

@@ -17,22 +17,21 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from stp import checkpoints, preflight
-from stp import engine as ranks
-from stp.anchors import StaticDataset
-from stp.cli import run
+from stp import trained
+from stp.anchors.dataset import StaticDataset
+from stp.anchors.make import Maker
 from stp.diffusion import Denoiser, draw, within
 from stp.errors import fail, require
-from stp.evaluate import trained_on
-from stp.evaluation import Subject, held_out, standard_sampler
+from stp.evaluation.evaluator import Subject, held_out, standard_sampler, trained_on
 from stp.models.codec import Codec
 from stp.models.policy import load_tokenizer, require_described
-from stp.pregenerate import Maker
 from stp.ranks import Ranks
+from stp.run import preflight, ranks
+from stp.run.files import write_atomically
+from stp.run.tracking import Logging, Tracker
 from stp.samplers import Standard, Stp
 from stp.samplers.standard import Start
 from stp.text import visible, visible_lines
-from stp.tracking import Logging, Tracker, write_atomically
 from stp.types import Draws, Prompts
 
 TEMPLATE = Path(__file__).with_name("trace.html")
@@ -183,15 +182,15 @@ def main(config: Tracing) -> None:
     file = Path(config.to) if config.to is not None else Path(HydraConfig.get().runtime.output_dir) / "trace.html"
     preflight.writable("to", file.parent)
     require(not file.is_dir(), "to", file, "that is a folder; give the name of a file, say trace.html")
-    weights, options, run_config = checkpoints.trained(config.checkpoint, config.model)
+    weights, options, run_config = trained.locate(config.checkpoint, config.model)
     sampler, device, task = config.sampler, ranks.device(), config.task
     split, problems = held_out(task, trained_on(run_config))
     problems = problems[: config.problems]
-    base = checkpoints.base_folder(weights, options)
+    base = trained.base_folder(weights, options)
     require_described("model.path" if weights is None else "checkpoint", base, options)
     instruction = task.instruction if options.instructions else ""
     preflight.positions(base, Codec(load_tokenizer(base), instruction, options.prompt_tokens), sampler.length, problems)
-    policy, tokenizer = checkpoints.load(weights, options)
+    policy, tokenizer = trained.load(weights, options)
     policy.to(device)
     codec = Codec(tokenizer, instruction, options.prompt_tokens)
     tracker = Tracker(file.parent, Logging(wandb="disabled"), {}, True)
@@ -244,7 +243,3 @@ def main(config: Tracing) -> None:
         ]
         tracker.say(f"{one_problem['id']}: {'; '.join(numbers)}")
     tracker.say(f"page in {file}")
-
-
-if __name__ == "__main__":
-    run(main, "trace", Tracing)

@@ -18,15 +18,15 @@ from omegaconf import MISSING
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stp import preflight
-from stp.cli import run
 from stp.errors import require
-from stp.evaluation import Evaluator, accuracy, measured
+from stp.evaluation.evaluator import Evaluator
+from stp.evaluation.intervals import accuracy, measured
 from stp.models.codec import Codec
 from stp.models.policy import Policy
 from stp.models.public import save_stock, save_tokenizer
 from stp.models.tiny import BASES, new_tiny, tiny_tokenizer
 from stp.ranks import Ranks
+from stp.run import preflight
 from stp.samplers import Standard
 from stp.tasks import Problem, Task
 
@@ -169,7 +169,3 @@ def main(options: Pretraining) -> None:
     (folder / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
     print(f"{folder}: {record['parameters']:,} parameters, {seconds:.0f} s")
-
-
-if __name__ == "__main__":
-    run(main, "pretrain", Pretraining)

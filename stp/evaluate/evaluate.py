@@ -12,18 +12,20 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from stp import checkpoints, preflight
-from stp import engine as ranks
-from stp.cli import run
+from stp import trained
 from stp.config import differences
 from stp.errors import fail, require
-from stp.evaluation import Evaluator, Subject, held_out, measured, regrade, scored, shown, standard_sampler
+from stp.evaluation.evaluator import Evaluator, Subject, held_out, standard_sampler, trained_on
+from stp.evaluation.intervals import measured, scored, shown
+from stp.evaluation.stored import regrade
 from stp.models.codec import Codec
 from stp.models.policy import Model, load_tokenizer, require_described
+from stp.run import preflight, ranks
+from stp.run.files import read_jsonl, whole_lines, write_atomically
+from stp.run.tracking import Logging, Tracker
 from stp.samplers import Standard
 from stp.tasks.base import REWARDS, Problem, fingerprint
 from stp.tasks.sources import file_rows
-from stp.tracking import Logging, Tracker, read_jsonl, whole_lines, write_atomically
 
 INTERVALS = "95%, over problems (Wilson)"
 
@@ -84,18 +86,18 @@ def main(config: Evaluation) -> None:
     folder = Path(ranks.broadcast(config.to or HydraConfig.get().runtime.output_dir))
     if config.to is not None and (folder / "metrics.jsonl").exists():
         fail("to", folder, "a training run keeps its summary there; give another folder")
-    weights, options, run_config = checkpoints.trained(config.checkpoint, config.model)
+    weights, options, run_config = trained.locate(config.checkpoint, config.model)
     task, protocol, sampler = config.task, config.protocol, config.sampler
     split, problems = held_out(task, trained_on(run_config))
     problems = problems[: config.size]
     asked = settings(config, problems, options, sampler)
     refuse_others(folder, asked)  # before the weights are loaded
     instruction = protocol.instruction(task) if options.instructions else ""
-    base = checkpoints.base_folder(weights, options)
+    base = trained.base_folder(weights, options)
     require_described("model.path" if weights is None else "checkpoint", base, options)
     preflight.positions(base, Codec(load_tokenizer(base), instruction, None, protocol.prefill), sampler.length, problems)
 
-    policy, tokenizer = checkpoints.load(weights, options)
+    policy, tokenizer = trained.load(weights, options)
     policy.to(ranks.device())
     codec = Codec(tokenizer, instruction, None, protocol.prefill)
     asked |= {"weights": policy.fingerprint(adapter=True), "tokenizer": codec.fingerprint()}
@@ -220,12 +222,3 @@ def _measured(record: dict[str, Any]) -> str:
     """Which measurement of an eval.jsonl a record belongs to: `update 40, T=0`."""
     parts = [f"update {record['update']}"] if "update" in record else []
     return ", ".join([*parts, f"T={record['temperature']:g}"] if "temperature" in record else parts)
-
-
-def trained_on(run_config: dict[str, Any]) -> str | None:
-    """The file or folder of problems that a run was trained on, by its config."""
-    return run_config["task"]["data"]["path"] if run_config else None
-
-
-if __name__ == "__main__":
-    run(main, "evaluate", Evaluation)

@@ -1,6 +1,5 @@
 """What a run records: W&B (nothing else here imports it), JSONL files, phase timers and the progress display."""
 
-import itertools
 import json
 import logging
 import math
@@ -28,6 +27,8 @@ from rich.progress import (
 )
 
 from stp.errors import fail, require, require_choice
+from stp.run.files import read_jsonl, write_atomically
+from stp.run.memory import peak_memory_mb
 from stp.text import visible_lines
 
 
@@ -132,7 +133,8 @@ class Tracker:
                 file.writelines(json.dumps(_finite(record)) + "\n" for record in records)
 
     def log(self, metrics: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, and the same names in W&B."""
+        """Adds the process's peak memory to an update's metrics, and records them in metrics.jsonl and in W&B."""
+        metrics["memory/peak_mb"] = peak_memory_mb()
         self.append("metrics", [metrics])
         self._send(metrics)
 
@@ -252,37 +254,6 @@ def _time(seconds: float) -> str:
 def _hydra_log() -> Path | None:
     """The log file that Hydra has opened for this command; None where Hydra does not run it."""
     return next((Path(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)), None)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content; a crash leaves the old or the new, never a part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.writing")  # another job may write the same file
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def whole_lines(path: Path) -> list[str]:
-    """The lines of a JSONL file before the first that a crash cut short; none where there is no file."""
-    return (
-        list(itertools.takewhile(_parses, path.read_text(errors="replace", encoding="utf-8").splitlines()))
-        if path.exists()
-        else []
-    )
-
-
-def _parses(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except json.JSONDecodeError:
-        return False
 
 
 def _update_of(line: str) -> float:

@@ -7,7 +7,6 @@ gradients and the optimizer's state. Hours follow from the operations at a state
 
 import itertools
 import math
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,21 +17,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import flop_registry
-from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface, LlamaForCausalLM, Qwen2ForCausalLM
 
-from stp.cli import run
 from stp.config import Config, check, check_ranks
-from stp.engine import Zero
 from stp.errors import UserError, fail, require
 from stp.models.dream import is_dream, qwen2_config
+from stp.models.live import Live
 from stp.models.llada import llama_config
 from stp.models.loading import bidirectional, read_config
 from stp.models.policy import Model, Policy, add_lora
 from stp.models.tiny import shipped
+from stp.run.engine import Zero
 from stp.types import Draws, Prompts, Trajectory
 
 GIB = 2**30
@@ -161,46 +156,6 @@ class Sizes:
     def weights(self) -> float:
         """The bytes of the base's weights."""
         return self.width * (self.base - self.four_bit) + NF4 * self.four_bit
-
-
-class Live(TorchDispatchMode):
-    """Adds up the bytes of live tensors that were made under it, and the operations of matrix products.
-
-    peak: bytes by part at the moment when their sum was largest. most: each part's own maximum. Tensors as wide as the
-    vocabulary count as `logits`, the others as `activations`. What a kernel allocates inside is not seen.
-    """
-
-    def __init__(self, module: nn.Module, vocabulary: int) -> None:
-        super().__init__()
-        self.vocabulary = vocabulary
-        self.now: Counter[str] = Counter()
-        self.peak: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()
-        self.operations = 0
-        self.known = WeakIdKeyDictionary()
-        for tensor in itertools.chain(module.parameters(), module.buffers()):
-            self.known[tensor.untyped_storage()] = True
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        tree_map_only(Tensor, self._add, made)
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.operations += count(*args, **(kwargs or {}), out_val=made)
-        return made
-
-    def _add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage in self.known:
-            return
-        self.known[storage] = True
-        part = "logits" if tensor.dim() > 1 and tensor.shape[-1] == self.vocabulary else "activations"
-        size = storage.nbytes()
-        self.now[part] += size
-        self.most |= self.now
-        weakref.finalize(storage, self.now.subtract, {part: size}).atexit = False
-        if self.now.total() > self.peak.total():
-            self.peak = self.now.copy()
 
 
 @dataclass(frozen=True)
@@ -645,7 +600,3 @@ def main(config: Plan) -> None:
         )
     named = ", ".join(str(one.ranks) for one in fitting)
     console.print(f"fits on {named} GPU(s) of {config.gpu_memory:g} GiB, {config.reserve:g} of them in reserve")
-
-
-if __name__ == "__main__":
-    run(main, "plan", Plan)

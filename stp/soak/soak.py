@@ -180,7 +180,3 @@ def describe(episode: Episode) -> str:
         f"{struck}; memory up to {max(memory):.0f} MB; up to {max(files)} open files, {files[-1]} at the end; "
         f"slowest stop {episode.slowest_stop:.1f} s; {len(episode.left)} processes left"
     )
-
-
-if __name__ == "__main__":
-    main()

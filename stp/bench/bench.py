@@ -1,4 +1,4 @@
-"""`python -m stp.bench` compares rollouts and updates with their bare forwards, and with the published loops (stp/plain.py).
+"""`python -m stp.bench` compares rollouts and updates with their bare forwards and with the published loops.
 
 The bare forwards are the limit. A sampler's limit is the trunk forwards that it ran, with the same ids, and the head at the
 positions it asked for. An update's limit is its rollout's, plus one reference forward if there is a penalty, plus mu forwards
@@ -33,22 +33,23 @@ from rich.table import Table
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stp import plain
+from stp.bench import published_loops as plain
 from stp.config import SCHEMAS
 from stp.diffusion import Denoiser
-from stp.engine import Engine, Optimizer, Zero, bootstrap
 from stp.estimators import Elbo, OneStep
 from stp.estimators.base import Estimator, masked_log_probs
 from stp.loop import rollout, update
 from stp.models.codec import Codec
+from stp.models.live import Live
 from stp.models.loading import bidirectional
 from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, compile_layers, load_policy
 from stp.objectives import Grpo
-from stp.plan import Live
 from stp.roles import Actor, Learner, Run
+from stp.run.engine import Engine, Optimizer, Zero
+from stp.run.files import write_atomically
+from stp.run.ranks import bootstrap
 from stp.samplers import Standard, Stp
 from stp.samplers.generate import generate
-from stp.tracking import write_atomically
 from stp.trainer import Trainer
 from stp.types import Anchors, Batch, Draws, Prompts, Rollout, Trajectory
 
@@ -678,7 +679,3 @@ def main() -> None:
             console.print(f"{name}: {item} measured in {time.perf_counter() - began:.0f} s")
     console.print(table(rows))
     console.print(", ".join(f"{k} {v}" for k, v in about.items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from stp.config import decisive, leaves, preset_config, seedless_hash
-from stp.tables import TASKS
+from stp.report.tables import TASKS
 from stp.text import visible
 
 Run = dict[str, Any]

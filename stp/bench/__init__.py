@@ -1,0 +1,1 @@
+"""`python -m stp.bench` compares rollouts and updates with their bare forwards and with the published loops."""

@@ -1,0 +1,106 @@
+"""Accuracy: the standard sampler on held-out problems, greedy or sampled, with counts and intervals."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stp.diffusion import Denoiser
+from stp.models.codec import Codec
+from stp.ranks import Ranks
+from stp.samplers import Standard
+from stp.samplers.generate import generate
+from stp.tasks.base import Problem, Task
+from stp.types import Batch, Draws
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a command measures or makes: said on screen and kept in its summary. See `source_of`."""
+
+    task: str
+    source: str
+    split: str
+    problems: int
+    grading: str
+
+    @classmethod
+    def of(cls, task: Any, split: str, problems: list[Problem]) -> "Subject":
+        """What these problems of a task's split are."""
+        return cls(task.name, source_of(task, split), split, len(problems), task.grading)
+
+    def __str__(self) -> str:
+        split = "problems, a whole file" if self.split == "all" else f"{self.split} problems"
+        return f"{self.task}: {self.problems} {split}, {self.source}; {self.grading} grading"
+
+
+def source_of(task: Any, split: str) -> str:
+    """Where a split's problems come from: `generated`, `from <path>` or `from the hub's <id>`."""
+    data = task.data
+    if data.source == "hub":
+        return f"from the hub's {data.hub or (task.hub.test if split == 'test' else None) or task.hub.name}"
+    return "generated" if data.source == "generate" else f"from {data.path}"
+
+
+def held_out(task: Any, trained_on: str | None) -> tuple[str, list[Problem]]:
+    """The split that is measured and its problems: `test`, or `all` of a single file that the run was not trained on."""
+    path = task.data.path
+    known = trained_on is not None and path is not None and Path(path).absolute() == Path(trained_on).absolute()
+    split = "test" if path is None or Path(path).is_dir() or known else "all"
+    return split, task.problems(split)
+
+
+def standard_sampler(sampler: Standard, temperature: float) -> Standard:
+    """The unpruned sampler with another's lengths: what evaluation uses, whatever trains."""
+    return Standard(sampler.length, sampler.steps, sampler.block_length, temperature)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Questions to ask of a policy, and how its completions are read and graded.
+
+    seed: of the sampled completions. rows: completions denoised at once per rank. prompts are those of `codec`.
+    """
+
+    task: Task
+    codec: Codec
+    problems: list[Problem]
+    seed: int
+    rows: int
+
+    def __call__(
+        self, denoise: Denoiser, sampler: Standard, ranks: Ranks, samples: int = 1, done: int = 0
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields one record per completion, in problem order and on every rank, in chunks of `rows` completions per rank.
+
+        With `samples` > 1 each problem is asked that many times. done: completions to leave out, which an evaluation that was
+        interrupted has kept. A completion depends on its place among all of them, not on chunks, ranks or what was done before.
+        """
+        repeated = [problem for problem in self.problems for _ in range(samples)]
+        if done >= len(repeated):
+            return
+        draws = Draws(f"{self.seed}/evaluate/{sampler.temperature}", len(repeated))
+        batch = Batch(self.codec.prompts(repeated), draws)
+        for begin in range(done, len(repeated), self.rows * ranks.count):
+            share = ranks.share(min(self.rows * ranks.count, len(repeated) - begin))
+            mine = slice(begin + share.start, begin + share.stop)
+            records: list[dict[str, Any]] = []
+            if repeated[mine]:  # in the last chunk a rank may have nothing to do, and still meets the others below
+                trajectory = generate(denoise, sampler, batch, self.rows, mine)
+                tokens_B = trajectory.until_eos_BL.sum(dim=1).tolist()
+                for problem, text, tokens in zip(repeated[mine], self.codec.completions(trajectory), tokens_B, strict=True):
+                    records.append(record(self.task, problem, text, self.codec.prefill) | {"tokens": tokens})
+            yield ranks.lists({"records": records})["records"]
+
+
+def record(task: Task, problem: Problem, text: str, prefill: str) -> dict[str, Any]:
+    """What is kept of a completion. The prefill counts for the reward, which pays for the format, and is not graded."""
+    asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
+    reward = sum(task.reward_parts(problem, prefill + text).values())
+    written = {"prefill": prefill, "completion": text} if prefill else {"completion": text}
+    return asked | written | {"reward": reward, "correct": task.correct(problem, text)}
+
+
+def trained_on(run_config: dict[str, Any]) -> str | None:
+    """The file or folder of problems that a run was trained on, by its config."""
+    return run_config["task"]["data"]["path"] if run_config else None

@@ -1,0 +1,7 @@
+"""`python -m stp.plan`: what a configuration of stp.train needs, counted on the meta device, before a GPU is asked for."""
+
+from stp.cli import run
+from stp.plan.plan import Plan, main
+
+if __name__ == "__main__":
+    run(main, "plan", Plan)

@@ -1,0 +1,6 @@
+"""`python -m stp.report [run folders]`: Tables 2-7 and Figure 3 of the paper from runs, with learning curves and phases."""
+
+from stp.report.report import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What keeps a run alive: ranks, DeepSpeed, files, W&B, checkpoints, guards, signals."""

@@ -1,0 +1,38 @@
+"""Files that a crash leaves whole, and lines of JSON."""
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content; a crash leaves the old or the new, never a part."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.writing")  # another job may write the same file
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a JSONL file before the first that a crash cut short; none where there is no file."""
+    return (
+        list(itertools.takewhile(_parses, path.read_text(errors="replace", encoding="utf-8").splitlines()))
+        if path.exists()
+        else []
+    )
+
+
+def _parses(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False

@@ -1,0 +1,6 @@
+"""`python -m stp.soak` kills and stops runs at random and lets them continue. Each must end as a run that was left alone."""
+
+from stp.soak.soak import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`python -m stp.theory` counts, enumerates and measures what the paper's theorems say (read it with docs/theory.md)."""

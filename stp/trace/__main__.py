@@ -1,0 +1,7 @@
+"""`python -m stp.trace checkpoint=… task=…`: one HTML page that shows rollouts denoising, the standard sampler beside STP."""
+
+from stp.cli import run
+from stp.trace.trace import Tracing, main
+
+if __name__ == "__main__":
+    run(main, "trace", Tracing)
