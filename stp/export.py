@@ -1,4 +1,4 @@
-"""`python -m stp.export checkpoint=<run, adapter or weights folder> to=<format>`: public formats."""
+"""`python -m stp.export checkpoint=<run, adapter or weights folder> to=<format>` writes public formats."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ from stp.models.policy import Model, Policy, base_name, checkpoint_folder
 from stp.models.public import ADAPTERS, save_card, save_stock, save_tokenizer
 from stp.run import preflight
 
-OTHERWISE = {"llada": "merged", "adapter_llada": "adapter"}  # LLaDA's own layout and the stock one
+OTHERWISE = {"llada": "merged", "adapter_llada": "adapter"}  # a format of LLaDA's own -> the stock format to use instead
 
 
 @dataclass
@@ -57,13 +57,13 @@ class Export:
 
 
 def main(config: Export) -> None:
-    """Write the checkpoint whole or not at all, and say where."""
+    """Writes the checkpoint whole or not at all, and tells where."""
     folder, model, trained_by = trained.locate(config.checkpoint, config.model)
     to = destination(config)
     preflight.writable("folder", to)
     if config.to in ADAPTERS and not trained.holds_adapter(folder, model):
         fail("to", config.to, "this checkpoint has no adapter, all of its weights are its own; use to=merged")
-    # an adapter trained on 4-bit weights goes into the weights that they were made from
+    # an adapter that was trained on 4-bit weights is merged into the weights from which these were made
     model = dataclasses.replace(model, quantize="none", dtype=precision(config, folder, model, bool(trained_by)))
     aside = to.with_name(f"{to.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
@@ -87,9 +87,9 @@ def main(config: Export) -> None:
 
 
 def destination(config: Export) -> Path:
-    """The folder to write: the given one, `export-<to>` in a run, `<name>-<to>` beside an adapter or weights folder.
+    """Returns the folder to write: the given one, `export-<to>` in a run, or `<name>-<to>` beside an adapter or weights folder.
 
-    An export of one of a run's checkpoints has its name: `export-<to>-update-<n>`.
+    For one of a run's checkpoints it is `export-<to>-update-<n>`.
     """
     source = Path(config.checkpoint).expanduser()
     if config.folder is not None:
@@ -106,9 +106,9 @@ def destination(config: Export) -> Path:
 
 
 def precision(config: Export, folder: Path | None, model: Model, of_run: bool) -> str:
-    """The dtype to load the weights in, which merged ones are written in: the one asked for, the run's, or the weights' own.
+    """Returns the dtype in which weights are loaded, and merged ones written: as asked for, the run's, or the weights' own.
 
-    An adapter keeps its own beside a base in bfloat16, which is there to see that it fits.
+    An adapter keeps its own dtype. Its base is then loaded in bfloat16, only to check that the adapter fits.
     """
     if config.to in ADAPTERS:
         return "bfloat16"
@@ -120,7 +120,7 @@ def precision(config: Export, folder: Path | None, model: Model, of_run: bool) -
 
 
 def write(policy: Policy, folder: Path, to: str, base: str) -> None:
-    """The weights and their config, in one of the four formats. base: how others find what an adapter is for."""
+    """Writes the weights and their config in one of the four formats. base: how others find an adapter's base."""
     model: Any = policy.model
     adapter = isinstance(model, PeftModel)
     if to != "adapter" and adapter and policy.llama.config.tie_word_embeddings:
@@ -132,7 +132,7 @@ def write(policy: Policy, folder: Path, to: str, base: str) -> None:
         return
     if adapter:
         for name, parameter in model.named_parameters():
-            if "lora_" in name:  # their product is rounded once, as it is added to the weights
+            if "lora_" in name:  # float32: rounds once, when added to the weights
                 parameter.data = parameter.data.float()
     stock = model.merge_and_unload() if adapter else model
     if to == "llada":

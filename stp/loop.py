@@ -80,7 +80,7 @@ def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Dra
 
 
 def update(learner: Learner, rollout: Rollout, run: Run) -> dict[str, float]:
-    """mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
+    """Makes mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
 
     If anything is NaN or infinite on any rank, all ranks skip this inner update and the rest of them, and the guard keeps
     the batch.

@@ -1,4 +1,4 @@
-"""What was trained: written in public formats, and found and read again by `checkpoint=`."""
+"""Writes what was trained in public formats, and finds and loads it again for `checkpoint=`."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from stp.run.engine import Engine, trained_weights
 
 
 def export(engine: Engine, tokenizer: Any, run: Path) -> Path:
-    """The trained result in public formats: `adapter/` (PEFT) or `weights/` (stock Llama, safetensors), with the tokenizer."""
+    """Writes the trained result in public formats: `adapter/` (PEFT) or `weights/` (stock model), with the tokenizer."""
     with engine.full_weights() as policy:
         folder = run / ("adapter" if isinstance(policy.model, PeftModel) else "weights")
         if ranks.rank() == 0:
@@ -43,10 +43,10 @@ def export(engine: Engine, tokenizer: Any, run: Path) -> Path:
 
 
 def locate(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str, Any]]:
-    """Where a checkpoint's weights or adapter lie (None: the base alone), of what model, and its run's config.
+    """Returns the folder of a checkpoint's weights or adapter (None for the base alone), its model, and its run's config.
 
-    A run that has finished gives its weights or adapter, another one its newest whole checkpoint, which is said. The model is
-    the given one (`stp.config.build` has taken it from the run); outside of a run the config is empty.
+    A finished run gives its weights or adapter. An unfinished one gives its newest whole checkpoint, and a line tells so. The
+    model is the given one, which `stp.config.build` has taken from the run. Outside of a run the config is empty.
     """
     if checkpoint == "base":
         return None, model, {}
@@ -70,7 +70,7 @@ def locate(checkpoint: str, model: Model) -> tuple[Path | None, Model, dict[str,
 
 
 def newest(run: Path) -> Path:
-    """Returns what a run has learnt last: its adapter or weights, or a whole checkpoint where it has gone on from these.
+    """Returns the newest result of a run: its adapter or weights, or a whole checkpoint if the run went on after these.
 
     Raises:
         UserError: there is neither.
@@ -99,20 +99,20 @@ def _say(text: str) -> None:
 
 
 def holds_adapter(folder: Path | None, model: Model) -> bool:
-    """Whether what `locate` found is an adapter on the model's base: a folder of one, or a checkpoint of a run with LoRA."""
+    """Says whether `locate` found an adapter on the model's base: an adapter's folder, or a checkpoint of a run with LoRA."""
     if folder is None:
         return False
     return (folder / "adapter_config.json").exists() or (model.lora.rank > 0 and (folder / MANIFEST).exists())
 
 
 def base_folder(folder: Path | None, model: Model) -> Path:
-    """Returns the folder with the config.json and the tokenizer of what `locate` found."""
+    """Returns the folder that has the config.json and the tokenizer for what `locate` found."""
     own = folder is not None and (folder / "config.json").exists() and not (folder / "adapter_config.json").exists()
     return folder if own and folder is not None else checkpoint_folder(model)
 
 
 def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
-    """Policy and tokenizer of what `locate` found, nothing of it trainable; an adapter stays an adapter."""
+    """Loads the policy and tokenizer that `locate` found. Nothing is trainable, and an adapter stays an adapter."""
     if folder is not None and (folder / MANIFEST).exists():
         policy, tokenizer = load_policy(dataclasses.replace(model, compile=False))
         restore(policy, folder)
@@ -133,10 +133,10 @@ def load(folder: Path | None, model: Model) -> tuple[Policy, Any]:
 
 @torch.no_grad()
 def restore(policy: Policy, checkpoint: Path) -> None:
-    """Put the trainable weights of a run's checkpoint into a policy of the run's model, in the precision of its forwards.
+    """Puts the weights of a run's checkpoint into a policy of the run's model, in the precision of its forwards.
 
     Raises:
-        UserError: the checkpoint is of another model.
+        UserError: the checkpoint belongs to another model.
     """
     own = {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
     found = trained_weights(checkpoint)

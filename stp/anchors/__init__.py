@@ -1,4 +1,4 @@
-"""The static dataset that spatial pruning starts from."""
+"""The static dataset of anchors (earlier responses), from which spatial pruning starts."""
 
 from stp.anchors.dataset import StaticDataset
 

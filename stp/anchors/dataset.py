@@ -82,7 +82,7 @@ class StaticDataset:
         return StaticDataset(self.provenance, [self.problems[row] for row in rows], *(tensor[rows] for tensor in self.tensors))
 
     def of(self, problems: list[str]) -> "StaticDataset":
-        """Returns the dataset of those of these problems that have anchors, in their order."""
+        """Returns the dataset of these problems, in their order, without those that have no anchors."""
         return self.rows([self.row_of[problem] for problem in problems if problem in self.row_of])
 
     def save(self, folder: Path) -> None:

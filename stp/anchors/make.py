@@ -1,4 +1,4 @@
-"""Making a static dataset: anchors are generated or encoded, scored and rewarded, batch by batch."""
+"""Makes a static dataset: generates or encodes anchors, scores and rewards them, batch by batch."""
 
 import hashlib
 import json

@@ -149,7 +149,7 @@ class Shape:
 
 
 def tiny(device: torch.device) -> Shape:
-    """The shipped base, trained as in conf/training/tiny.yaml but with 4 prompts: G = 8, L = 48, N = 40, K = 3, mu = 2."""
+    """Makes the shipped base's shape: conf/training/tiny.yaml with 4 prompts, G = 8, L = 48, N = 40, K = 3, mu = 2."""
     policy, _ = load_policy(Model())
     policy.eos_id = NEVER
     trainer = Trainer(inner_updates=2, prompts_per_update=4, group_size=8, micro_batch=32, rollout_rows=512)
@@ -159,7 +159,10 @@ def tiny(device: torch.device) -> Shape:
 
 
 def llada(device: torch.device) -> Shape:
-    """LLaDA's vocabulary over 8 layers of width 512: a prompt of 100 tokens, G = 6, L = 64, N = 8, K = mu = 2, LoRA, KL."""
+    """Makes a shape with LLaDA's vocabulary, 8 layers of width 512, LoRA and a KL penalty.
+
+    It has one prompt of 100 tokens, and G = 6, L = 64, N = 8, K = mu = 2.
+    """
     config = LlamaConfig(
         vocab_size=126464,
         hidden_size=512,

@@ -9,7 +9,7 @@ from stp.run.tracking import Logging
 
 
 def options(package: str) -> dict[str, type]:
-    """The classes of a package that are options of its group: file `one_step.py`, option `one_step`, class `OneStep`."""
+    """Returns a package's classes that are options of its group: file `one_step.py`, option `one_step`, class `OneStep`."""
     found = {}
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         name = "".join(word.capitalize() for word in module.name.split("_"))

@@ -62,7 +62,7 @@ class Spg(Estimator):
         return Noise(masked_BKL, weight_BK, hidden_BKL=(block_L > block_BK1).expand(B, K, L))
 
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
-        """token_BL: the lower bound by token; upper_BL: the mixture that takes its place where the advantage is negative."""
+        """Returns the lower bound by token as token_BL, and as upper_BL the mixture that replaces it at negative advantages."""
         logp_BKL = masked_log_probs(denoise, trajectory, noise)
         lower, device = weighted(logp_BKL, noise), logp_BKL.device
         weight_BK1, masked_BKL = noise.weight_BK.to(device)[..., None], noise.masked_BKL.to(device)
@@ -73,7 +73,7 @@ class Spg(Estimator):
 
 
 def evidence_upper_bound(logp_BKL: Tensor, masked_BKL: Tensor, weight_BK1: Tensor, beta: float) -> Tensor:
-    """1/beta * log mean_j 1[masked in j] w_j p_j^beta by position, 0 where no draw masks it.
+    """Returns 1/beta * log mean_j 1[masked in j] w_j p_j^beta by position, or 0 where no draw masks it.
 
     It uses logsumexp, because p^beta itself underflows and its gradient becomes infinite.
     """

@@ -1,1 +1,1 @@
-"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, mean@k and pass@k."""
+"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>` measures accuracy, mean@k and pass@k."""

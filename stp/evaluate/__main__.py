@@ -1,4 +1,4 @@
-"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, mean@k and pass@k."""
+"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>` measures accuracy, mean@k and pass@k."""
 
 from stp.cli import run
 from stp.evaluate.evaluate import Evaluation, main

@@ -1,6 +1,6 @@
-"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>`: accuracy with counts, mean@k and pass@k.
+"""`python -m stp.evaluate checkpoint=<run folder, adapter, weights or base>` measures accuracy with counts, mean@k and pass@k.
 
-An interrupted evaluation continues with `to=<its folder>`. `completions=<file>` grades stored completions, with no model.
+`to=<its folder>` continues an interrupted evaluation. `completions=<file>` grades stored completions without a model.
 """
 
 import dataclasses
@@ -77,7 +77,7 @@ class Evaluation:
 
 
 def main(config: Evaluation) -> None:
-    """Evaluate with the standard sampler; writes eval.jsonl, a batch at a time, and summary.json."""
+    """Evaluates with the standard sampler. Writes eval.jsonl batch by batch, and summary.json."""
     from hydra.core.hydra_config import HydraConfig
 
     if config.completions is not None:
@@ -125,7 +125,7 @@ def main(config: Evaluation) -> None:
                 tokens += sum(r["tokens"] for r in chunk)
                 speed = tokens / (time.perf_counter() - started)
                 progress.update(bar, advance=len(chunk), note=f"{speed:.0f} tok/s")
-        if tracker.active:  # from the file, which holds what was kept, too
+        if tracker.active:  # the file also has what an interrupted evaluation kept
             end = begin + len(problems) * k
             score = summary[f"T={temperature:g}"] = measured(read_jsonl(folder / "eval.jsonl")[begin:end], k)
             tracker.say(f"T={temperature:g}: {shown(score)}")
@@ -135,7 +135,7 @@ def main(config: Evaluation) -> None:
 
 
 def settings(config: Evaluation, problems: list[Problem], options: Model, sampler: Standard) -> dict[str, Any]:
-    """What decides an evaluation's records, but for the weights and the tokenizer; not in what batches or on how many ranks."""
+    """Returns the settings that decide an evaluation's records, apart from weights and tokenizer. Batches and ranks do not."""
     return {
         "protocol": type(config.protocol).__name__.lower(),
         "task": {"name": config.task.name, **dataclasses.asdict(config.task)},
@@ -149,7 +149,7 @@ def settings(config: Evaluation, problems: list[Problem], options: Model, sample
 
 
 def refuse_others(folder: Path, asked: dict[str, Any]) -> None:
-    """Refuse a folder whose evaluation has other settings, as far as they are given here."""
+    """Refuses a folder whose evaluation has other values for any of these settings."""
     file = folder / "evaluation.json"
     if not file.exists():
         free = not (folder / "eval.jsonl").exists()
@@ -163,9 +163,9 @@ def refuse_others(folder: Path, asked: dict[str, Any]) -> None:
 
 
 def kept(folder: Path, asked: dict[str, Any], totals: list[int], chunk: int) -> list[int]:
-    """How many completions of each temperature a folder keeps: whole chunks of them, to go on as an uninterrupted evaluation.
+    """Returns how many completions of each temperature a folder keeps. Only whole chunks count, as if never interrupted.
 
-    What else eval.jsonl holds is cut off. A new evaluation's settings are written. Rank 0 does it.
+    The rest of eval.jsonl is cut off. For a new evaluation its settings are written. Only rank 0 calls this.
     """
     if ranks.rank() != 0:
         return []
@@ -185,7 +185,7 @@ def kept(folder: Path, asked: dict[str, Any], totals: list[int], chunk: int) -> 
 
 
 def grade(config: Evaluation, folder: Path) -> None:
-    """Grade stored completions by the published and the corrected rules; eval.jsonl and summary.json hold both counts."""
+    """Grades stored completions by the published and the corrected rules. Writes both counts to eval.jsonl and summary.json."""
     task, file = config.task, Path(str(config.completions)).expanduser()
     rows = file_rows(file, "completions")[: config.size]
     if (folder / "eval.jsonl").exists():
@@ -219,6 +219,6 @@ def grade(config: Evaluation, folder: Path) -> None:
 
 
 def _measured(record: dict[str, Any]) -> str:
-    """Which measurement of an eval.jsonl a record belongs to: `update 40, T=0`."""
+    """Names the measurement to which a record of an eval.jsonl belongs: `update 40, T=0`."""
     parts = [f"update {record['update']}"] if "update" in record else []
     return ", ".join([*parts, f"T={record['temperature']:g}"] if "temperature" in record else parts)

@@ -1,1 +1,1 @@
-"""Accuracy: questions asked of a policy by the standard sampler, and what the answers are worth."""
+"""Measures accuracy: asks questions of a policy with the standard sampler, and grades and counts the answers."""

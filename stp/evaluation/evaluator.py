@@ -1,4 +1,4 @@
-"""Accuracy: the standard sampler on held-out problems, greedy or sampled, with counts and intervals."""
+"""Measures accuracy: the standard sampler on held-out problems, greedy or sampled, with counts and intervals."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from stp.types import Batch, Draws
 
 @dataclass(frozen=True)
 class Subject:
-    """What a command measures or makes: said on screen and kept in its summary. See `source_of`."""
+    """The problems that a command measures or works on, to show on screen and keep in its summary. See `source_of`."""
 
     task: str
     source: str
@@ -26,7 +26,7 @@ class Subject:
 
     @classmethod
     def of(cls, task: Any, split: str, problems: list[Problem]) -> "Subject":
-        """What these problems of a task's split are."""
+        """Describes these problems of a task's split."""
         return cls(task.name, source_of(task, split), split, len(problems), task.grading)
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Subject:
 
 
 def source_of(task: Any, split: str) -> str:
-    """Where a split's problems come from: `generated`, `from <path>` or `from the hub's <id>`."""
+    """Says where a split's problems come from: `generated`, `from <path>` or `from the hub's <id>`."""
     data = task.data
     if data.source == "hub":
         return f"from the hub's {data.hub or (task.hub.test if split == 'test' else None) or task.hub.name}"
@@ -43,7 +43,7 @@ def source_of(task: Any, split: str) -> str:
 
 
 def held_out(task: Any, trained_on: str | None) -> tuple[str, list[Problem]]:
-    """The split that is measured and its problems: `test`, or `all` of a single file that the run was not trained on."""
+    """Returns the split to measure and its problems: `test`, or `all` of a single file on which the run was not trained."""
     path = task.data.path
     known = trained_on is not None and path is not None and Path(path).absolute() == Path(trained_on).absolute()
     split = "test" if path is None or Path(path).is_dir() or known else "all"
@@ -51,15 +51,15 @@ def held_out(task: Any, trained_on: str | None) -> tuple[str, list[Problem]]:
 
 
 def standard_sampler(sampler: Standard, temperature: float) -> Standard:
-    """The unpruned sampler with another's lengths: what evaluation uses, whatever trains."""
+    """Returns the unpruned sampler with another sampler's lengths. Evaluation uses it, whatever sampler trains."""
     return Standard(sampler.length, sampler.steps, sampler.block_length, temperature)
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Questions to ask of a policy, and how its completions are read and graded.
+    """Asks questions of a policy, and reads and grades its completions.
 
-    seed: of the sampled completions. rows: completions denoised at once per rank. prompts are those of `codec`.
+    codec: it makes the prompts. seed: the seed of sampled completions. rows: completions denoised at once per rank.
     """
 
     task: Task
@@ -73,8 +73,8 @@ class Evaluator:
     ) -> Iterator[list[dict[str, Any]]]:
         """Yields one record per completion, in problem order and on every rank, in chunks of `rows` completions per rank.
 
-        With `samples` > 1 each problem is asked that many times. done: completions to leave out, which an evaluation that was
-        interrupted has kept. A completion depends on its place among all of them, not on chunks, ranks or what was done before.
+        samples: how often each problem is asked. done: how many completions to leave out, because an interrupted evaluation has
+        kept them. A completion depends on its place among all completions, but not on chunks, ranks or what was left out.
         """
         repeated = [problem for problem in self.problems for _ in range(samples)]
         if done >= len(repeated):
@@ -85,7 +85,7 @@ class Evaluator:
             share = ranks.share(min(self.rows * ranks.count, len(repeated) - begin))
             mine = slice(begin + share.start, begin + share.stop)
             records: list[dict[str, Any]] = []
-            if repeated[mine]:  # in the last chunk a rank may have nothing to do, and still meets the others below
+            if repeated[mine]:  # in the last chunk a rank may have nothing to do, but still meets the others below
                 trajectory = generate(denoise, sampler, batch, self.rows, mine)
                 tokens_B = trajectory.until_eos_BL.sum(dim=1).tolist()
                 for problem, text, tokens in zip(repeated[mine], self.codec.completions(trajectory), tokens_B, strict=True):
@@ -94,7 +94,7 @@ class Evaluator:
 
 
 def record(task: Task, problem: Problem, text: str, prefill: str) -> dict[str, Any]:
-    """What is kept of a completion. The prefill counts for the reward, which pays for the format, and is not graded."""
+    """Returns the record of a completion. The prefill counts for the reward, which pays for the format, but is not graded."""
     asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
     reward = sum(task.reward_parts(problem, prefill + text).values())
     written = {"prefill": prefill, "completion": text} if prefill else {"completion": text}
@@ -102,5 +102,5 @@ def record(task: Task, problem: Problem, text: str, prefill: str) -> dict[str, A
 
 
 def trained_on(run_config: dict[str, Any]) -> str | None:
-    """The file or folder of problems that a run was trained on, by its config."""
+    """Returns the file or folder of problems on which a run was trained, by its config."""
     return run_config["task"]["data"]["path"] if run_config else None

@@ -1,4 +1,4 @@
-"""Accuracy with counts and 95 % intervals, mean@k and pass@k."""
+"""Computes accuracy, mean@k and pass@k, with counts and 95 % intervals."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from typing import Any
 
 
 def accuracy(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """{"correct", "total", "accuracy"}: counts over completions."""
+    """Counts over completions: {"correct", "total", "accuracy"}."""
     correct = sum(r["correct"] for r in records)
     return {"correct": correct, "total": len(records), "accuracy": correct / len(records) if records else 0.0}
 
 
 def counts(score: dict[str, Any]) -> str:
-    """`37.5% (192/512)`."""
+    """Formats counts as `37.5% (192/512)`."""
     return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
 
 
 def scored(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """accuracy(records), and under "interval" its 95 % interval, however often each problem was asked."""
+    """Returns accuracy(records), with its 95 % interval under "interval". Problems may have been asked any number of times."""
     by_problem: dict[str, list[bool]] = {}
     for one in records:
         by_problem.setdefault(one["problem"], []).append(one["correct"])
@@ -26,9 +26,9 @@ def scored(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measured(records: list[dict[str, Any]], samples: int) -> dict[str, Any]:
-    """accuracy, mean@k and pass@1, 2, 4, …, k of k `samples` per problem, and under "interval" the 95 % interval of each.
+    """Returns accuracy, mean@k and pass@1, 2, 4, …, k of k `samples` per problem, with their 95 % intervals under "interval".
 
-    mean@k is the accuracy over all completions. pass@j: the unbiased estimator of Chen et al. (2021), averaged over problems.
+    mean@k is the accuracy over all completions. pass@j is the unbiased estimator of Chen et al. (2021), averaged over problems.
     """
     groups = [[r["correct"] for r in records[i : i + samples]] for i in range(0, len(records), samples)]
     solved_N = [sum(group) for group in groups]
@@ -45,11 +45,11 @@ def measured(records: list[dict[str, Any]], samples: int) -> dict[str, Any]:
 
 
 def interval(solved_N: Sequence[float], asked_N: Sequence[int]) -> list[float]:
-    """95 % interval of sum(solved) / sum(asked) over problems: Wilson's (1927), for as many answers as theirs are worth.
+    """Returns the 95 % interval of sum(solved) / sum(asked) over problems: Wilson's (1927), with the effective sample size.
 
-    Completions of one problem depend on each other. From the spread of the problems about the ratio p follows its variance v
-    (linearised), and p(1 - p)/v is the number of independent answers with that variance (Kish's effective size). One
-    completion per problem gives the number of problems, so Wilson's interval itself; so does p = 0 or 1.
+    Completions of one problem depend on each other. The spread of the problems about the ratio p gives its variance v
+    (linearised), and p(1 - p)/v is the number of independent answers with that variance (Kish's effective size). With one
+    completion per problem, or p of 0 or 1, this is the number of problems, and the interval is Wilson's own.
     """
     problems, asked = len(asked_N), sum(asked_N)
     p = sum(solved_N) / asked
@@ -61,9 +61,9 @@ def interval(solved_N: Sequence[float], asked_N: Sequence[int]) -> list[float]:
 
 
 def shown(score: dict[str, Any]) -> str:
-    """`accuracy 37.5% (192/512) [33.4, 41.8]`, and pass@j in the same way where there are several samples."""
+    """Formats a score as `accuracy 37.5% (192/512) [33.4, 41.8]`, and pass@j in the same way if there are several samples."""
     means = [name for name in score if name.startswith("mean@")]
-    passes = [name for name in score if name.startswith("pass@") and name != "pass@1"]  # which is the mean
+    passes = [name for name in score if name.startswith("pass@") and name != "pass@1"]  # pass@1 is the mean
     parts = [
         f"accuracy{f' ({means[0]})' if means else ''} {counts(score)}",
         *(f"{name} {100 * score[name]:.1f}%" for name in passes),

@@ -1,4 +1,4 @@
-"""Stored completions, graded without a model."""
+"""Grades stored completions without a model."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from stp.tasks.base import REWARDS, Problem, Task
 
 
 def regrade(task: Task, rows: list[tuple[str, dict[str, Any]]], known: dict[str, Problem]) -> list[dict[str, Any]]:
-    """One record per stored completion, (where, row) with question, completion and ground_truth: graded by both sets of rules.
+    """Grades stored completions, (where, row) with question, completion and ground_truth, by both sets of rules.
 
-    `correct` is by the task's own. A row whose ground_truth is null takes that of the known problem (by id) with its question;
-    where there is none it counts as wrong, and says so in `graded`.
+    `correct` follows the task's own rules. If ground_truth is null, the known problem with the same question (by id) gives it.
+    Without one the completion counts as wrong, and `graded` is False.
     """
     records = []
     for where, row in rows:
-        if "completion" not in row and "generations" in row:  # d1's name
+        if "completion" not in row and "generations" in row:  # d1's name for it
             row = row | {"completion": row["generations"]}
         whole = "ground_truth" in row and all(isinstance(row.get(column), str) for column in ("question", "completion"))
         require(whole, where, f"{row!r:.200}", "expected columns question and completion (text) and ground_truth")

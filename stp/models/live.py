@@ -1,4 +1,4 @@
-"""What is alive while a model runs: bytes and operations, on any device."""
+"""Counts the bytes that are alive and the operations while a model runs, on any device."""
 
 import itertools
 import weakref

@@ -1,4 +1,4 @@
-"""`python -m stp.plan`: what a configuration of stp.train needs, counted on the meta device, before a GPU is asked for."""
+"""`python -m stp.plan` tells what a configuration of stp.train needs, before a GPU is asked for."""
 
 from stp.cli import run
 from stp.plan.plan import Plan, main

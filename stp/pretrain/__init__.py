@@ -1,1 +1,1 @@
-"""`python -m stp.pretrain`: make the tiny base again, by masked-diffusion pretraining on generated text about a task."""
+"""`python -m stp.pretrain` makes the tiny base again, by masked-diffusion pretraining on generated text about a task."""

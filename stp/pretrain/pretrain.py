@@ -1,4 +1,4 @@
-"""`python -m stp.pretrain`: make the tiny base again, by masked-diffusion pretraining on generated text about a task."""
+"""`python -m stp.pretrain` makes the tiny base again, by masked-diffusion pretraining on generated text about a task."""
 
 import itertools
 import json
@@ -68,7 +68,10 @@ class Pretraining:
 
 
 def batches(options: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Endless (ids_BS, attend_BS): padding, prompt, response, EOS to the end. attend_BS is None where nothing is padded."""
+    """Yields batches without end: (ids_BS, attend_BS), each row padding, prompt, response, and EOS to the end.
+
+    attend_BS is None if nothing is padded.
+    """
     rng = random.Random(f"pretrain/{options.seed}")
     data = replace(options.task.data, seed=options.seed, train_size=options.problems)
     problems = replace(options.task, data=data).problems("train")
@@ -92,7 +95,7 @@ def batches(options: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Iterato
 
 
 def pretrain(options: Pretraining, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Masked-diffusion pretraining (Eq. 2 on the response, flat cross-entropy on the masked tokens)."""
+    """Pretrains by masked diffusion: Eq. 2 on the response, and unweighted cross-entropy on the masked tokens."""
     model = new_tiny(tokenizer, options.seed, options.width, options.layers).train()
     policy = Policy(model, tokenizer.mask_token_id, tokenizer.eos_token_id)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -124,7 +127,7 @@ def pretrain(options: Pretraining, tokenizer: PreTrainedTokenizerFast) -> LlamaF
 
 
 def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, task: Task, length: int) -> dict[str, Any]:
-    """What the base does on 512 validation problems: greedy, sampled, pass@8 and groups of 8 that RL can learn from."""
+    """Measures the base on 512 validation problems: greedy, sampled, pass@8, and groups of 8 with unequal rewards."""
     policy = Policy(model, tokenizer.mask_token_id, tokenizer.eos_token_id)
     codec = Codec(tokenizer, "", 200)
     held_out = task.problems("validation")
@@ -146,7 +149,7 @@ def base_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, t
 
 
 def main(options: Pretraining) -> None:
-    """Pretrain, measure, and write weights, tokenizer and pretraining.json (options, seconds, machine, accuracy)."""
+    """Pretrains, measures, and writes weights, tokenizer and pretraining.json (options, seconds, machine, accuracy)."""
     folder = BASES / options.task.name if options.to is None else Path(options.to)
     preflight.writable("to", folder)
     empty = options.to is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))

@@ -1,1 +1,1 @@
-"""What keeps a run alive: ranks, DeepSpeed, files, W&B, checkpoints, guards, signals."""
+"""What keeps a run going: ranks, DeepSpeed, files, W&B, checkpoints, guards, signals."""

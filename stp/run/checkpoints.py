@@ -18,11 +18,11 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint says about its run: state.json.
+    """What a checkpoint says about its run, in state.json.
 
-    update: how many are done. unlogged: the last of them, which may have no line in metrics.jsonl yet. clock: seconds by phase.
-    base: the base's accuracy by temperature. problems: number and hash of those it trains on and is evaluated on. config: its
-    settings. ranks, code: what ran it.
+    update: how many updates are done. unlogged: the last of them, which may not be in metrics.jsonl yet. clock: seconds by
+    phase. base: the base's accuracy by temperature. problems: number and hash of the run's training and evaluation problems.
+    config: the run's settings. ranks: the number of ranks. code: the versions of the code that have run it.
     """
 
     update: int
@@ -43,10 +43,10 @@ class State:
 
     @staticmethod
     def read(record: Any) -> "State":
-        """The record of a state.json.
+        """Makes a State from the record of a state.json.
 
         Raises:
-            OtherVersionError: it is not what this version of the code writes.
+            OtherVersionError: this version of the code does not write such a record.
         """
         kinds = {name: get_origin(kind) or kind for name, kind in get_type_hints(State).items() if name != "wandb_id"}
         if not isinstance(record, dict) or any(name in record and not isinstance(record[name], kinds[name]) for name in kinds):
@@ -61,10 +61,10 @@ class State:
 
 
 def save(engine: Engine, run: Path, state: State, keep: int) -> None:
-    """Write `checkpoints/update-<n>` whole or not at all, and drop the oldest beyond `keep`.
+    """Writes `checkpoints/update-<n>` whole or not at all, and removes the oldest checkpoints beyond `keep`.
 
-    Its files are written aside and read back into a manifest of their SHA-256 hashes; only then the folder gets its name.
-    `latest` names it too, for people: a resumed run looks at the checkpoints themselves.
+    Files are written in a folder of another name and read back into a manifest of SHA-256 hashes. Only then the folder gets its
+    name. The file `latest` names it for people only; a resumed run looks at the checkpoints themselves.
     """
     folder = run / "checkpoints"
     name, aside = state.tag, folder / f"writing-{state.update:06d}"
@@ -79,10 +79,10 @@ def save(engine: Engine, run: Path, state: State, keep: int) -> None:
             (aside / "state.json").write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
             hashes = {file.relative_to(aside).as_posix(): _hash(file) for file in _files(aside)}
             (aside / MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-            for file in [*_files(aside), aside, *run.glob("*.jsonl")]:  # lines up to here count with it
+            for file in [*_files(aside), aside, *run.glob("*.jsonl")]:  # the checkpoint relies on lines written so far
                 _sync(file)
             for other in folder.glob("update-*"):
-                if other.name >= name:  # the run came back from an earlier one because these were not whole
+                if other.name >= name:  # the run resumed from an earlier one because these were not whole
                     shutil.rmtree(other)
             os.rename(aside, folder / name)
             _sync(folder)
@@ -90,27 +90,27 @@ def save(engine: Engine, run: Path, state: State, keep: int) -> None:
             for old in sorted(folder.glob("update-*"))[:-keep]:
                 shutil.rmtree(old)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)  # on a full disk it is what stands in the way
+        shutil.rmtree(aside, ignore_errors=True)  # on a full disk this frees the space
         raise
     ranks.barrier()
 
 
 def clean(run: Path) -> None:
-    """Remove what a killed run was writing aside."""
+    """Removes unfinished checkpoints of a killed run."""
     for left in (run / "checkpoints").glob("writing-*"):
         shutil.rmtree(left)
 
 
 def written(run: Path) -> list[Path]:
-    """A run's checkpoints, whole or not, newest first."""
+    """Returns a run's checkpoints, whole or not, newest first."""
     return sorted((run / "checkpoints").glob("update-*"), reverse=True)
 
 
 def state(checkpoint: Path) -> State:
-    """What a checkpoint says about its run.
+    """Reads what a checkpoint says about its run.
 
     Raises:
-        BrokenError: it says nothing, or the hash of what it says is not the manifest's.
+        BrokenError: there is no readable state.json, or its hash differs from the manifest's.
         OtherVersionError: another version of the code wrote it.
     """
     manifest = checkpoint / MANIFEST
@@ -126,7 +126,7 @@ def state(checkpoint: Path) -> State:
 
 
 def verify(checkpoint: Path) -> None:
-    """Raise `BrokenError` unless the files are those of its manifest, name by name and hash by hash; nothing is unpickled."""
+    """Raises `BrokenError` unless the files agree with the manifest, name by name and hash by hash. Unpickles nothing."""
     hashes = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     found = {file.relative_to(checkpoint).as_posix(): file for file in _files(checkpoint) if file.name != MANIFEST}
     for name in sorted(hashes.keys() | found.keys()):
@@ -139,11 +139,11 @@ def verify(checkpoint: Path) -> None:
 
 
 class BrokenError(Exception):
-    """Why a checkpoint cannot be used."""
+    """A checkpoint cannot be used; the message says why."""
 
 
 class OtherVersionError(BrokenError):
-    """Why a checkpoint that is whole is not one of this version of the code."""
+    """A checkpoint is whole, but another version of the code wrote it; the message says how that shows."""
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""DeepSpeed, and nothing else here imports it: process group, ZeRO stages, gradient accumulation, checkpoints."""
+"""Runs DeepSpeed, which is imported nowhere else: process group, ZeRO stages, gradient accumulation, checkpoints."""
 
 import contextlib
 import math
@@ -34,7 +34,7 @@ class Zero:
 
 @dataclass
 class Optimizer:
-    """AdamW, linear warm-up to a constant rate."""
+    """AdamW with a linear warm-up to a constant learning rate."""
 
     lr: float = field(default=3e-6, metadata={"help": "learning rate after warm-up"})
     beta1: float = field(default=0.9, metadata={"help": "decay of the mean of gradients"})
@@ -54,12 +54,12 @@ class Optimizer:
         require(0 <= self.max_grad_norm < math.inf, "optimizer.max_grad_norm", self.max_grad_norm, "a norm cannot be negative")
 
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, by their names in its state
-FILE_BYTES = 2**30  # of a checkpoint's file, about: what rank 0 holds in memory while it writes
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's moments, by their names in its state
+FILE_BYTES = 2**30  # about the size of a checkpoint's file: rank 0 holds this much in memory while it writes
 
 
 def mapped(file: Path, option: str = "trainer.resume") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a checkpoint's file by name, one at a time; where it is none, the option that named it is at fault."""
+    """Yields the tensors of a checkpoint's file by name, one at a time. Raises UserError about `option` for any other file."""
     try:
         with safe_open(file, "pt") as tensors:
             names = tensors.keys()
@@ -70,7 +70,7 @@ def mapped(file: Path, option: str = "trainer.resume") -> Iterator[tuple[str, Te
 
 
 def trained_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The trained weights that `Engine.save` wrote, by their names in the policy, in the precision of its forwards."""
+    """Returns the weights that `Engine.save` wrote, by their names in the policy, in the precision of its forwards."""
     found: dict[str, Tensor] = {}
     for file in sorted(checkpoint.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
@@ -81,7 +81,7 @@ def trained_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 
 class Engine:
-    """A policy under DeepSpeed. Calling it runs the policy; `step` applies the accumulated gradients."""
+    """A policy under DeepSpeed. A call runs the policy, and `step` applies the accumulated gradients."""
 
     def __init__(self, policy: nn.Module, optimizer: Optimizer, zero: Zero, bfloat16: bool = False) -> None:
         import deepspeed
@@ -105,7 +105,7 @@ class Engine:
             "gradient_clipping": optimizer.max_grad_norm,
             "zero_optimization": zero_config,
             "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,  # offload keeps torch's AdamW: nothing to compile
+            "zero_force_ds_cpu_optimizer": False,  # torch's AdamW stays when offloaded: DeepSpeed's would be compiled
             "bf16": {"enabled": bfloat16},
             "steps_per_print": 2**31 - 1,
         }
@@ -124,7 +124,7 @@ class Engine:
 
     @contextlib.contextmanager
     def generation(self) -> Iterator[Any]:
-        """The policy for rollouts: at stage 3 its weights are gathered, so that ranks may run unequal numbers of forwards."""
+        """Yields the policy for rollouts. Stage 3 gathers its weights, so ranks may run different numbers of forwards."""
         if self.stage < 3:
             with interruptible(self.policy):
                 yield self.policy
@@ -135,18 +135,18 @@ class Engine:
             yield policy
 
     def backward(self, loss: Tensor, last: bool) -> None:
-        """Accumulate gradients; `last` marks the final micro-batch of the update."""
-        faults.hold(True)  # from here to the end of the update there is no state to stop in
+        """Accumulates the gradients of a micro-batch. `last` marks the final one of the update."""
+        faults.hold(True)  # from here to the end of the update no state can be saved
         self.deepspeed.set_gradient_accumulation_boundary(last)
         self.deepspeed.backward(loss, scale_wrt_gas=False)
         if not last:
             self.deepspeed.step()
 
     def step(self) -> tuple[float, float]:
-        """Clip, apply one optimizer update, clear the gradients. Returns (gradient norm before clipping, learning rate).
+        """Clips the gradients, applies one optimizer update and clears the gradients. Returns (norm before clipping, rate).
 
-        A gradient that is not finite is cleared and not applied, on every rank (the norm is theirs together), and returned as
-        NaN.
+        If the norm is not finite, gradients are cleared without being applied, and the norm is returned as NaN. All ranks share
+        one norm, so they do the same.
         """
         lr = self.options.lr * min(1.0, (self.updates_done + 1) / (self.options.warmup + 1))
         for group in self.deepspeed.optimizer.param_groups:
@@ -160,19 +160,19 @@ class Engine:
                 return math.nan, lr
         self.deepspeed.step()
         if norm is None:
-            if self.deepspeed.optimizer.overflow:  # ZeRO looks itself, before it applies anything
+            if self.deepspeed.optimizer.overflow:  # ZeRO has looked itself and applied nothing
                 return math.nan, lr
             norm = float(self.deepspeed.get_global_grad_norm() or 0.0)
         self.updates_done += 1
         return norm, lr
 
     def save(self, folder: Path, tag: str) -> None:
-        """Write the trained weights and AdamW's moments under folder/tag, float32 and whole, so that any stage can read them.
+        """Writes the trained weights and AdamW's moments under folder/tag, whole and in float32, for any ZeRO stage to read.
 
-        Every rank takes part, for each may hold a share; rank 0 writes, about a GiB at a time.
+        Every rank takes part because each may hold a share. Rank 0 writes about a GiB at a time.
         """
         trained, batch, files = self.trained(), dict[str, Tensor](), 0
-        precision = {"precision": str(trained[0][1].dtype).removeprefix("torch.")}  # of the forwards
+        precision = {"precision": str(trained[0][1].dtype).removeprefix("torch.")}  # the precision of the forwards
         for name, parameter in trained:
             for kind in ("weight", *MOMENTS):
                 whole = self._whole(parameter, kind)
@@ -185,10 +185,10 @@ class Engine:
             save_file(batch, folder / tag / f"tensors-{files:05}.safetensors", precision)
 
     def load(self, folder: Path, tag: str, updates_done: int) -> None:
-        """Restore what `save` wrote, at whatever stage and on however many ranks.
+        """Restores what `save` wrote at any ZeRO stage and on any number of ranks.
 
         Raises:
-            UserError: the tensors are not those of this policy.
+            UserError: the tensors do not belong to this policy.
         """
         optimizer = self.deepspeed.optimizer
         if self.stage == 3:
@@ -211,11 +211,11 @@ class Engine:
         self.updates_done = updates_done
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """The trainable parameters by name, in the same order on every rank."""
+        """Returns the trainable parameters by name, in the same order on every rank."""
         return [(name, parameter) for name, parameter in self.policy.named_parameters() if parameter.requires_grad]
 
     def _whole(self, parameter: nn.Parameter, kind: str) -> Tensor:
-        """A parameter's float32 weight or moment: at a ZeRO stage gathered from all ranks."""
+        """Returns a parameter's float32 weight or moment. From ZeRO stage 1 on it is gathered from all ranks."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         if self.stage == 0:
@@ -223,13 +223,13 @@ class Engine:
         return safe_get_full_fp32_param(parameter) if kind == "weight" else safe_get_full_optimizer_state(parameter, kind)
 
     def _restore(self, parameter: Any, kind: str, value: Tensor) -> None:
-        """Put a float32 weight or moment back: at a ZeRO stage this rank's share of it."""
+        """Puts a float32 weight or moment back. From ZeRO stage 1 on this is only this rank's share."""
         from deepspeed import utils
 
         if self.stage == 0:
             (parameter.data if kind == "weight" else self.adamw.state[parameter][kind]).copy_(value)
             return
-        if self.stage == 3:  # the shares are padded to equal size, which DeepSpeed's own function for whole tensors forgets
+        if self.stage == 3:  # DeepSpeed's function for whole tensors forgets that shares are padded to equal size
             size = parameter.ds_tensor.numel()
             value = nn.functional.pad(value.flatten(), (0, size * world_size() - value.numel()))[size * rank() :][:size]
             into, moment = utils.safe_set_local_fp32_param, utils.safe_set_local_optimizer_state
@@ -238,7 +238,7 @@ class Engine:
         into(parameter, value) if kind == "weight" else moment(parameter, value, kind)
 
     def _begin_moments(self, updates_done: int) -> None:
-        """Give AdamW the state that it makes in its first update, as after so many."""
+        """Gives AdamW the state that it would make in its first update, with the step count after `updates_done`."""
         optimizer = self.deepspeed.optimizer
         if self.stage == 0:
             held = [parameter for _, parameter in self.trained()]
@@ -254,7 +254,7 @@ class Engine:
 
     @contextlib.contextmanager
     def full_weights(self) -> Iterator[Any]:
-        """The policy with every trainable weight whole on rank 0 (gathers at stage 3), for export."""
+        """Yields the policy with every trainable weight whole on rank 0, for export. At stage 3 it gathers them."""
         if self.stage < 3:
             yield self.policy
             return
@@ -265,5 +265,5 @@ class Engine:
             yield self.policy
 
     def destroy(self) -> None:
-        """Free the engine; the process group stays for the next job of a sweep."""
+        """Frees the engine. The process group stays for the next job of a sweep."""
         self.deepspeed.destroy()

@@ -1,4 +1,4 @@
-"""What befalls a run from outside: a signal to stop, a full disk, a rank that is gone."""
+"""Handles what happens to a run from outside: a signal to stop, a full disk, a lost rank."""
 
 import errno
 import os
@@ -14,16 +14,16 @@ from stp.errors import RunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-asked: int | None = None  # the signal that asked this process to stop
+asked: int | None = None  # the signal that asked this process to stop, if any
 _held = False
 
 
 class Interrupted(SystemExit):
-    """A signal ends the run, on all ranks together. Its code is the shell's: 143 for SIGTERM, 130 for SIGINT."""
+    """A signal ends the run on all ranks together. The exit code is the shell's: 143 for SIGTERM, 130 for SIGINT."""
 
 
 def stop_at_once() -> None:
-    """Entry points: end with the shell's exit code and no traceback, wherever the signal finds them."""
+    """Makes a signal end this process at once, with the shell's exit code and without a traceback. For entry points."""
 
     def stop(number: int, frame: Any) -> None:
         raise Interrupted(128 + number)
@@ -34,9 +34,9 @@ def stop_at_once() -> None:
 
 @contextmanager
 def listening(grace: float) -> Iterator[None]:
-    """Note a signal instead of obeying it at once: the run stops at the next place where its state is whole.
+    """Remembers a signal instead of obeying it at once. The run then stops at the next place where its state is whole.
 
-    After `grace` seconds the process ends wherever it is; what it has written stays whole. Only the main thread can listen.
+    After `grace` seconds the process ends wherever it is; its written files stay whole. Only the main thread can listen.
     """
     global asked
     timers: list[threading.Timer] = []
@@ -67,13 +67,13 @@ def listening(grace: float) -> Iterator[None]:
 
 
 def hold(on: bool) -> None:
-    """While on, nothing stops: the weights are between two updates."""
+    """Forbids to stop while `on`, because the weights are between two updates."""
     global _held
     _held = on
 
 
 def stop_if_asked(ranks: list[int | None]) -> None:
-    """Raise `Interrupted` if some rank was asked to stop (by which signal, in rank order), unless the state is held."""
+    """Raises `Interrupted` if a rank was asked to stop, unless stopping is forbidden. ranks: each rank's signal or None."""
     first = next((number for number in ranks if number is not None), None)
     if first is not None and not _held:
         raise Interrupted(128 + first)
@@ -81,7 +81,7 @@ def stop_if_asked(ranks: list[int | None]) -> None:
 
 @contextmanager
 def explained(run: Path) -> Iterator[None]:
-    """Say in one line what a library reports at length: a disk that is full, ranks that cannot be reached."""
+    """Turns long reports of libraries into an error of one line, for a full disk and for ranks that do not answer."""
     try:
         yield
     except (OSError, RuntimeError) as error:

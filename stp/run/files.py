@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole, and lines of JSON."""
+"""Writes files that a crash leaves whole, and reads lines of JSON."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content; a crash leaves the old or the new, never a part."""
+    """Replaces a file's content. A crash leaves the old content or the new, never a part."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.writing")  # another job may write the same file
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -18,12 +18,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file; none where there is no file."""
+    """Returns the records of a JSONL file, or none if there is no file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines of a JSONL file before the first that a crash cut short; none where there is no file."""
+    """Returns the lines of a JSONL file before the first that a crash cut short, or none if there is no file."""
     return (
         list(itertools.takewhile(_parses, path.read_text(errors="replace", encoding="utf-8").splitlines()))
         if path.exists()

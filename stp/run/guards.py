@@ -1,4 +1,4 @@
-"""Numerical guards: updates that could not be applied, kept for inspection; and alarms for a policy that collapses."""
+"""Numerical guards: keep updates that could not be applied for inspection, and raise alarms if a policy collapses."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from stp.errors import RunError, require
 
 @dataclass
 class Guards:
-    """When a run stops by itself, and what it warns of. Nothing here changes an update that is sound."""
+    """When a run stops by itself, and what it warns of. No option changes an update whose values are all finite."""
 
     max_bad_updates: int = field(
         default=3,
@@ -48,7 +48,7 @@ class Guards:
             require(0 < value < math.inf, f"guards.{name}", value, "choose more than 0")
 
 
-# alarm: (metric, its sign; an alarm is on above the threshold, or below it where the metric may not fall)
+# alarm: (metric, sign that it is multiplied by, whether the alarm is on above or below its threshold)
 ALARMS = {
     "kl": ("kl", 1, "above"),
     "clipped": ("ratio/clipped", 1, "above"),
@@ -59,7 +59,7 @@ ALARMS = {
 
 
 class DivergedError(RunError):
-    """Too many updates in a row could not be applied. run: the folder to go back to."""
+    """Too many updates in a row could not be applied. run: the run folder, whose last checkpoint to go back to."""
 
     def __init__(self, run: Path, message: str) -> None:
         super().__init__(message)
@@ -67,12 +67,12 @@ class DivergedError(RunError):
 
 
 class Guard:
-    """What it has seen of a run: on every rank the same, for it looks at totals."""
+    """Watches the metrics of a run. Metrics are summed over ranks first, so every rank reaches the same decision."""
 
     def __init__(
         self, options: Guards, run: Path, rank: int, lines: list[dict[str, Any]], say: Callable[[str], None] = print
     ) -> None:
-        """lines: those of metrics.jsonl so far, for a resumed run has the alarms of an uninterrupted one."""
+        """lines: the lines of metrics.jsonl so far; with them a resumed run has the alarms of an uninterrupted one."""
         self.options, self.run, self.rank, self.say = options, run, rank, say
         self.in_a_row = 0
         self.alarms: dict[str, str] = {}
@@ -81,7 +81,7 @@ class Guard:
             self._look(line)
 
     def keep(self, update: int, rollout: Any, inner: int, bad: dict[str, float], tensors: dict[str, Tensor]) -> None:
-        """Write a batch that was not applied to `bad/`: tensors (safetensors), and text, rewards and reasons (JSON)."""
+        """Writes a batch that was not applied to `bad/`: tensors (safetensors), and text, rewards and reasons (JSON)."""
         reasons = [name for name, count in bad.items() if count] or ["gradient"]
         folder = self.run / "bad"
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class Guard:
         self.say(f"update {update}: not finite: {', '.join(reasons)}; not applied, its batch is in {folder}")
 
     def watch(self, metrics: dict[str, Any]) -> dict[str, float]:
-        """Look at an update's metrics; what to add to them: how many alarms are on."""
+        """Checks an update's metrics and tells of new alarms. Returns how many alarms are on, as a metric."""
         before = set(self.alarms)
         self._look(metrics)
         for name in self.alarms.keys() - before:
@@ -125,7 +125,7 @@ class Guard:
                 self.alarms[name] = f"ALARM {name} {mean:.3g} {side} {threshold:g}"
 
     def stop_if_diverged(self) -> None:
-        """Raise `DivergedError` when as many updates in a row as allowed were not applied."""
+        """Raises `DivergedError` if `max_bad_updates` updates in a row were not applied."""
         if self.in_a_row >= self.options.max_bad_updates:
             last = self.recent[-1]["update"]
             raise DivergedError(

@@ -1,4 +1,4 @@
-"""What can be known before the work starts: places to write, room on the disk, prompts that the model can take."""
+"""Checks before the work starts: places to write, room on the disk, and prompts that fit the model."""
 
 import os
 import shutil
@@ -16,14 +16,16 @@ from stp.models.policy import Model, Policy, checkpoint_folder, load_tokenizer, 
 from stp.models.tiny import is_tiny
 from stp.tasks.base import Problem
 
-ADAM = 3 * 4  # bytes of a trained weight and its two moments in a checkpoint
+ADAM = 3 * 4  # the bytes in a checkpoint of a trained weight and its two moments
 
 
 def writable(option: str, folder: Path, fix: str = "give another folder") -> None:
-    """Write and remove a file in a folder, or, while that does not exist, in the nearest one above it. fix: what to do else.
+    """Tries to write and remove a file in a folder, or if there is none yet, in the nearest existing one above it.
+
+    fix: the advice in the error message.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: nothing can be written there.
     """
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)) as file:
@@ -33,10 +35,10 @@ def writable(option: str, folder: Path, fix: str = "give another folder") -> Non
 
 
 def room(folder: Path, policy: Policy, checkpoints: int) -> None:
-    """Refuse a disk with less room than what will be written at least: so many checkpoints at once, and the trained weights.
+    """Refuses a disk with too little room for `checkpoints` checkpoints at once and the trained weights.
 
     Raises:
-        UserError: naming what is needed and what is free.
+        UserError: it names what is needed and what is free.
     """
     trained = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
     needed, free = trained * (ADAM * checkpoints + policy.llama.dtype.itemsize), shutil.disk_usage(_existing(folder)).free
@@ -46,25 +48,25 @@ def room(folder: Path, policy: Policy, checkpoints: int) -> None:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Returns the folder, or the nearest one above it that exists."""
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
 
 
 def prompts(model: Model, task: Any, length: int, problems: list[Problem], whole: Sequence[Problem] = ()) -> int:
-    """How many prompts are cut to `model.prompt_tokens`. Reads the tokenizer and the config beside the weights, not these.
+    """Counts the prompts that are cut to `model.prompt_tokens`. Reads the tokenizer and the config, but not the weights.
 
-    whole: problems that are asked uncut, as evaluation does.
+    whole: problems that are asked uncut, as in evaluations.
 
     Raises:
-        UserError: model=tiny describes a large model, most prompts are cut, or with the response they are longer than the
-            model's positions.
+        UserError: model=tiny describes a large model, most prompts would be cut, or a prompt and its response need more
+            positions than the model has.
     """
     folder = checkpoint_folder(model)
     require_described("model.path", folder, model)
     codec = Codec(load_tokenizer(folder), task.instruction if model.instructions else "", None)
     lengths = sorted(len(codec.encode_prompt(problem.question)) for problem in problems)
     cut = sum(tokens > model.prompt_tokens for tokens in lengths)
-    most, half = known_positions(folder), lengths[(len(lengths) - 1) // 2]  # with which half of the prompts are whole
+    most, half = known_positions(folder), lengths[(len(lengths) - 1) // 2]  # `half` leaves half of the prompts uncut
     least, room = lengths[-1], (most or sys.maxsize) - length
     advice = f"choose {least} or more" if least <= room else f"choose {half} to {room}, which the model's {most} positions hold"
     if half > room:
@@ -83,14 +85,14 @@ def prompts(model: Model, task: Any, length: int, problems: list[Problem], whole
 
 
 def known_positions(folder: Path) -> int | None:
-    """How many positions a config.json says that its model has; None where it does not."""
+    """Returns how many positions the model has by its config.json, or None if that does not say."""
     raw = read_config(folder)
     most = raw.get("max_position_embeddings", raw.get("max_sequence_length"))
     return most if isinstance(most, int) else None
 
 
 def positions(folder: Path, codec: Codec, length: int, problems: Sequence[Problem]) -> None:
-    """Refuse a response that with the longest of these prompts, asked as the codec asks, leaves the model's positions."""
+    """Refuses a response length that with the longest of these prompts needs more positions than the model has."""
     most = known_positions(folder)
     if most is not None and problems:
         _require_room(most, max(len(codec.encode_prompt(problem.question)) for problem in problems), length)
@@ -103,7 +105,7 @@ def _require_room(most: int, prompt: int, length: int, otherwise: str = "") -> N
 
 
 def told(subject: Subject, folder: Path) -> str:
-    """What a command measures or makes, with a warning where generated problems meet a model that is not the tiny one."""
+    """Returns the line on what a command measures or makes. It warns if a large model gets generated problems."""
     if subject.source != "generated" or is_tiny(read_config(folder)):
         return str(subject)
     real = "task.data.source=hub or task.data.path=<file or folder> takes the real ones"

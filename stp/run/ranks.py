@@ -1,4 +1,4 @@
-"""The process group: which ranks there are, and how they meet."""
+"""The process group: which ranks there are, and how they exchange values."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ from stp.errors import UserError, require
 from stp.ranks import Ranks
 from stp.run import faults
 
-LAUNCHED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets beside RANK
+LAUNCHED = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables that a launcher sets besides RANK
 
 
 def choose_accelerator() -> bool:
-    """Whether there is a CUDA GPU, and DeepSpeed told the same.
+    """Says whether there is a CUDA GPU, and tells DeepSpeed.
 
     Raises:
         UserError: DS_ACCELERATOR asks for another device.
@@ -31,9 +31,9 @@ def choose_accelerator() -> bool:
 
 
 def bootstrap(timeout: float = 30.0) -> None:
-    """Join the process group (idempotent): nccl on GPUs, gloo on CPUs, alone when no launcher set the environment.
+    """Joins the process group: by nccl on GPUs, gloo on CPUs, and alone if no launcher set the environment. Idempotent.
 
-    timeout: minutes that a rank waits for the others before it gives them up.
+    timeout: how many minutes a rank waits for the others before it gives up.
     """
     env = os.environ
     if "RANK" in env:
@@ -52,39 +52,39 @@ def bootstrap(timeout: float = 30.0) -> None:
     if cuda:
         torch.cuda.set_device(int(env["LOCAL_RANK"]))
     else:
-        deepspeed.ops.__compatible_ops__ = {}  # no compiled shared-memory op, and no compiler probe of minutes
+        deepspeed.ops.__compatible_ops__ = {}  # without it DeepSpeed probes for a compiler, for minutes
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(minutes=timeout), verbose=False)
 
 
 def rank() -> int:
-    """This process's rank, 0 before `bootstrap`."""
+    """Returns this process's rank; 0 before `bootstrap`."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of ranks, 1 before `bootstrap`."""
+    """Returns the number of ranks; 1 before `bootstrap`."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def device() -> torch.device:
-    """This rank's device."""
+    """Returns this rank's device."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def barrier() -> None:
-    """Wait for every rank."""
+    """Waits for every rank."""
     if world_size() > 1:
         torch.distributed.barrier()
 
 
 def current() -> Ranks:
-    """This process among the others, as the loop sees it."""
+    """Returns this process among the others, as the loop sees it."""
     return Ranks(rank(), world_size(), gather)
 
 
 def broadcast(value: Any) -> Any:
-    """Rank 0's value, on every rank."""
+    """Returns rank 0's value on every rank."""
     if world_size() == 1:
         return value
     box = [value]
@@ -93,9 +93,9 @@ def broadcast(value: Any) -> Any:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every rank's value, in rank order, on every rank.
+    """Returns every rank's value, in rank order, on every rank.
 
-    Ranks meet here, so here they agree to stop: if one of them was asked to, `Interrupted` is raised on all.
+    Because ranks meet here, they also agree here to stop. If one of them was asked to, `Interrupted` is raised on all.
     """
     if world_size() == 1:
         faults.stop_if_asked([faults.asked])
@@ -107,7 +107,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_first(work: Callable[[], Any]) -> Any:
-    """What `work` returns on rank 0, which alone does it, on every rank; its `UserError` is every rank's."""
+    """Calls `work` on rank 0 only, and returns its result on every rank. If it raises a `UserError`, every rank does."""
     value = trouble = None
     if rank() == 0:
         try:
@@ -122,7 +122,10 @@ def from_first(work: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def interruptible(policy: Any) -> Iterator[None]:
-    """Between any two forwards of the trunk this rank may stop. It does so by meeting the others where they gather next."""
+    """Lets a signal stop this rank between two forwards of the trunk.
+
+    If a signal has arrived, the rank gathers with the others before its next forward, so that all stop together.
+    """
 
     def before_forward(*_: Any) -> None:
         if faults.asked is not None:

@@ -1,4 +1,4 @@
-"""What a run records: W&B (nothing else here imports it), JSONL files, phase timers and the progress display."""
+"""Records a run: W&B (imported nowhere else), JSONL files, phase timers and the progress display."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ class Logging:
 
 
 def labelled(options: Logging, choices: dict[str, Any], seed: int) -> Logging:
-    """The options with W&B's name and group filled in where they are null, from the option taken in each group."""
+    """Fills in W&B's name and group where they are null. choices: the option taken in each group."""
     method = "-".join(str(choices.get(group)) for group in ("model", "sampler", "estimator"))
     experiment = f"{choices.get('task')}/{choices.get('experiment') or method}"
     return replace(options, name=options.name or f"{experiment}-seed{seed}", group=options.group or experiment)
@@ -71,9 +71,9 @@ TRAINING = ("sample", "score", "reward", "update")  # the phases of an update
 
 
 class Clock:
-    """Wall-clock seconds by phase. Phases do not nest; what lies between them is `other`.
+    """Counts wall-clock seconds by phase. Phases do not nest; the time between them is `other`.
 
-    `cpu`: processor seconds of all threads of this rank in the training phases, which a busy machine does not stretch.
+    `cpu` counts the processor seconds of all threads of this rank in the training phases. A busy machine does not change them.
     """
 
     def __init__(self, spent: dict[str, float] | None = None) -> None:
@@ -83,7 +83,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase; on a GPU it ends when the work has ended, not when it was queued."""
+        """Times a phase. On a GPU it ends when the work has ended, not when it was queued."""
         started, cpu = time.perf_counter(), time.process_time()
         try:
             yield
@@ -94,16 +94,16 @@ class Clock:
             self.cpu += time.process_time() - cpu if name in TRAINING else 0.0
 
     def totals(self) -> dict[str, float]:
-        """Seconds of each phase, with `other` for the rest: they add up to the wall clock. And `cpu`."""
+        """Returns the seconds of each phase and of `other`, which add up to the wall clock, and `cpu`."""
         phases = {name: s for name, s in self.spent.items() if name != "other"}
         return phases | {"other": time.perf_counter() - self.started - sum(phases.values()), "cpu": self.cpu}
 
 
 class Tracker:
-    """Writes a run's files (rank 0 only; other ranks hold a silent one)."""
+    """Writes a run's files. Only rank 0's tracker is active; those of other ranks are silent."""
 
     def __init__(self, folder: Path, options: Logging, config: dict[str, Any], active: bool, log: Path | None = None) -> None:
-        """log: the file that keeps what is said; None is Hydra's log file of this command, where Hydra runs it."""
+        """log: the file that keeps what is said. None takes the log file that Hydra has opened for this command, if any."""
         self.folder, self.options, self.config, self.active = folder, options, config, active
         self.file = log or _hydra_log()
         self.console = Console(quiet=not active, highlight=False, soft_wrap=True)
@@ -112,28 +112,28 @@ class Tracker:
             folder.mkdir(parents=True, exist_ok=True)
 
     def start_wandb(self, resume_id: str | None) -> None:
-        """Start the W&B run, or continue the one with this id, unless W&B is disabled."""
+        """Starts a W&B run, or continues the one with this id, unless W&B is disabled."""
         if self.active and self.options.wandb != "disabled":
             self.run = _start_wandb(self.folder, self.options, self.config, resume_id)
 
     @property
     def samples(self) -> int:
-        """How many completions of an update go to samples.jsonl."""
+        """How many completions of each update go to samples.jsonl."""
         return self.options.samples
 
     @property
     def wandb_id(self) -> str | None:
-        """W&B's id of this run, to resume it."""
+        """W&B's id of this run, with which it can be resumed."""
         return self.run.id if self.run is not None else None
 
     def append(self, name: str, records: list[dict[str, Any]]) -> None:
-        """Add lines to `<name>.jsonl`."""
+        """Appends records to `<name>.jsonl`."""
         if self.active and records:
             with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(_finite(record)) + "\n" for record in records)
 
     def log(self, metrics: dict[str, Any]) -> None:
-        """Adds the process's peak memory to an update's metrics, and records them in metrics.jsonl and in W&B."""
+        """Adds the process's peak memory to an update's metrics, appends them to metrics.jsonl and sends them to W&B."""
         metrics["memory/peak_mb"] = peak_memory_mb()
         self.append("metrics", [metrics])
         self._send(metrics)
@@ -143,13 +143,13 @@ class Tracker:
             self.run.log({k: v for k, v in metrics.items() if k != "update"}, step=metrics["update"])
 
     def keep_until(self, update: int, updates: int) -> int:
-        """Drop lines that a resumed run is about to write again. Returns the last update that is whole, its metrics logged.
+        """Drops lines that a resumed run will write again. Returns the last update whose metrics are logged.
 
-        A checkpoint is written when its update has done all but its evaluation and its line in metrics.jsonl. The evaluation
-        after the last of the run's `updates` comes again even where it is logged, for the summary.
+        A checkpoint is written before its update is evaluated and logged. The evaluation after the last of the run's `updates`
+        is repeated even if it is logged, because the summary needs it.
 
-        W&B gets what it does not have of the lines that stay. Offline that is all of them: synced, the files of a resumed run
-        replace each other, and those of a killed one are empty.
+        Sends W&B the remaining lines that it has not received yet. In offline mode it sends all of them, because a resumed run
+        starts a new file that replaces the old one when it is synced, and a killed run leaves an empty file.
         """
         logged = self._drop_after("metrics", update, default=min(update, 0))
         self._drop_after("eval", min(logged, updates - 1))
@@ -161,7 +161,7 @@ class Tracker:
         return logged
 
     def drop_base(self) -> None:
-        """Drop the base's lines of eval.jsonl: it is measured again."""
+        """Drops the base's lines from eval.jsonl, because it will be measured again."""
         file = self.folder / "eval.jsonl"
         if self.active and file.exists():
             lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _update_of(line) != 0]
@@ -176,26 +176,26 @@ class Tracker:
         return int(_update_of(lines[-1])) if lines else default
 
     def summary(self, record: dict[str, Any]) -> None:
-        """Write summary.json and W&B's summary."""
+        """Writes summary.json and W&B's summary."""
         if self.active:
             write_atomically(self.folder / "summary.json", json.dumps(_finite(record), indent=1) + "\n")
         if self.run is not None:
             self.run.summary.update(_finite(record))
 
     def say(self, text: str) -> None:
-        """Print a line, and keep it in the log file."""
+        """Prints a line and adds it to the log file."""
         self.note(text)
         if self.active:
             self.console.print(visible_lines(text), markup=False)
 
     def note(self, text: str) -> None:
-        """Add a line to the log file alone, with the time."""
+        """Adds a line with the time to the log file only."""
         if self.active and self.file is not None and self.file.parent.is_dir():
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible_lines(text)}\n")
 
     def progress(self) -> Progress:
-        """A live display on a terminal, plain lines elsewhere; the log file gets the lines in any case."""
+        """Returns a live display on a terminal, or plain lines elsewhere. The log file gets the lines in any case."""
         terminal = sys.stdout.isatty()
         return Lines(
             self.note if terminal else self.say,
@@ -206,34 +206,34 @@ class Tracker:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.console,
-            speed_estimate_period=3600,  # seconds: at scale an update or a batch takes minutes
+            speed_estimate_period=3600,  # seconds: a large model's update or batch takes minutes
             disable=not (self.active and terminal),
         )
 
     def close(self) -> None:
-        """End the W&B run."""
+        """Ends the W&B run."""
         if self.run is not None:
             self.run.finish()
             self.run = None
 
 
 class Lines(Progress):
-    """rich's progress bars, which also say how far each is: at its first and last step, between them every half minute."""
+    """rich's progress bars, which also print how far each is: at its first and last step, and every half minute between."""
 
     def __init__(self, say: Callable[[str], None], *columns: ProgressColumn, **options: Any) -> None:
         super().__init__(*columns, **options)
         self.say = say
-        self.began: dict[TaskID, tuple[float, float]] = {}  # when a bar began, and what was done by then
+        self.began: dict[TaskID, tuple[float, float]] = {}  # when a bar began, and how much was done by then
         self.said: dict[TaskID, float] = {}
 
     def add_task(self, description: str, *arguments: Any, **options: Any) -> TaskID:
-        """Begin a bar."""
+        """Begins a bar."""
         bar = super().add_task(description, *arguments, **options)
         self.began[bar] = (time.monotonic(), self._tasks[bar].completed)
         return bar
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """Move a bar on, and say so when it is time to."""
+        """Moves a bar forward, and prints a line if one is due."""
         super().update(task_id, **changes)
         bar, now = self._tasks[task_id], time.monotonic()
         if now - self.said.get(task_id, -math.inf) < EVERY and not bar.finished:
@@ -246,13 +246,13 @@ class Lines(Progress):
 
 
 def _time(seconds: float) -> str:
-    """`1:02:03`."""
+    """Formats seconds as `1:02:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def _hydra_log() -> Path | None:
-    """The log file that Hydra has opened for this command; None where Hydra does not run it."""
+    """Returns the log file that Hydra has opened for this command, or None if Hydra does not run it."""
     return next((Path(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)), None)
 
 
@@ -264,7 +264,7 @@ def _update_of(line: str) -> float:
 
 
 def _finite(value: Any) -> Any:
-    """Plain JSON: NaN and infinities become null, tensors numbers."""
+    """Makes a value fit for JSON: NaN and infinities become null, tensors become numbers."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -277,7 +277,7 @@ def _finite(value: Any) -> Any:
 
 
 def require_wandb(options: Logging) -> None:
-    """Refuse what W&B would refuse once everything is loaded: `online` without a login, an unknown mode in the environment."""
+    """Refuses early what W&B would refuse late: `online` without a login, and an unknown mode in the environment."""
     if options.wandb == "online":
         require(_logged_in(), "logging.wandb", "online", "not logged in to W&B; run wandb login, or use logging.wandb=offline")
     if options.wandb == "auto" and os.environ.get("WANDB_MODE"):
@@ -301,14 +301,14 @@ def _start_wandb(folder: Path, options: Logging, config: dict[str, Any], resume_
         except wandb.errors.Error:
             if options.wandb == "online":
                 raise
-            return wandb.init(mode="offline", **common)  # logged in, but the service cannot be reached
-    except (wandb.errors.Error, ValueError) as error:  # ValueError: a WANDB_… variable that it cannot take
+            return wandb.init(mode="offline", **common)  # there is a login, but the service cannot be reached
+    except (wandb.errors.Error, ValueError) as error:  # ValueError: a WANDB_… variable has a bad value
         reason = " ".join(str(error).split())
         fail("logging.wandb", options.wandb, f"W&B does not start ({reason}); use logging.wandb=offline or logging=files")
 
 
 def _logged_in() -> bool:
-    """Whether W&B has a key or a token for its service; what they are is never read."""
+    """Says whether W&B has a key or a token for its service. Their values are not used."""
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("://")[2].split("/")[0]
     given = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
     return given or host in _netrc()

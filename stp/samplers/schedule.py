@@ -25,7 +25,7 @@ def round_half_up(*factors: float | Decimal) -> int:
 
 
 def count_forwards(steps: int, gamma: float = 0.0, t_cutoff: float = 0.0) -> tuple[int, bool]:
-    """Theorem 4.1 as a count: (denoising forwards, whether one more fills the rest).
+    """Theorem 4.1: returns (number of denoising forwards, whether one more forward fills the rest).
 
     The total is round((1 - gamma - t_cutoff) * N) + 1 with a cutoff and round((1 - gamma) * N) without, never more
     than N and never 0.

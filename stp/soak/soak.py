@@ -32,7 +32,7 @@ class Episode:
     left: list[int] = field(default_factory=list)
 
     def growth(self) -> float:
-        """How many MB more memory the run had on average in the last quarter of its updates than in the second quarter."""
+        """Returns by how many MB the mean memory of the last quarter of the updates exceeds that of the second quarter."""
         quarter = len(self.memory_mb) // 4
         late, early = self.memory_mb[-quarter:], self.memory_mb[quarter : 2 * quarter]
         return sum(late) / len(late) - sum(early) / len(early) if quarter else 0.0

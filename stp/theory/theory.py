@@ -270,7 +270,7 @@ def surrogate(log_ratio: Tensor, advantage: float) -> Tensor:
 
 
 def limits(advantage: float, bound: float, variance_B: Tensor) -> dict[str, float]:
-    """Eq. 12 with the proof's constants C1 = |A| e^K / 2, C2 = |A| e^K, C3 = A^2 e^(2K), averaged over the data."""
+    """Computes Eq. 12 with the proof's constants C1 = |A| e^K / 2, C2 = |A| e^K, C3 = A^2 e^(2K), averaged over the data."""
     c = abs(advantage) * math.exp(bound)
     bias_B = c / 2 * variance_B + c * variance_B.sqrt()
     return {"bias_bound": float(bias_B.mean()), "variance_bound": float(c**2 * variance_B.mean())}
@@ -287,7 +287,7 @@ def noisy_loss(advantage: float, delta: float, sd: float, bound: float) -> dict[
 
 
 def gaussian_noise() -> tuple[Rows, Rows]:
-    """Theorem 4.4 for one sample (K = 2), and for two equally likely samples. `data variance`: the variance of exact losses."""
+    """Computes Theorem 4.4 for one sample (K = 2), and for two equally likely ones. `data variance`: of the exact losses."""
     grid = product((1.0, -1.0), (-0.5, -0.1, 0.0, math.log(1 + CLIP), 0.5), (0.02, 0.05, 0.1, 0.2, 0.5, 1.0))
     low, high = noisy_loss(1.0, math.log(1 + CLIP), 0.01, bound=0.25), noisy_loss(3.0, 0.0, 0.01, bound=0.25)
     spread = ((high["exact"] + high["bias"] - low["exact"] - low["bias"]) / 2) ** 2  # the proof's V_data[E_est[loss]]

@@ -1,1 +1,1 @@
-"""`python -m stp.trace checkpoint=… task=…`: one HTML page that shows rollouts denoising, the standard sampler beside STP."""
+"""`python -m stp.trace checkpoint=… task=…` writes an HTML page on which rollouts denoise, the standard sampler beside STP."""

@@ -1,4 +1,4 @@
-"""`python -m stp.trace checkpoint=… task=…`: one HTML page that shows rollouts denoising, the standard sampler beside STP.
+"""`python -m stp.trace checkpoint=… task=…` writes an HTML page on which rollouts denoise, the standard sampler beside STP.
 
 The samplers run unchanged, on a denoiser that compares the tokens of each call with those of the call before.
 """
@@ -39,7 +39,7 @@ TEMPLATE = Path(__file__).with_name("trace.html")
 
 @dataclass
 class Tracing:
-    """What `python -m stp.trace` shows: a few problems, each by the standard sampler and by the one given."""
+    """What `python -m stp.trace` shows: a few problems, each by the standard sampler and by the given one."""
 
     model: Any = MISSING
     task: Any = MISSING
@@ -61,26 +61,26 @@ class Tracing:
 
 
 class Watch(Denoiser):
-    """A denoiser over one row that notes which position each forward revealed, and how sure it was of the token.
+    """A denoiser over one row that notes which positions each forward revealed, and how sure it was of their tokens.
 
-    revealed: position in the sequence -> (forward, counted from 1; untempered probability of the token).
+    revealed: position in the sequence -> (forward, counted from 1; the token's probability at temperature 1).
     """
 
     def __init__(self, inner: Denoiser) -> None:
         self.inner, self.mask_id, self.eos_id = inner, inner.mask_id, inner.eos_id
         self.forwards = 0
         self.revealed: dict[int, tuple[int, float]] = {}
-        self.drawn: dict[int, float] = {}  # by the last forward: position -> confidence
+        self.drawn: dict[int, float] = {}  # what the last forward drew: position -> confidence
 
     def __call__(self, *args: Tensor | None) -> Tensor:
         return self.inner(*args)  # type: ignore[arg-type]
 
     def draw(self, *args: Any) -> tuple[Tensor, Tensor]:
-        """The inner denoiser's draw, noted."""
+        """Draws as the inner denoiser does, and notes it."""
         return self._noted(self.inner, *args)
 
     def within(self, begin: int, end: int) -> Any:
-        """The inner denoiser's for one block, noted too."""
+        """Returns the inner denoiser's `within` for one block, whose draws are noted too."""
         block = within(self.inner, begin, end)
         return SimpleNamespace(mask_id=self.mask_id, eos_id=self.eos_id, draw=partial(self._noted, block))
 
@@ -94,7 +94,7 @@ class Watch(Denoiser):
         return token_M, confidence_M
 
     def settle(self, ids_S: Tensor) -> None:
-        """What the last forward drew and is no longer masked, it revealed."""
+        """Notes what the last forward revealed: the drawn positions that are no longer masked."""
         ids = ids_S.tolist()
         self.revealed |= {place: (self.forwards, p) for place, p in self.drawn.items() if ids[place] != self.mask_id}
         self.drawn = {}
@@ -104,9 +104,9 @@ class Watch(Denoiser):
 class Denoised:
     """One completion and how it came about, position by position.
 
-    forward_L: which forward revealed it, counted from 1; 0 where it was fixed, None where none did, as the row had ended.
-    confidence_L: the untempered probability of the token there, None where no forward revealed it.
-    fill: the forward that filled all that was left by argmax, if one did. windows: (begin, end, forwards) of the schedule.
+    forward_L: the forward that revealed the token, counted from 1; 0 if it was fixed, None if the row ended first.
+    confidence_L: the token's probability at temperature 1, None if no forward revealed it.
+    fill: the forward that filled every remaining mask by argmax, if one did. windows: (begin, end, forwards) of the schedule.
     """
 
     ids_L: list[int]
@@ -120,7 +120,7 @@ class Denoised:
 
 
 def denoise_row(denoise: Denoiser, sampler: Standard, prompts: Prompts, start: Start, draws: Draws, row: int) -> Denoised:
-    """Roll out one row of a batch, watched. It gets the tokens that it gets among the others."""
+    """Rolls out and watches a single row of a batch. It gets the same tokens as in the whole batch."""
     one, watch = torch.tensor([row]), Watch(denoise)
     trajectory = sampler.run(watch, prompts.rows(one), start.rows(one), draws.select(one)).to("cpu")
     width = prompts.ids_BP.shape[1]
@@ -134,14 +134,14 @@ def denoise_row(denoise: Denoiser, sampler: Standard, prompts: Prompts, start: S
         int(trajectory.until_eos_BL[0].sum()),
         trajectory.nfe,
         trajectory.nfe_run,
-        # a row that ends before the schedule does leaves nothing to fill
+        # a row that ends before the schedule leaves nothing to fill
         trajectory.nfe if start.fill and watch.forwards == trajectory.nfe else None,
         [(window.begin, window.end, window.forwards) for window in start.windows],
     )
 
 
 def _shown(value: Any) -> Any:
-    """Data whose texts are all visible, where lines stay lines."""
+    """Makes all texts in some data visible, and keeps their line breaks."""
     if isinstance(value, str):
         return visible_lines(value)
     if isinstance(value, dict):
@@ -152,7 +152,7 @@ def _shown(value: Any) -> Any:
 def record(
     name: str, done: Denoised, text_of: Callable[[int], str], completion: str, rewards: dict[str, float], correct: bool
 ) -> dict[str, Any]:
-    """What the page shows of one rollout."""
+    """Returns what the page shows of one rollout."""
     kept = asdict(done)
     tokens = [visible(text_of(token)) for token in kept.pop("ids_L")]
     return kept | {
@@ -165,18 +165,18 @@ def record(
 
 
 def page(title: str, facts: list[str], problems: list[dict[str, Any]]) -> str:
-    """The whole page: no other file, no address, all text as data."""
+    """Returns the whole page. It needs no other file and no address, and holds all text as data."""
     shown = _shown({"title": title, "facts": facts, "problems": problems})
     data = json.dumps(shown, ensure_ascii=True, allow_nan=False)
     for character in "<>&":  # nothing in the data can end the script element, or open another
         data = data.replace(character, f"\\u{ord(character):04x}")
     filled = {"{{title}}": escape(visible(title)), "{{data}}": data}
-    # in one pass, so that what is filled in is never read as a place to fill
+    # one pass, because the data itself may look like a place to fill
     return re.sub(r"\{\{(title|data)\}\}", lambda place: filled[place.group()], TEMPLATE.read_text(encoding="utf-8"))
 
 
 def main(config: Tracing) -> None:
-    """Denoise the problems with both samplers and write the page."""
+    """Denoises the problems with both samplers and writes the page."""
     from hydra.core.hydra_config import HydraConfig
 
     file = Path(config.to) if config.to is not None else Path(HydraConfig.get().runtime.output_dir) / "trace.html"
@@ -202,7 +202,7 @@ def main(config: Tracing) -> None:
         made_for = replace(config, model=options, sampler=sampler)
         maker = Maker(made_for, policy, codec, len(problems), Ranks())
         keys, given = [problem.key for problem in problems], []
-        if sampler.static is not None:  # of the training problems: what is shown may be others
+        if sampler.static is not None:  # its anchors are of training problems; the page may show others
             given = [StaticDataset.load(Path(sampler.static), maker.provenance).of(keys)]
         missing = [problem for problem in problems if not given or problem.key not in given[0].row_of]
         static = StaticDataset.joined(maker.provenance, [*given, *maker.batches(missing)])

@@ -1,4 +1,4 @@
-"""`python -m stp.train`: the main job. Composes the parts and runs the loop."""
+"""`python -m stp.train` is the main job. It composes the parts and runs the loop."""
 
 from stp.train.job import execute, main
 from stp.train.resume import finished, resume_point

@@ -1,4 +1,4 @@
-"""`python -m stp.train`: the main job."""
+"""`python -m stp.train` is the main job."""
 
 from stp.cli import run
 from stp.config import Config

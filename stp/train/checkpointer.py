@@ -1,4 +1,4 @@
-"""When a run's state is written: after every so many updates, and when the run is asked to stop."""
+"""Decides when a run's state is written: every `checkpoint_every` updates, and when the run is asked to stop."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from stp.trainer import Trainer
 class Checkpointer:
     """Writes checkpoints of a run's last complete update, and its result after the last one.
 
-    state: what every checkpoint of the run says; each adds how far the run is.
+    state: what every checkpoint of the run says. Each adds how far the run has come.
     """
 
     def __init__(self, state: State, engine: Engine, tokenizer: Any, folder: Path, trainer: Trainer, clock: Clock) -> None:
@@ -27,7 +27,7 @@ class Checkpointer:
         self.saved = True  # there is nothing to write yet
 
     def complete(self, unlogged: Unlogged, guard: Guard) -> None:
-        """Call after each update, when all is done except its evaluation and its line in metrics.jsonl.
+        """Takes note of an update that is complete except for its evaluation and its line in metrics.jsonl.
 
         Raises:
             Interrupted: some rank was asked to stop.
@@ -40,17 +40,17 @@ class Checkpointer:
             unlogged=dict(unlogged),
             clock=spent(self.clock, ranks.current()),
         )
-        self.saved = bool(guard.in_a_row)  # never the weights of a streak of bad updates
+        self.saved = bool(guard.in_a_row)  # weights from a streak of bad updates are never saved
         faults.hold(False)
         every = self.trainer.checkpoint_every
         if every and update % every == 0:
             self.save()
         ranks.gather(None)  # may raise Interrupted
         if update == self.trainer.updates:
-            self.export()  # before the last evaluation: what was trained outlives one that is cut short
+            self.export()  # before the last evaluation, which may be cut short
 
     def save(self) -> None:
-        """Writes the last complete update, unless it is written already."""
+        """Writes a checkpoint of the last complete update, unless there is one already."""
         if self.saved:
             return
         with self.clock.phase("checkpoint"):

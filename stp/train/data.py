@@ -1,4 +1,4 @@
-"""The problems of a run: what it trains on and is evaluated on, and what is kept of them."""
+"""The problems on which a run trains and is evaluated, and what its files record of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from stp.tasks.base import Problem, fingerprint
 
 @dataclass(frozen=True)
 class RunData:
-    """A run's problems. about: what a checkpoint and summary.json keep of `train`, and of `eval` where there is one."""
+    """A run's problems. about: what checkpoints and summary.json record of `train`, and of `eval` if there is one."""
 
     train: list[Problem]
     held_out: list[Problem]
@@ -18,7 +18,7 @@ class RunData:
 
     @classmethod
     def read(cls, config: Config) -> "RunData":
-        """The training and the held-out problems that a config names."""
+        """Reads the training and the held-out problems that a config names."""
         task, options = config.task, config.trainer
         train, held_out = task.problems("train"), []
         about = {"train": described(task, "train", train)}
@@ -29,11 +29,11 @@ class RunData:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What tells these problems from others: the hash of each part."""
+        """The hash of each part, by which these problems are compared with others."""
         return {name: part["hash"] for name, part in self.about.items()}
 
 
 def described(task: Any, split: str, problems: list[Problem]) -> dict[str, Any]:
-    """What is said of problems, with their hash and how many there are."""
+    """Describes problems, with their number and hash."""
     subject = str(Subject.of(task, split, problems))
     return {"problems": len(problems), "hash": fingerprint(problems), "subject": subject}

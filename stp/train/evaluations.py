@@ -1,4 +1,4 @@
-"""A run's evaluations: of its base, which is kept for other runs, every so many updates, and of the result."""
+"""A run's evaluations: of its base (kept for other runs), every `eval_every` updates, and of the result."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from stp.run.files import write_atomically
 from stp.run.tracking import Clock, Tracker
 from stp.tasks.base import Problem, fingerprint
 
-BASE = Path("outputs/base")  # evaluations of base models, by what decides them
+BASE = Path("outputs/base")  # evaluations of base models, named by a hash of what decides them
 
 
 class Evaluations:
-    """Measures accuracy when it is time. base and final: counts by temperature, before and after training.
+    """Measures accuracy when it is due. base and final: counts by temperature, before and after training.
 
-    Called with the number of updates done, it returns metrics: none where no evaluation is due.
+    A call takes the number of finished updates and returns metrics, or none if no evaluation is due.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Evaluations:
         return {"eval/accuracy": next(iter(named.values())), **named} if named else {}
 
     def measure_base(self, known: dict[str, Any] | None) -> None:
-        """Takes the base's accuracy from a checkpoint (`known`), or drops its old lines and measures it where wanted."""
+        """Takes the base's accuracy from a checkpoint (`known`), or else drops its old lines and measures it if wanted."""
         if known is None:
             self.tracker.drop_base()
         self.base = known or {}
@@ -51,7 +51,7 @@ class Evaluations:
             self.base = self.measure(0)
 
     def measure(self, update: int) -> dict[str, Any]:
-        """Accuracy at each temperature; the first is the one that counts. The base's answers (update 0) are kept."""
+        """Measures accuracy at each temperature; the first one counts. Keeps the base's answers (update 0) for other runs."""
         scores = {}
         for temperature in self.config.trainer.eval_temperatures if self.evaluate.problems else []:
             with self.clock.phase("eval"):
@@ -67,7 +67,7 @@ class Evaluations:
         return scores
 
     def answers(self, temperature: float) -> list[dict[str, Any]]:
-        """The records of an evaluation, on every rank."""
+        """Returns the records of an evaluation on every rank."""
         records: list[dict[str, Any]] = []
         with self.tracker.progress() as progress, self.engine.generation() as policy:
             bar = progress.add_task(f"evaluating (T={temperature:g})", total=len(self.evaluate.problems), note="")
@@ -78,7 +78,7 @@ class Evaluations:
 
 
 def base_settings(config: Config, policy: Policy, codec: Codec, problems: list[Problem]) -> dict[str, Any]:
-    """What decides a base model's answers, but for the temperature; not in what batches or on how many ranks."""
+    """Returns the settings that decide a base model's answers, apart from the temperature. Batches and ranks do not."""
     sampler, model, task = config.sampler, config.model, config.task
     return {
         "version": 1,
@@ -93,14 +93,14 @@ def base_settings(config: Config, policy: Policy, codec: Codec, problems: list[P
 
 
 class KeptAnswers:
-    """A base model's answers to a run's held-out problems, kept for every later run that would ask the same."""
+    """A base model's answers to a run's held-out problems, kept for every later run that asks the same."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         self.settings, self.file = settings, BASE / f"{settings['task']['name']}-{digest}.json"
 
     def load(self, tracker: Tracker) -> list[dict[str, Any]] | None:
-        """The records, as rank 0 reads them, on every rank; None where there are none."""
+        """Returns the records that rank 0 reads, on every rank. None if there are none."""
         found: list[dict[str, Any]] | None = None
         if ranks.rank() == 0 and self.file.exists():
             try:
@@ -116,7 +116,7 @@ class KeptAnswers:
         return found
 
     def save(self, records: list[dict[str, Any]], tracker: Tracker) -> None:
-        """Keep the records; where that is not possible, say so."""
+        """Keeps the records, or tells if that is not possible."""
         try:
             BASE.mkdir(parents=True, exist_ok=True)
             write_atomically(self.file, json.dumps({"settings": self.settings, "records": records}) + "\n")

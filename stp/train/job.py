@@ -1,4 +1,4 @@
-"""A training run: composed, continued where it was interrupted, trained, evaluated and summarised."""
+"""Runs a training job: composes or continues a run, trains, evaluates and summarises."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -34,7 +34,7 @@ from stp.train.summary import report, summarise
 
 
 def main(config: Config) -> float:
-    """Hydra's job: one run in the folder that Hydra made. Returns the final accuracy, which a sweeper may maximise."""
+    """Does one run in the folder that Hydra made. Returns the final accuracy, which a sweeper may maximise."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -45,14 +45,14 @@ def main(config: Config) -> float:
     summary = None
     if config.trainer.resume == "auto":
         summary = ranks.from_first(lambda: finished(config, folder, choices, sweep))
-        if sweep is not None:  # a job continues itself, never another job
+        if sweep is not None:  # a job of a sweep continues only itself
             config = resuming(config, folder if checkpoints.written(folder) else None)
     summary = summary or execute(config, folder, choices)
     return summary["final"].get("accuracy", float("nan"))
 
 
 def resuming(config: Config, run: Path | None) -> Config:
-    """The same config that continues a run, or none."""
+    """Returns the same config, set to continue this run, or none."""
     return replace(config, trainer=replace(config.trainer, resume=None if run is None else str(run)))
 
 
@@ -60,7 +60,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
     """Trains, evaluates before and after, and leaves a run's files in its folder. Returns the summary.
 
     fresh: the folder of a new run (a resumed one stays in its own). choices: the option taken in each group.
-    Too many updates in a row that could not be applied: the run goes back to its last checkpoint, once.
+    If too many updates in a row cannot be applied, the run goes back to its last checkpoint, once.
 
     Raises:
         RunError: a full disk, a rank that is gone, or updates that could not be applied a second time.
@@ -80,7 +80,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
 
 
 def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, Any]:
-    """`execute`, from the newest checkpoint on."""
+    """Does what `execute` says, once, from the newest checkpoint on."""
     reset_peak_memory()
     check_ranks(config, ranks.world_size())
     require_available(config.model)
@@ -98,7 +98,7 @@ def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
 
 
 def refuse_another(folder: Path, config: Config) -> None:
-    """Refuses to start over a run that has checkpoints, or other settings."""
+    """Refuses to start a run in a folder that holds a run with checkpoints or with other settings."""
     held = settings_of(folder) if (folder / "config.yaml").exists() else None
     other = held is not None and unplaced(held) != unplaced(plain(config))
     if other or checkpoints.written(folder):
@@ -107,9 +107,9 @@ def refuse_another(folder: Path, config: Config) -> None:
 
 
 def job(config: Config, data: RunData, tracker: Tracker, state: State | None, choices: dict[str, Any]) -> dict[str, Any]:
-    """`execute` in a run's folder (the tracker's), after what a checkpoint says."""
+    """Does what `execute` says in a run's folder (the tracker's). state: the checkpoint to continue from, if any."""
     here, folder = ranks.current(), tracker.folder
-    clock = Clock(state.clock if state and here.number == 0 else None)  # whose `cpu` is all ranks', so the others start at 0
+    clock = Clock(state.clock if state and here.number == 0 else None)  # `cpu` is of all ranks: others start at 0
     ready(config, data)
     announce(config, data, tracker)
     policy, tokenizer = load_policy(config.model)
@@ -121,7 +121,7 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
     if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
         with clock.phase("pregenerate"):
             static = static_dataset(Maker(config, policy, codec, config.trainer.rollout_rows, here), data.train, tracker)
-    whole = replace(codec, prompt_tokens=None)  # what the policy is tested on is asked whole
+    whole = replace(codec, prompt_tokens=None)  # test prompts are never cut
     evaluate = Evaluator(config.task, whole, data.held_out, config.seed, config.trainer.rollout_rows)
     made_by = base_settings(config, policy, whole, data.held_out) if data.held_out else {}  # before ZeRO shards the weights
     engine = Engine(policy, config.optimizer, config.zero, config.model.dtype == "bfloat16")
@@ -160,14 +160,14 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
 
 
 def announce(config: Config, data: RunData, tracker: Tracker) -> None:
-    """Says what the run trains on and is evaluated on."""
+    """Tells on which problems the run trains and is evaluated."""
     tracker.say(preflight.told(Subject.of(config.task, "train", data.train), checkpoint_folder(config.model)))
     if data.held_out:
         tracker.say(f"evaluated on {Subject.of(config.task, config.trainer.eval_split, data.held_out)}")
 
 
 def reference_of(config: Config, policy: Policy) -> AdapterOff | Policy | None:
-    """The reference policy of the KL penalty: LoRA's base, or a frozen copy. None where the objective has no penalty."""
+    """Returns the reference policy of the KL penalty: LoRA's base, or a frozen copy. None if the objective has no penalty."""
     if not config.objective.needs_reference:
         return None
     return AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
@@ -186,13 +186,13 @@ def open_folder(config: Config, policy: Policy, tracker: Tracker, state: State |
 
 
 def known_base(config: Config, state: State | None) -> dict[str, Any] | None:
-    """The base's accuracy as a checkpoint has it; None where the run is evaluated otherwise now."""
+    """Returns the base's accuracy from a checkpoint, or None if the run is now evaluated in another way."""
     same = state is not None and evaluation_of(state.config) == evaluation_of(plain(config))
     return state.base if state is not None and same else None
 
 
 def begun(config: Config, data: RunData, base: dict[str, Any], tracker: Tracker, state: State | None) -> State:
-    """What every checkpoint of this run says, and how far the run is: as its last checkpoint says, or at its beginning."""
+    """Returns what every checkpoint of this run says, with the progress of its last checkpoint, or of a new run."""
     return State(
         update=state.update if state else 0,
         optimizer_updates=state.optimizer_updates if state else 0,
@@ -208,7 +208,7 @@ def begun(config: Config, data: RunData, base: dict[str, Any], tracker: Tracker,
 
 
 def continue_from(state: State, config: Config, engine: Engine, tracker: Tracker) -> None:
-    """Loads a checkpoint's weights and optimizer, and says whether the run goes on bit for bit."""
+    """Loads a checkpoint's weights and optimizer, and tells whether the run continues bit for bit."""
     engine.load(tracker.folder / "checkpoints", state.tag, state.optimizer_updates)
     tracker.say(f"resumed after update {state.update} from {tracker.folder}")
     before, after = (state.ranks, state.config["zero"]["stage"]), (ranks.world_size(), config.zero.stage)
@@ -218,7 +218,7 @@ def continue_from(state: State, config: Config, engine: Engine, tracker: Tracker
 
 
 def ready(config: Config, data: RunData) -> None:
-    """Refuse, before weights are read, what would fail later: W&B, the static dataset, prompts too long."""
+    """Refuses, before weights are read, what would fail later: W&B, the static dataset, prompts that are too long."""
     if ranks.rank() == 0:
         require_wandb(config.logging)
     if config.sampler.needs_anchors and isinstance(config.sampler, Stp):

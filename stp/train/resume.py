@@ -1,4 +1,4 @@
-"""What is there already: a finished run with these settings, or a checkpoint to continue from."""
+"""Finds what is there already: a finished run with these settings, or a checkpoint to continue from."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from stp.train.data import RunData
 
 
 def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path | None) -> dict[str, Any] | None:
-    """The summary of a run with these settings that this folder, or another one of the sweep, already holds; else None.
+    """Returns the summary of a finished run with these settings in this folder or another one of the sweep, or else None.
 
-    Presets may name the same settings: they run once, and the other folders get a summary that says where (`same_as`). Probes
-    are no part of the settings, but a run that is to be probed takes no twin that was not, or otherwise (Figure 3 reads them).
-    A run on other problems is another run; the same ones may lie elsewhere. For rank 0.
+    Presets may name the same settings. They then run once, and the other folders get a summary that says where (`same_as`).
+    Probe options do not count as settings. But a run with probes reuses only a run with the same probe options, because
+    Figure 3 reads the probes. Problems are compared by content, not by place. Only rank 0 calls this.
     """
     data, wanted = RunData.read(config).hashes, unplaced(plain(config))
     probes = {name: value for name, value in vars(config.trainer).items() if name.startswith("probe_")}
@@ -50,16 +50,16 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The settings of a run, by its config.yaml."""
+    """Reads the settings of a run from its config.yaml."""
     return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
 
 
 def resume_point(config: Config, fresh: Path, about: dict[str, dict[str, Any]]) -> tuple[Path, State | None]:
-    """The run's folder and what its newest whole checkpoint says; a new folder and None unless `trainer.resume` finds one.
+    """Returns the run's folder and its newest whole checkpoint, or a new folder and None if `trainer.resume` finds no run.
 
-    `auto` takes the folder's own checkpoint, or that of the newest run of this name, if it has these settings and problems
-    (`about`) and updates left; otherwise it says what differs and starts a new one. Checkpoints that are not whole are named
-    and left out. For rank 0.
+    `auto` takes a checkpoint from this folder, or else from the newest run of this name. The run must have these settings and
+    problems (`about`) and updates left; otherwise `auto` tells what differs and starts a new run. Checkpoints that are not
+    whole are named and skipped. Only rank 0 calls this.
     """
     wanted = config.trainer.resume
     if wanted is None:
@@ -93,22 +93,22 @@ def resume_point(config: Config, fresh: Path, about: dict[str, dict[str, Any]]) 
             if fresh != folder:
                 give_back(fresh)
             return folder, state
-        if not auto or (torn and _settings(folder) == binding(plain(config))):  # auto never starts over in silence
+        if not auto or (torn and _settings(folder) == binding(plain(config))):  # auto never starts over silently
             fail("trainer.resume", folder, trouble)
         if checkpoints.written(folder) and not (told and (folder / "summary.json").exists()):
-            print(f"{folder}: not continued, {trouble}", flush=True)  # the newest, and others that are not finished
+            print(f"{folder}: not continued, {trouble}", flush=True)  # tells of the newest run, and of unfinished ones
             told = True
     return fresh, None
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:
-    """What decides the results of the run in a folder, by its config.yaml."""
+    """Returns the settings that decide the results of a folder's run, by its config.yaml."""
     return binding(settings_of(folder)) if (folder / "config.yaml").exists() else None
 
 
 def _not_resumable(config: Config, folder: Path, state: State, about: dict[str, dict[str, Any]]) -> str | None:
-    """Why a checkpoint cannot be continued with this config and these problems, and the fix; None when it can."""
-    # a config of an older version has no classes, which `unknown` names
+    """Says why a checkpoint cannot be continued with this config and these problems, and the fix. None if it can."""
+    # a config of an older version has no classes; `unknown` says so
     if not (isinstance(state.config.get("trainer"), dict) and isinstance(state.config.get("classes", {}), dict)):
         return "the state.json of its newest checkpoint is not what stp.train writes; remove that checkpoint"
     now = plain(config)
@@ -134,5 +134,5 @@ def _not_resumable(config: Config, folder: Path, state: State, about: dict[str, 
 
 
 def evaluation_of(record: dict[str, Any]) -> dict[str, Any]:
-    """How a run is evaluated, by its settings; not when."""
+    """Returns the settings of how a run is evaluated, but not when."""
     return {k: v for k, v in record["trainer"].items() if k in ("eval_size", "eval_split", "eval_temperatures")}

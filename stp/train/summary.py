@@ -1,4 +1,4 @@
-"""summary.json, and the closing lines of a run."""
+"""Writes summary.json and the closing lines of a run."""
 
 import time
 from typing import Any
@@ -19,11 +19,11 @@ from stp.train.evaluations import Evaluations
 def summarise(
     config: Config, choices: dict[str, Any], state: State, evaluations: Evaluations, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """What summary.json holds. choices: the option taken in each group. state: with the problems and the code's versions."""
+    """Returns what summary.json holds. choices: the option taken in each group. state: it has problems and code versions."""
     folder, about, final = evaluations.tracker.folder, state.problems, evaluations.final or {}
-    evaluated = about["eval"]["problems"] if "eval" in about else 0  # fewer than trainer.eval_size where there are no more
+    evaluated = about["eval"]["problems"] if "eval" in about else 0  # may be fewer than trainer.eval_size
     probed = [r["variance"] for r in read_jsonl(folder / "variance.jsonl")]
-    variance = torch.tensor([v for v in probed if v is not None], dtype=torch.float64)  # null: it overflowed
+    variance = torch.tensor([v for v in probed if v is not None], dtype=torch.float64)  # null: the variance overflowed
     metrics = read_jsonl(folder / "metrics.jsonl")
     quartiles = variance.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) if len(variance) else None
     phases = ("sample", "score", "reward", "update", "eval", "probe", "pregenerate", "checkpoint", "other")
@@ -67,13 +67,13 @@ def summarise(
 
 
 def scores(measured: dict[str, Any], temperatures: list[float]) -> dict[str, Any]:
-    """The first temperature's counts at the top, those of the others under their names."""
+    """Returns the first temperature's counts at the top, and those of other temperatures under their names."""
     first, *others = (f"T={t:g}" for t in temperatures)
     return {"temperature": temperatures[0], **measured.get(first, {}), **{name: measured[name] for name in others if measured}}
 
 
 def report(tracker: Tracker, summary: dict[str, Any], evaluations: Evaluations) -> None:
-    """Says the closing lines of a run."""
+    """Prints the closing lines of a run."""
     base = evaluations.base
     for name, score in (evaluations.final or {}).items():
         before = f"{counts(base[name])} before, " if name in base else ""
