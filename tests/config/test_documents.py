@@ -59,3 +59,12 @@ def test_the_readme_shows_lines_of_the_minimal_loop():
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[0].splitlines()
     lines = [line.strip() for line in (ROOT / "examples" / "minimal_loop.py").read_text(encoding="utf-8").splitlines()]
     assert len(shown) > 5 and [line for line in shown if line != "…" and line not in lines] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(document):
+    """`half` is the example of CONTRIBUTING.md, an estimator that a reader adds."""
+    named = re.findall(
+        r"\b(?:stp|conf|scripts|tests|examples)/[\w./-]+\.(?:py|html|yaml|sh)\b", document.read_text(encoding="utf-8")
+    )
+    assert [name for name in named if not (ROOT / name).exists() and Path(name).stem != "half"] == []
