@@ -1,4 +1,4 @@
-"""The processes that share a run: how work is divided among them, and how their values come together."""
+"""The ranks (processes) that share a run: how work is divided among them, and how their values come together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -107,7 +107,10 @@ Stock = LlamaForCausalLM | Qwen2ForCausalLM
 
 
 class Policy(nn.Module):
-    """A denoiser over a Llama or Qwen2 without a causal mask. Gradients go through `forward`, where DeepSpeed hooks in."""
+    """A denoiser over a Llama or Qwen2 without a causal mask: its trunk (all layers except the head) and its head.
+
+    Gradients go through `forward`, where DeepSpeed hooks in.
+    """
 
     def __init__(
         self, model: Stock | PeftModel, mask_id: int, eos_id: int, logit_chunk: int = 8192, dropout: float = 0.0
@@ -406,7 +409,7 @@ def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrai
 
 def compile_layers(policy: Policy) -> None:
     """Compiles each layer in place, for any number of rows and positions."""
-    torch._dynamo.config.recompile_limit = 64  # one for each mix of gradients, adapter, padding and 1 row
+    torch._dynamo.config.recompile_limit = 64  # each mix of gradients, adapter, padding, 1 row compiles anew
     for layer in policy.llama.model.layers:
         layer.compile(dynamic=True)
 

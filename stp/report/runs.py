@@ -1,4 +1,4 @@
-"""Reads finished runs for the report: how two runs differ, and which of them fill a preset's cell."""
+"""Reads finished runs for the report: how two runs differ, and which fill the cell of a preset (`experiment=<preset>`)."""
 
 import json
 import math

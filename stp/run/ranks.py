@@ -52,7 +52,7 @@ def bootstrap(timeout: float = 30.0) -> None:
     if cuda:
         torch.cuda.set_device(int(env["LOCAL_RANK"]))
     else:
-        deepspeed.ops.__compatible_ops__ = {}  # without it DeepSpeed probes for a compiler, for minutes
+        deepspeed.ops.__compatible_ops__ = {}  # else DeepSpeed looks for a compiler for minutes
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(minutes=timeout), verbose=False)
 

@@ -1,4 +1,4 @@
-"""A run's evaluations: of its base (kept for other runs), every `eval_every` updates, and of the result."""
+"""A run's evaluations: of its base (the model before training), every `eval_every` updates, and of the result."""
 
 import hashlib
 import json
