@@ -76,6 +76,21 @@ class Turns:
         """Returns the median, least and greatest ratio of two variants, each taken within a turn."""
         return spread([a / b for a, b in zip(self.seconds[one], self.seconds[other], strict=True)])
 
+    def row(self, item: str, shape: str, names: tuple[str, str], pair: tuple[str, str], target: float | None = None) -> Row:
+        """A line of the result: one variant over another (`pair`, under these `names`), and the seconds of the first."""
+        timed = pair[0]
+        seconds = {"cpu_s": statistics.median(self.cpu[timed]), "wall_s": statistics.median(self.wall[timed])}
+        what, over = names
+        return {
+            "item": item,
+            "shape": shape,
+            "what": what,
+            "over": over,
+            "ratio": self.ratio(*pair),
+            "target": target,
+            **seconds,
+        }
+
 
 def spread(values: list[float]) -> Row:
     """Returns the median, the least and the greatest value."""
@@ -96,12 +111,6 @@ def take_turns(variants: dict[str, Callable[[], Any]], repeats: int, device: tor
                 cpu[name].append(time.process_time() - spent)
                 wall[name].append(time.perf_counter() - started)
     return Turns(cpu, wall, device.type == "cuda" or torch.get_num_threads() > 1)
-
-
-def row(item: str, shape: str, what: str, over: str, ratio: Row, turns: Turns, timed: str, target: float | None = None) -> Row:
-    """Returns a line of the result: the ratio of `what` to `over`, and the seconds of the variant `timed`."""
-    seconds = {"cpu_s": statistics.median(turns.cpu[timed]), "wall_s": statistics.median(turns.wall[timed])}
-    return {"item": item, "shape": shape, "what": what, "over": over, "ratio": ratio, "target": target, **seconds}
 
 
 # ---- shapes
@@ -139,8 +148,7 @@ class Shape:
 
     def plain_rollout(self) -> Trajectory:
         """Rolls out the same completions by the published loop."""
-        s = self.sampler
-        return plain.sample(self.policy, self.prompts, s.length, s.steps, s.block_length, s.temperature)
+        return plain.sample(self.policy, self.prompts, self.sampler)
 
     def with_rows(self, rows: int) -> "Shape":
         """Returns the same shape with this number of completions."""
@@ -307,7 +315,7 @@ def plain_update(shape: Shape, engine: Any) -> None:
     advantage_B = shape.objective.advantages(reward_B, trainer.group_size)
     draws = Draws(0, len(shape.prompts))
     done = Rollout([], trajectory.to("cpu"), [], [], reward_B, advantage_B, reward_B >= 0, draws)
-    plain.update(engine, done, shape.estimator, shape.objective, trainer.inner_updates, trainer.micro_batch, shape.reference)
+    plain.update(shape.learner(engine), done)
 
 
 # ---- the items
@@ -322,9 +330,9 @@ def sampler_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
         "plain": shape.plain_rollout,
     }
     turns = take_turns(variants, repeats, shape.device)
-    yield row("sampler", shape.name, "sampler", "its limit", turns.ratio("stp", "limit"), turns, "stp", shape.target)
-    yield row("sampler", shape.name, "published loop", "the same limit", turns.ratio("plain", "limit"), turns, "plain")
-    yield row("sampler", shape.name, "sampler", "published loop", turns.ratio("stp", "plain"), turns, "stp")
+    yield turns.row("sampler", shape.name, ("sampler", "its limit"), ("stp", "limit"), shape.target)
+    yield turns.row("sampler", shape.name, ("published loop", "the same limit"), ("plain", "limit"))
+    yield turns.row("sampler", shape.name, ("sampler", "published loop"), ("stp", "plain"))
 
 
 def update_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
@@ -343,9 +351,9 @@ def update_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
         turns = take_turns(variants, repeats, this.device)
         what = "update, new masks" if fresh else "update"
         target = (1.2, shape.published) if not fresh else (None, None)
-        yield row("update", this.name, what, "unavoidable passes", turns.ratio("stp", "limit"), turns, "stp", target[0])
-        yield row("update", this.name, what, "published loops", turns.ratio("stp", "plain"), turns, "stp", target[1])
-        yield row("update", this.name, "published loops", "the same passes", turns.ratio("plain", "limit"), turns, "plain")
+        yield turns.row("update", this.name, (what, "unavoidable passes"), ("stp", "limit"), target[0])
+        yield turns.row("update", this.name, (what, "published loops"), ("stp", "plain"), target[1])
+        yield turns.row("update", this.name, ("published loops", "the same passes"), ("plain", "limit"))
 
 
 def memory_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
@@ -394,7 +402,7 @@ def growth_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     }
     turns = take_turns(variants, repeats, shape.device)
     for name in list(variants)[1:]:
-        yield row("growth", shape.name, name, "rollout", turns.ratio(name, "rollout"), turns, name)
+        yield turns.row("growth", shape.name, (name, "rollout"), (name, "rollout"))
     double = replace(shape.with_rows(rows * 2), trainer=replace(trainer, group_size=G * 2))
     variants = {"update": partial(one_update, shape, engine), f"update, G={G * 2}": partial(one_update, double, engine)}
     for K in (1, shape.estimator.samples * 2):
@@ -402,7 +410,7 @@ def growth_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
         variants[f"update, K={K}"] = partial(one_update, other, engine)
     turns = take_turns(variants, repeats, shape.device)
     for name in list(variants)[1:]:
-        yield row("growth", shape.name, name, "update", turns.ratio(name, "update"), turns, name)
+        yield turns.row("growth", shape.name, (name, "update"), (name, "update"))
 
 
 def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
@@ -421,14 +429,14 @@ def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     turns = take_turns(variants, repeats, shape.device)
     for name, share in forwards.items():
         over = f"standard, {unpruned.steps} forwards"
-        yield row("pruning", shape.name, name, over, turns.ratio(name, "standard"), turns, name, share)
+        yield turns.row("pruning", shape.name, (name, over), (name, "standard"), share)
 
 
 def savings_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     """Compares, for each lossless saving, the work with it and the same work without it."""
     for name, work, plainly in savings(shape, engine):
         turns = take_turns({"with": work, "without": plainly}, repeats, shape.device)
-        yield row("savings", shape.name, name, "without", turns.ratio("with", "without"), turns, "with")
+        yield turns.row("savings", shape.name, (name, "without"), ("with", "without"))
 
 
 def savings(shape: Shape, engine: Any) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any]]]:
@@ -484,7 +492,7 @@ def compile_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     ):
         work()  # compiles
         turns = take_turns({"with": work, "without": plainly}, repeats, shape.device)
-        yield row("compile", shape.name, what, "not compiled", turns.ratio("with", "without"), turns, "with")
+        yield turns.row("compile", shape.name, (what, "not compiled"), ("with", "without"))
 
 
 def cache_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
@@ -494,7 +502,7 @@ def cache_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     }
     turns = take_turns(caches, repeats, shape.device)
     for cache in ("prefix", "dual"):
-        yield row("cache", shape.name, f"cache={cache}", "cache=none", turns.ratio(cache, "none"), turns, cache)
+        yield turns.row("cache", shape.name, (f"cache={cache}", "cache=none"), (cache, "none"))
     for base in SCHEMAS["task"] if shape.name == "tiny" else ():
         for cache in ("prefix", "dual"):
             for what, values in drift(base, cache, shape.device).items():
@@ -595,7 +603,7 @@ def ranks_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
         for name, spent in wall.items():
             spent.append(trained_seconds(int(name[0])))
     turns = Turns(wall, wall, by_wall=True)
-    yield row("ranks", shape.name, "2 ranks, wall clock", "1 rank", turns.ratio("2 ranks", "1 rank"), turns, "2 ranks")
+    yield turns.row("ranks", shape.name, ("2 ranks, wall clock", "1 rank"), ("2 ranks", "1 rank"))
 
 
 def trained_seconds(ranks: int) -> float:

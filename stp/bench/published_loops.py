@@ -11,26 +11,21 @@ import torch
 from torch import Tensor
 
 from stp.diffusion import Denoiser, until_eos
-from stp.estimators.base import Estimator, score
-from stp.objectives import Objective
-from stp.types import Prompts, Trajectory
+from stp.estimators.base import score
+from stp.roles import Learner
+from stp.samplers import Standard
+from stp.types import Prompts, Rollout, Trajectory
 
 
 @torch.no_grad()
-def sample(
-    policy: Denoiser,
-    prompts: Prompts,
-    length: int,
-    steps: int,
-    block_length: int,
-    temperature: float,
-    generator: torch.Generator | None = None,
-) -> Trajectory:
-    """Samples by low-confidence remasking in semi-autoregressive blocks: one completion per prompt row, `steps` forwards.
+def sample(policy: Denoiser, prompts: Prompts, sampler: Standard, generator: torch.Generator | None = None) -> Trajectory:
+    """Samples by low-confidence remasking in semi-autoregressive blocks: one completion per prompt row, with the lengths, steps
+    and temperature of `sampler`.
 
-    block_length must divide `length`, and the number of blocks `steps`. Noise comes from `generator`, on the policy's device.
+    The number of blocks must divide the steps. Noise comes from `generator`, on the policy's device.
     """
     rows, start = prompts.ids_BP.shape
+    length, steps, block_length, temperature = sampler.length, sampler.steps, sampler.block_length, sampler.temperature
     mask_BL = prompts.ids_BP.new_full((rows, length), policy.mask_id)
     ids_BS, attend_BS = torch.cat([prompts.ids_BP, mask_BL], dim=1), prompts.attend(length)
     everywhere = torch.arange(ids_BS.numel(), device=ids_BS.device)
@@ -71,10 +66,10 @@ class Everywhere:
         return logits_XV.float().log_softmax(dim=1)[index_M.to(logits_XV.device), target_M.to(logits_XV.device)]
 
 
-def update(
-    engine: Any, rollout: Any, estimator: Estimator, objective: Objective, inner_updates: int, micro_batch: int, reference: Any
-) -> list[float]:
+def update(learner: Learner, rollout: Rollout) -> list[float]:
     """Makes mu optimizer updates on one rollout, each on masks of its own. Returns the loss of each inner update."""
+    engine, estimator, objective, reference = learner.engine, learner.estimator, learner.objective, learner.reference
+    inner_updates, micro_batch = learner.trainer.inner_updates, learner.trainer.micro_batch
     trajectory, draws = rollout.trajectory, rollout.draws
     trainable_BL = trajectory.trainable_BL
     weight_BL = objective.token_weights(trainable_BL, draws.batch, int(trainable_BL.sum()))

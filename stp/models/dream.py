@@ -43,7 +43,9 @@ def load_dream(
     raw = read_config(path)
     if not is_dream(raw):
         fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a Dream or Qwen2 checkpoint is needed")
-    return load(Qwen2ForCausalLM, qwen2_config(raw, path), path, dtype, attention, quantize)
+    config = qwen2_config(raw, path)
+    config._attn_implementation = attention
+    return load(Qwen2ForCausalLM, config, path, dtype, quantize)
 
 
 def qwen2_config(raw: dict[str, Any], path: Path) -> Qwen2Config:

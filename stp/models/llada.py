@@ -64,7 +64,9 @@ def load_llada(
     path = Path(path)
     raw = read_config(path)
     names = stock_name if "d_model" in raw else str
-    return load(LlamaForCausalLM, llama_config(raw, path), path, dtype, attention, quantize, names)
+    config = llama_config(raw, path)
+    config._attn_implementation = attention
+    return load(LlamaForCausalLM, config, path, dtype, quantize, names)
 
 
 def llama_config(raw: dict[str, Any], path: Path) -> LlamaConfig:

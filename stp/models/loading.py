@@ -24,7 +24,6 @@ def load(
     config: PretrainedConfig,
     path: Path,
     dtype: torch.dtype,
-    attention: str,
     quantize: str,
     stock_name: Callable[[str], str] = str,
 ) -> Stock:
@@ -40,12 +39,15 @@ def load(
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     shared = kv_heads >= 1 and heads % kv_heads == 0
     require(shared, "model.path", path, f"its {heads} heads cannot share {kv_heads} key-value heads evenly")
-    config._attn_implementation = attention
     try:
         with torch.device("meta"):
             model = bidirectional(read_as(stock._from_config, path, config, dtype=dtype))
     except ImportError as error:
-        fail("model.attention", attention, f"{str(error).splitlines()[0]}; install it or use model.attention=sdpa")
+        fail(
+            "model.attention",
+            config._attn_implementation,
+            f"{str(error).splitlines()[0]}; install it or use model.attention=sdpa",
+        )
     if quantize == "nf4":
         nf4.replace_linears(model)
     own = dict(model.named_parameters())

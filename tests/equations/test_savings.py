@@ -155,7 +155,7 @@ def test_the_published_loops_learn_the_same():
     _, weights, forwards = trained(ONE_GROUP_TEACHES, beta=0.5, fresh_masks=True)
     policy, objective = a_policy(), Grpo(beta=0.5)
     engine, rollout = Engine(policy), a_rollout(ONE_GROUP_TEACHES, objective)
-    plain.update(engine, rollout, Elbo(samples=2), objective, 2, 3, a_policy(1))
+    plain.update(Learner(engine, Elbo(samples=2), objective, Trainer(inner_updates=2, micro_batch=3), a_policy(1)), rollout)
     assert_close(torch.cat([p.flatten() for p in policy.parameters()]), weights, rtol=1e-4, atol=1e-6)
     assert (len(engine.forwards[False]), len(forwards[False])) == (4, 2)
 
@@ -165,7 +165,7 @@ def test_the_published_sampler_is_this_one_at_temperature_0(steps):
     policy, prompts = a_policy(), some_prompts([5] * ROWS)
     policy.eos_id = -1
     found = Standard(LENGTH, steps, 4, 0.0)(policy, prompts, Draws(0, ROWS))
-    assert torch.equal(plain.sample(policy, prompts, LENGTH, steps, 4, 0.0).response_BL, found.response_BL)
+    assert torch.equal(plain.sample(policy, prompts, Standard(LENGTH, steps, 4, 0.0)).response_BL, found.response_BL)
 
 
 def test_the_published_sampler_draws_from_the_same_distribution():
@@ -175,7 +175,7 @@ def test_the_published_sampler_draws_from_the_same_distribution():
     counts = []
     for response_BL in (
         Standard(1, 1, 1, 0.7)(policy, prompts, Draws(0, rows)).response_BL,
-        plain.sample(policy, prompts, 1, 1, 1, 0.7, torch.Generator().manual_seed(0)).response_BL,
+        plain.sample(policy, prompts, Standard(1, 1, 1, 0.7), torch.Generator().manual_seed(0)).response_BL,
     ):
         counts.append(torch.bincount(response_BL[:, 0], minlength=len(TOKENIZER)) / rows)
     with torch.no_grad():
