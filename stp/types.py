@@ -7,7 +7,7 @@ M chosen positions, V vocabulary, G completions per prompt. `masked_BKL` is a [B
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ from torch import Tensor
 class Rows:
     """A mixin that slices every tensor of a record along its first dimension."""
 
-    def rows(self, index: Tensor | slice):
+    def rows(self, index: Tensor | slice) -> Self:
         """Returns the same record for some of its rows (a slice, or an integer tensor)."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return replace(self, **{name: t[index] for name, t in tensors.items() if isinstance(t, Tensor)})  # type: ignore[type-var]
 
-    def to(self, device: torch.device | str):
+    def to(self, device: torch.device | str) -> Self:
         """Returns the same record with its tensors on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         waits = torch.device(device).type == "cpu"  # a copy to the host must be there before it is read
@@ -93,10 +93,10 @@ class Trajectory(Rows):
         """The index set of Eq. 7 and of every loss: the tokens that the policy chose."""
         return self.until_eos_BL & ~self.fixed_BL
 
-    def rows(self, index):
+    def rows(self, index: Tensor | slice) -> Self:
         return replace(super().rows(index), prompts=self.prompts.rows(index))
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> Self:
         return replace(super().to(device), prompts=self.prompts.to(device))
 
 

@@ -16,9 +16,8 @@ from stp.config.groups import SCHEMAS
 from stp.config.help import help_page
 from stp.config.record import plain
 from stp.config.root import Config
-from stp.config.rules import check
+from stp.config.rules import check, decided
 from stp.errors import fail, require
-from stp.models.policy import Model
 
 ROOTS: dict[str, type] = {}  # the options class of each command that has been registered
 
@@ -57,10 +56,7 @@ def build(config: DictConfig, given: Sequence[str] = ()) -> Any:
     if "protocol" in config:  # first, because the sampler's own rules would blame the blocks for a wrong length
         protocol: Any = OmegaConf.to_object(config.protocol)
         protocol.check(config)
-    built = OmegaConf.to_object(config)
-    model, task = getattr(built, "model", None), getattr(built, "task", None)
-    if isinstance(model, Model) and model.path is None and model.base is None and task is not None:
-        model.base = task.name
+    built = decided(OmegaConf.to_object(config))
     if isinstance(built, Config):
         check(built)
     return built

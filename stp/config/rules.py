@@ -1,9 +1,25 @@
 """Rules that join several groups."""
 
+from dataclasses import replace
+from typing import Any
+
 from stp.config.root import Config
 from stp.errors import fail, require
 from stp.estimators import Spg
+from stp.models.policy import Model
 from stp.objectives import PolicyGradient
+
+
+def decided(built: Any) -> Any:
+    """The config with what follows from other settings: a tiny model's base is the task's, no micro-batch exceeds the batch."""
+    model, task = getattr(built, "model", None), getattr(built, "task", None)
+    if isinstance(model, Model) and model.path is None and model.base is None and task is not None:
+        built = replace(built, model=replace(model, base=task.name))
+    if isinstance(built, Config):
+        trainer = built.trainer
+        batch = trainer.prompts_per_update * trainer.group_size
+        built = replace(built, trainer=replace(trainer, micro_batch=min(trainer.micro_batch, batch)))
+    return built
 
 
 def check(config: Config) -> None:
@@ -33,8 +49,6 @@ def check(config: Config) -> None:
         )
     if isinstance(config.estimator, Spg) and not isinstance(config.objective, PolicyGradient):
         fail("objective", type(config.objective).__name__.lower(), "SPG's bounds have no ratio; use objective=policy_gradient")
-    if config.trainer.micro_batch > config.trainer.prompts_per_update * config.trainer.group_size:
-        config.trainer.micro_batch = config.trainer.prompts_per_update * config.trainer.group_size
     if config.zero.stage == 3:
         scored = config.trainer.micro_batch * config.estimator.samples * config.sampler.length
         require(
