@@ -3,9 +3,9 @@
 The kinds are words, a number with its unit, a list, tuple, interval, set, matrix, relation or equation. They are compared
 element by element; only scalar expressions go to `stp.tasks.verifier`.
 
-- `x = 5` is 5 with a name. A name is a single letter, alone, with an index or as `f(x)`. If both answers have names, these must
-  be equal. `2x = 10` stays an equation. Two equations are the same if one is a multiple of the other by a number that is not
-  zero. The number must be positive for inequalities; if it is negative, their sides change places.
+- `x = 5` is 5 with a name. A name is a single letter, alone, with an index or as `f(x)` or `f(2)`. If both answers have names,
+  these must be equal. `2x = 10` stays an equation. Two equations are the same if one is a multiple of the other by a number
+  that is not zero. The number must be positive for inequalities; if it is negative, their sides change places.
 - `a = b = c` is c if all are equal. If not, it has no meaning.
 - `x > 2` is `(2, \\infty)`, `-2 \\le x \\le 7` is `[-2, 7]`, `\\mathbb{R}` is `(-\\infty, \\infty)`.
 - A list without brackets and a set in braces have no order; a tuple has one. Elements that stand twice count twice.
@@ -71,12 +71,17 @@ class _Reader:
         if not signs:
             return self.value(said)
         if signs == ["in"]:
-            return Node("named", (_name(members[0]), self.value(members[1])))
+            where = self.value(members[1])
+            if where.op not in _STRUCTURES:
+                raise ReadingError  # x \in 3
+            return Node("named", (_name(members[0]), where))
         if set(signs) == {"="}:
             return self.equation(members)
         return self.inequality(members, signs)
 
     def equation(self, members: list[Tokens]) -> Node:
+        if not members[0] and len(members) == 2:  # = 5
+            return self.value(members[1])
         names = _names(members[0])
         if names is not None and len(members) == 2:  # (p, q) = (1, 2)
             right = self.value(members[1])
@@ -128,6 +133,8 @@ class _Reader:
                 return Node("union", values)
             if len(values) != 2:
                 raise ReadingError
+            if any(len(piece) == 1 and re.fullmatch("0[0-9]", piece[0].text) for piece in pieces):
+                raise ReadingError  # 3:05, a time of day, is not 3:5
             return _without(*values) if joins == ["\\setminus"] else Node("tuple", (":", *values, ":"))
         words = _words(said)
         if words is not None:
@@ -142,7 +149,7 @@ class _Reader:
         if texts[0] in OPENING and _closing(said) == len(said) - 1:
             inside = said[1:-1]
             parts, commas = _split(inside, lambda token: token.text if token.text in (",", ";") else None)
-            if texts[0] == "\\{":
+            if texts[0] == "\\{" or (commas and texts[0] == "{"):
                 return self.set(inside, parts)
             if texts[0] == "\\langle" or (commas and texts[0] in "([" and texts[-1] in ")]"):
                 left, right = ("(", ")") if texts[0] == "\\langle" else (texts[0], texts[-1])
@@ -201,7 +208,7 @@ class _Reader:
                 tail = said[i:]
                 fits = all(
                     token.kind in ("text", "word")
-                    or token.text in ("^", "\\circ", "%", "\\%", "/", "{", "}", "\\cdot", "¢", "2", "3")
+                    or token.text in ("^", "\\circ", "%", "\\%", "/", "{", "}", "\\cdot", "¢", ".", "2", "3")
                     or (
                         token.kind == "letter"
                         and (token.text in units.LETTERS or tail[j - 1].text == "/" or token.text in "aCF")
@@ -327,11 +334,16 @@ def _variants(said: Tokens) -> Iterator[Tokens]:
 
 
 def _name_of(said: Tokens) -> str | None:
-    """Returns the name that `=` may give to a value: a letter, alone, with an index or as `f(x)`. None if it is no name."""
-    text = "".join(token.text for token in said)
+    """Returns the name that `=` may give to a value: a letter, alone, with an index or as `f(x)`, `f(2)`; else None.
+
+    The letter may be in a vector's or matrix's style, `\\mathbf{A}`.
+    """
+    text = re.sub(r"\\(?:mathbf|boldsymbol|bm|vec)\{([A-Za-z])\}", r"\1", "".join(token.text for token in said))
     greek = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|varphi|omega|sigma|rho|tau|epsilon)"
     if (
-        re.fullmatch(rf"(?:[A-Za-z]|{greek})(?:_[A-Za-z0-9]|_\{{[A-Za-z0-9]+\}})?(?:(?:\^\{{?-1\}}?)?\([A-Za-z]\))?", text)
+        re.fullmatch(
+            rf"(?:[A-Za-z]|{greek})(?:_[A-Za-z0-9]|_\{{[A-Za-z0-9]+\}})?(?:(?:\^\{{?-1\}}?)?\((?:[A-Za-z]|-?[0-9]+)\))?", text
+        )
         is None
     ):
         return None

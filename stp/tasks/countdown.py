@@ -12,6 +12,7 @@ from stp.errors import UserError, fail, require
 from stp.tasks import published
 from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, format_response, last_answer
 from stp.tasks.grading import final_answer, unboxed
+from stp.tasks.latex import symbols, undelimited
 
 MAX_EXPRESSION_CHARS = 256
 MAX_DEPTH = 32
@@ -182,7 +183,7 @@ def _solves(problem: Problem, answer: str) -> bool:
     """Says whether the answer solves the problem. It may stand in `\\boxed{}`, use LaTeX's operators and end in `= target`."""
     if len(answer) > 2 * MAX_EXPRESSION_CHARS:
         return False
-    answer = _LATEX.sub(lambda match: _PLAIN.get(match.group(), ""), unboxed(answer))
+    answer = _LATEX.sub(lambda match: _PLAIN.get(match.group(), ""), undelimited(symbols(unboxed(answer))))
     if len(answer) > MAX_EXPRESSION_CHARS:
         return False
     answer = re.sub(rf"=\s*{problem.gold['target']}\s*\Z", "", answer)

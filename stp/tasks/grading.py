@@ -14,7 +14,8 @@ MAX_ANSWER = 400  # the most characters of an answer; longer ones are wrong
 MAX_DEPTH = 12  # the deepest nesting of braces
 
 _NUMBER = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|[-+]?\.[0-9]+"
-_NUMBERS = re.compile(rf"(?<![0-9.,])(?:{_NUMBER})")
+_QUOTIENT = r"(?P<minus>[-+]?)(?:(?P<whole>[0-9]+) +)?(?P<over>[0-9]+) */ *(?P<under>[0-9]+)(?![0-9]|[.,][0-9]| */)"
+_NUMBERS = re.compile(rf"(?<![0-9.,])(?:{_QUOTIENT}|{_NUMBER})")
 _SEVERAL = re.compile(r"\b(?:or|and)\b|[;\n]")
 _BESIDE = re.compile(  # if this stands beside a number, the number is not alone or means something else
     r"[0-9/^*+!_<>≤≥≈×÷±√π½¼¾]|\\(?:frac|sqrt|times|cdot|div|pm|pi|neq?|leq?|geq?|lt|gt|approx|sim)(?![a-z])"
@@ -22,13 +23,16 @@ _BESIDE = re.compile(  # if this stands beside a number, the number is not alone
     re.IGNORECASE,
 )
 _BOUND = re.compile(  # if this stands right before a number, the number is not the answer itself
-    r"\b(?:than|over|under|above|below|at (?:least|most)|about|around|approximately|roughly|nearly|almost|up to"
-    r"|exceed(?:s|ing)?|beyond|double|twice|triple|times|plus|within|except|without|half of)\s*(?:an?|the)?\s*\$?\s*\Z",
+    r"(?:\b(?:than|over|under|above|below|at (?:least|most)|about|around|approximately|roughly|nearly|almost|up to"
+    r"|exceed(?:s|ing)?|beyond|double|twice|triple|times|plus|within|except|without|no|neither|nor|ca\.?|circa"
+    r"|(?:half|third|quarter|fourth|fifth|tenth|percent|square|cube|root|factorial|reciprocal|inverse|multiples?) of)|(?<!\S)~)"
+    r"\s*(?:an?|the)?\s*\$?\s*\Z",
     re.IGNORECASE,
 )
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*([0-9]+)\s*\}|([0-9]))\s*(?:\{\s*([0-9]+)\s*\}|([0-9]))")
 _UNIT_SIGNS = re.compile(r"(?<=[A-Za-z])\s*(?:/\s*(?=[A-Za-z])|\^\{?[23]\}?)")  # km/h, cm^2
 _LABEL = re.compile(
-    r"(?:[A-Za-z](?:_\{?[A-Za-z0-9]+\}?)?(?:\([A-Za-z]\))?|[A-Za-z'’,. ]*[A-Za-z]{3}[A-Za-z'’,. :]*)"
+    r"(?:[A-Za-z](?:_\{?[A-Za-z0-9]+\}?)?(?:\((?:[A-Za-z]|[0-9]+)\))?|[A-Za-z'’,. ]*[A-Za-z]{3}[A-Za-z'’,. :]*)"
 )  # what may name the number, left of `=`
 _FORMAT = re.compile(
     r"<reasoning>(?:(?!</?reasoning>|</?answer>).)*</reasoning>\s*<answer>(?:(?!</?answer>).)*</answer>", re.DOTALL
@@ -111,7 +115,7 @@ def plain(answer: str) -> bool:
 
 
 def number(answer: str) -> Fraction | None:
-    """Returns the number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`, `2 million`.
+    """Returns the number that an answer names: `1,250`, `$18.00`, `x = 7`, `18 eggs`, `25\\%`, `2 million`, `36/2`, `18 1/2`.
 
     None if it names no number, or several. An equation names its right side if the left side is a name or has the same value:
     `3 + 15 = 18`, not `2x = 18`. Thousands separators must stand in the right places. `stp.tasks.units` says which words may
@@ -122,6 +126,7 @@ def number(answer: str) -> Fraction | None:
     answer = _WRAPPED.sub(r"\1", symbols(answer))
     for latex, said in (("\\$", "$"), ("\\!", ""), ("\\,", ""), ("{,}", ","), ("\\left", ""), ("\\right", "")):
         answer = answer.replace(latex, said)
+    answer = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", " degrees ", answer)
     before, equals, text = answer.rpartition("=")
     value = _one_number(text)
     return value if value is None or not equals or _names(before, value) else None
@@ -129,17 +134,29 @@ def number(answer: str) -> Fraction | None:
 
 def _one_number(text: str) -> Fraction | None:
     """Returns the number of a text. None if the text holds another number, or a word or sign that changes its meaning."""
+    text = _FRACTION.sub(lambda match: " {}/{} ".format(*filter(None, match.groups())), text)
     found = _NUMBERS.search(text)
     if found is None:
         return None
     before, after = text[: found.start()], _UNIT_SIGNS.sub(" ", text[found.end() :])
     if _BESIDE.search(before + " " + after) or _BOUND.search(before):
         return None
-    value, sign = Fraction(found.group().replace(",", "")), re.search(r"-\s*\$?\s*\Z", before)
-    if re.search(r"[A-Za-z]\Z", before) or (sign and found.group()[0] in "+-"):  # A18, --18
+    value, sign = _value(found), re.search(r"-\s*\$?\s*\Z", before)
+    if value is None or re.search(r"[A-Za-z]\Z", before) or (sign and found.group()[0] in "+-"):  # A18, --18
         return None
     factor = _scale(after)
     return None if factor is None else value * factor * (-1 if sign else 1)
+
+
+def _value(found: re.Match[str]) -> Fraction | None:
+    """Returns the value of a number, quotient or mixed number. None for `1/0` and for `2 3/2`, which has two readings."""
+    minus, whole, over, under = found.group("minus", "whole", "over", "under")
+    if under is None:
+        return Fraction(found.group().replace(",", ""))
+    if not int(under) or (whole is not None and int(over) >= int(under)):
+        return None
+    value = int(whole or 0) + Fraction(int(over), int(under))
+    return -value if minus == "-" else value
 
 
 def _scale(after: str) -> int | None:
@@ -147,12 +164,13 @@ def _scale(after: str) -> int | None:
 
     None if they change its meaning or are not words, as in `18x`.
     """
-    attached = re.match(r"[A-Za-z]+", after)
-    if attached is not None:
-        word = attached.group()
+    first = re.match(r"(\s*)([A-Za-z]+)", after)
+    if first is not None:
+        apart, word = first.groups()
         if word in ("k", "K"):
             return 1_000
-        if word not in units.KNOWN and (len(word) == 1 or word.lower() not in units.KNOWN) and len(word) < 3:
+        short = len(word) == 1 or (len(word) == 2 and word.lower() not in units.KNOWN and not apart)
+        if short and word not in units.KNOWN and not (apart and word in "aCF"):
             return None
     words = re.findall(r"[A-Za-z]+", after)
     measured = units.measured(" ".join(words))
@@ -165,6 +183,7 @@ def _names(before: str, value: Fraction) -> bool:
     if not before or _LABEL.fullmatch(before):
         return _SEVERAL.search(before) is None
     member = before.rpartition("=")[2].rpartition(":")[2].replace("$", "")
+    member = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=[0-9])", "*", member)  # 3 x 6
     worked = read(re.sub(r"(?<=[0-9])\s*[A-Za-z]{3,}", "", member))
     return worked is not None and exact(worked) == value
 

@@ -36,6 +36,8 @@ _SYMBOLS = {
     "β": "\\beta ",
     "λ": "\\lambda ",
     "°": "^\\circ ",
+    "º": "^\\circ ",
+    "˚": "^\\circ ",
     "′": "'",
     "’": "'",
     "\u00a0": " ",
@@ -143,7 +145,7 @@ def undelimited(text: str) -> str:
     >>> undelimited("$x+1$."), undelimited(r"\[ 5 \]"), undelimited(r"\$5"), undelimited(r"$1$ and $-2$"), undelimited("1, ...")
     ('x+1', '5', '\\$5', '1 and -2', '1, ...')
     """
-    text = text.strip()
+    text = re.sub(r"(?<!\\)\\\s*\Z", "", text.strip()).strip()
     if re.fullmatch(r"\*\*[^*]+\*\*", text):
         text = text[2:-2]
     text = re.sub(r"(?<!\\)\\[\[\]()]", " ", text)
@@ -164,7 +166,9 @@ def thousands(text: str) -> str:
     def joined(match: re.Match[str]) -> str:
         return re.sub("[^0-9.]", "", match.group())
 
-    text = re.sub(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:(?:,\s*\\!\s*|\\!\s*,\s*|\{,\}|\\,)[0-9]{3})+(?![0-9])", joined, text)
+    text = re.sub(
+        r"(?<![0-9.,])[1-9][0-9]{0,2}(?:(?:\\!\s*,\s*\\!|,\s*\\!\s*|\\!\s*,\s*|\{,\}|\\,)[0-9]{3})+(?![0-9])", joined, text
+    )
     parts, depth = [], 0
     for part in re.split(r"([()\[\]]|\\[{}])", text):
         depth += (part in ("(", "[", "\\{")) - (part in (")", "]", "\\}"))
@@ -193,7 +197,7 @@ def named_alike(text: str) -> str:
     >>> named_alike(r"\left(\dfrac{1}{2}\right]"), named_alike(r"x \le 5"), named_alike(r"1\\[2pt]2"), named_alike("1 and/or 2")
     ('(\\frac{1}{2}]', 'x \\leq 5', '1\\\\ 2', '1 or 2')
     """
-    text = re.sub(r"\band ?/ ?or\b", "or", text)
+    text = re.sub(r"\band ?/ ?or\b", "or", text).replace("<=", "\\leq ").replace(">=", "\\geq ")
     text = re.sub(r"\\\\\s*\[[0-9.]+\s*[a-z]{2}\]", r"\\\\ ", text).replace("\\cr", "\\\\")
     text = re.sub(r"\\(left|right)\s*\.|\{\s*\}(?=\s*\^)", "", text)
     text = re.sub(r"\\[A-Za-z]+", lambda match: _NAMES.get(match.group(), match.group()), text)

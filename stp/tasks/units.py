@@ -1,10 +1,10 @@
 """Reads the words beside a number: some multiply it, some name its unit, and some change what it says.
 
 GSM8K and MATH share one rule. A word of SCALES multiplies (`2 million` is 2,000,000, `2 dozen` is 24). A word of CHANGING makes
-`18` say something else (`not 18`, `18 or less`, `half of 18`), so there is no number. Any other word is a unit, and so are
-currency signs, `%` and `°`. Two units must agree, apart from plurals, usual abbreviations and the writing of powers: `15 cm^2`
-is `15 square centimetres`, but not `15 cm` or `15 m`. If only one side has a unit, it does not count, because problems ask "how
-many centimetres?".
+`18` say something else (`not 18`, `18 or less`, `half of 18`), so there is no number. The same goes for parts
+(`18 tenths`) and bounds (`18 at most`). Any other word is a unit, and so are currency signs, `%` and `°`. Two units must agree,
+apart from plurals, usual abbreviations and the writing of powers: `15 cm^2` is `15 square centimetres`, but not `15 cm` or
+`15 m`. If only one side has a unit, it does not count, because problems ask "how many centimetres?".
 """
 
 import itertools
@@ -16,15 +16,33 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+SCALES = {
+    "hundred": 100,
+    "thousand": 1_000,
+    "lakh": 100_000,
+    "million": 10**6,
+    "mln": 10**6,
+    "crore": 10**7,
+    "billion": 10**9,
+    "bn": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
 NUMBERS = words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
 CHANGING = NUMBERS | words(
-    "about almost approximately around between double except half halves minus nearly negative neither no nor "
-    "not or plus roughly squared cubed triple twice without"
+    "about almost approximately around between double except factorial half halves inverse ish mil minus nearly negative "
+    "neither no nor not or plus reciprocal roughly squared cubed triple twice without"
 )
+
+_PART = re.compile(  # `3 tenths`, `1 fifth`, `3 quarters of`, but not `18 fifth graders` or `3 quarters`, which are coins
+    r"\b(?:(?:third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|twelfth|sixteenth|hundredth|thousandth|millionth)"
+    r"(?:s\b|\s+of\b|\W*\Z)|quarters?\s+of\b)",
+    re.IGNORECASE,
+)
+_BOUND = re.compile(r"\bat (?:least|most)\b|\band change\b", re.IGNORECASE)
 
 _ABBREVIATIONS = {
     "centimeter": "cm centimetre",
@@ -61,7 +79,8 @@ _ABBREVIATIONS = {
 _FULL = {short: name for name, shorts in _ABBREVIATIONS.items() for short in (name, *shorts.split())}
 CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound"}
 _COMPOUND = {"mph": {"mile": 1, "hour": -1}, "kph": {"kilometer": 1, "hour": -1}, "kmh": {"kilometer": 1, "hour": -1}}
-KNOWN = frozenset(_FULL) | frozenset(f"{name}s" for name in _ABBREVIATIONS) | frozenset(_COMPOUND)
+_SQUARE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+KNOWN = frozenset(_FULL) | frozenset(f"{name}s" for name in _ABBREVIATIONS) | frozenset(_COMPOUND) | frozenset(_SQUARE)
 LETTERS = frozenset(unit for unit in _FULL if len(unit) == 1 and unit.isalpha())  # m, g, s, h, L, l, which algebra uses too
 
 Unit = tuple[tuple[str, int], ...]  # sorted pairs of a name and its power
@@ -103,9 +122,13 @@ def measured(text: str) -> tuple[int, Unit] | None:
 
     >>> measured("million dollars"), measured("dozen"), measured("or less"), measured("and 3 cents")
     ((1000000, (('dollar', 1),)), (12, ()), None, None)
+    >>> measured("tenths"), measured("at most"), measured("fifth graders")
+    (None, None, (1, (('fifth', 1), ('grader', 1))))
     >>> measured("cm^2") == measured("square centimeters"), measured("miles per hour") == measured("mi/h") == measured("mph")
     (True, True)
     """
+    if _PART.search(text) or _BOUND.search(text):
+        return None
     factor, sign, each = 1, 1, 1
     powers: dict[str, int] = {}
     last = ""
@@ -117,8 +140,8 @@ def measured(text: str) -> tuple[int, Unit] | None:
             factor *= times
         elif word in ("/", "per", "a", "an", "each"):
             sign = -1
-        elif word in ("square", "sq", "cubic", "cu"):
-            each = 2 if word.startswith("sq") else 3
+        elif word in _SQUARE:
+            each = _SQUARE[word]
         elif word.startswith("^") and not word.endswith("circ"):
             if not last:
                 return None

@@ -151,7 +151,14 @@ def test_a_box_without_a_tag_is_graded_and_not_paid():
 
 def test_latex_operators():
     problem = make_problem([8, 2, 3], 12, None)
-    for answer in ("8\\div2\\times3", "\\left(8\\div 2\\right)\\cdot 3", "\\boxed{8 / 2 \\times 3}"):
+    for answer in (
+        "8\\div2\\times3",
+        "8÷2×3",
+        "$8/2*3$.",
+        "\\(8 \\div 2 × 3 = 12\\)",
+        "\\left(8\\div 2\\right)\\cdot 3",
+        "\\boxed{8 / 2 \\times 3}",
+    ):
         assert TASK.correct(problem, f"<answer>{answer}</answer>")
     assert not TASK.correct(problem, "<answer>8\\divide2\\times3</answer>")
 
