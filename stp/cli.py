@@ -106,12 +106,13 @@ class Folder(Callback):
     def on_run_start(self, config: Any, **_: Any) -> None:
         if RANK != "0":
             return
-        wanted, again = Path(_resolved(config, "hydra.run.dir")), bool(config.get("trainer", {}).get("resume"))
+        given, again = _resolved(config, "hydra.run.dir"), bool(config.get("trainer", {}).get("resume"))
         try:
-            folder = folders.take(wanted.expanduser(), again, f"{config.hydra.job.name}.log")
+            wanted = folders.named(given)
+            folder = folders.take(wanted, again, f"{config.hydra.job.name}.log")
         except (UserError, RuntimeError) as error:  # RuntimeError: `~name` of an unknown user
             stop(str(error))  # Hydra would go on after a callback's exception
-        if folder != wanted:
+        if str(folder) != given:
             _set(config.hydra.run, "dir", str(folder))
         if folder.name != wanted.name:
             print(f"{wanted} holds another run: this one is in {folder}", flush=True)
@@ -124,14 +125,14 @@ class Sweep(Callback):
     started = 0.0
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        wanted = Path(_resolved(config, "hydra.sweep.dir"))
+        given = _resolved(config, "hydra.sweep.dir")
         try:
-            folder = wanted.expanduser()
+            folder = wanted = folders.named(given)
             if RANK == "0" and config.trainer.resume != "auto":
                 folder = folders.take_sweep(folder)
         except (UserError, RuntimeError) as error:
             stop(str(error))
-        if folder != wanted:  # each job composes its config from the overrides again
+        if str(folder) != given:  # each job composes its config from the overrides again
             _set(config.hydra.sweep, "dir", str(folder))
             _set(config.hydra.overrides, "hydra", [*config.hydra.overrides.hydra, f"hydra.sweep.dir={quoted(str(folder))}"])
         if folder.name != wanted.name:

@@ -34,6 +34,16 @@ _taken: dict[Path, Taken] = {}
 _locks: dict[Path, int] = {}  # open descriptors, which hold the locks until the process ends
 
 
+def named(text: str) -> Path:
+    """Returns the path that a text means: `~` is expanded, and a path that ends without a name, such as `.`, is resolved.
+
+    Raises:
+        RuntimeError: `~name` of an unknown user.
+    """
+    path = Path(text).expanduser()
+    return path if path.name not in ("", "..") else path.resolve()
+
+
 def take(wanted: Path, again: bool, log: str) -> Path:
     """Takes a folder for a job: the wanted one, or if another job has it, `<name>-2`, `<name>-3`, ….
 
@@ -80,7 +90,6 @@ def take_sweep(wanted: Path) -> Path:
 
 
 def _names(wanted: Path) -> Iterator[Path]:
-    wanted = wanted if wanted.name not in ("", "..") else wanted.resolve()
     return itertools.chain([wanted], (wanted.with_name(f"{wanted.name}-{n}") for n in itertools.count(2)))
 
 

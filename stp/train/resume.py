@@ -65,7 +65,8 @@ def resume_point(config: Config, fresh: Path, about: dict[str, dict[str, Any]]) 
     if wanted is None:
         return fresh, None
     auto, told = wanted == "auto", False
-    for folder in [fresh, *sorted(fresh.parent.glob("*"), reverse=True)] if auto else [Path(wanted)]:
+    others = sorted((folder for folder in fresh.parent.glob("*") if folder != fresh), reverse=True)
+    for folder in [fresh, *others] if auto else [Path(wanted)]:
         trouble: str | None = "no complete checkpoint there; give a run folder that has checkpoints/, or auto"
         torn = False
         for checkpoint in checkpoints.written(folder):

@@ -11,7 +11,7 @@ from stp.errors import UserError
 from stp.run import folders
 from tests.integration.runs import environment
 
-TAKE = "import sys; from pathlib import Path; from stp.folders import *; "
+TAKE = "import sys; from pathlib import Path; from stp.run.folders import *; "
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,13 @@ def in_another_process(folder, call):
 
 def test_a_second_job_gets_a_folder_of_its_own(tmp_path):
     assert [take(tmp_path / "a" / "run").name for _ in range(3)] == ["run", "run-2", "run-3"]
+
+
+def test_the_working_directory_has_a_name_of_its_own(tmp_path, monkeypatch):
+    """`hydra.run.dir=.` is not told to be another run's folder."""
+    monkeypatch.chdir(tmp_path)
+    assert folders.named(".") == tmp_path == take(folders.named("."))
+    assert folders.named("run") == Path("run")
 
 
 def test_jobs_that_start_at_once_share_no_folder(tmp_path):

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import stp.checkpoints
-
-import stp.anchors
+import stp.anchors.dataset
+import stp.run.checkpoints
 import stp.samplers.standard
+import stp.trained
 from stp.cli import stop_at_once
 from stp.run.engine import Engine
 from stp.run.tracking import Tracker
@@ -17,13 +17,13 @@ from tests.integration.runs import run
 
 # where a call is counted; the signal comes before the nth one does anything
 MOMENTS: dict[str, tuple[Any, str]] = {
-    "static dataset": (stp.anchors, "save_file"),
+    "static dataset": (stp.anchors.dataset, "save_file"),
     "forward": (stp.samplers.standard, "draw"),
     "optimizer": (Engine, "step"),
-    "checkpoint": (stp.checkpoints, "_sync"),
-    "latest": (stp.checkpoints, "write_atomically"),
+    "checkpoint": (stp.run.checkpoints, "_sync"),
+    "latest": (stp.run.checkpoints, "write_atomically"),
     "log": (Tracker, "log"),
-    "export": (stp.checkpoints, "export"),
+    "export": (stp.trained, "export"),
 }
 
 

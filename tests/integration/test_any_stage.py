@@ -93,7 +93,7 @@ def test_an_optimizer_in_host_memory_is_continued(tmp_path):
 
 
 def test_tensors_of_another_model_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("stp.engine.FILE_BYTES", 1)  # a file for each parameter
+    monkeypatch.setattr("stp.run.engine.FILE_BYTES", 1)  # a file for each parameter
     engine = engine_of(0)
     (tmp_path / "a").mkdir()
     step(engine, 0)

@@ -68,12 +68,16 @@ def test_what_decides_no_draw_may_change_when_a_run_goes_on(tmp_path, capsys):
     assert "optimizer.lr: 0.0001 -> 0.0002" in said[0] and said[1] == f"run folder: {tmp_path / 'name' / '3'}"
 
 
-def test_with_dropout_the_micro_batch_stays(tmp_path):
-    """LoRA's dropout is drawn per micro-batch."""
+def test_with_dropout_the_micro_batch_stays(tmp_path, capsys):
+    """LoRA's dropout is drawn per micro-batch. `auto` tells it once."""
     dropout = ["model.lora.rank=2", "model.lora.dropout=0.1", "trainer.eval_size=0", "trainer.updates=1", *EVERY]
     run(tmp_path / "run", *dropout)
     with pytest.raises(UserError, match=r"trainer\.micro_batch: 4 -> 3"):
         run(tmp_path / "new", *dropout, f"trainer.resume={tmp_path / 'run'}", "trainer.micro_batch=3", "trainer.updates=2")
+    capsys.readouterr()
+    with pytest.raises(UserError, match="another run is kept there"):
+        run(tmp_path / "run", *dropout, "trainer.resume=auto", "trainer.micro_batch=3", "trainer.updates=2")
+    assert capsys.readouterr().out.count("not continued, its settings differ") == 1
 
 
 @pytest.fixture

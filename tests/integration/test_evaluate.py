@@ -121,10 +121,10 @@ def test_a_killed_process_leaves_half_a_line(tmp_path, whole):
     code = """
 import os, signal
 from stp.cli import run
-from stp.evaluate import main
+from stp.evaluate.evaluate import main
 from stp.protocols import Published
 from stp.tasks import Math, Problem
-from stp.tracking import Tracker
+from stp.run.tracking import Tracker
 
 append, batches = Tracker.append, []
 

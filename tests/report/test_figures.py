@@ -24,7 +24,7 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def run():
-    """A run as `stp.report.load_runs` gives it, as far as the figures read it."""
+    """A run as `stp.report.runs.load_runs` gives it, as far as the figures read it."""
 
     def make(probes=(), rewards=(0.1, 0.2), accuracy=0.5, seconds=100.0, median=3.0, method="stp + elbo", **phases):
         return {
