@@ -1,7 +1,6 @@
 """Reads finished runs for the report: how two runs differ, and which fill the cell of a preset (`experiment=<preset>`)."""
 
 import json
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ import yaml
 
 from stp.config import decisive, leaves, preset_config, seedless_hash
 from stp.report.tables import TASKS
+from stp.run.summary import NUMBER, Summary, expect
 from stp.text import visible
 
 Run = dict[str, Any]
@@ -23,17 +23,6 @@ SHARED = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.te
 PLACE = ("sampler.gamma", "sampler.t_cutoff")  # a run's place on the heat map
 DEFINING = ("sampler", "estimator", "objective", *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")))
 
-# the values that the report reads, and their types; one that may be None may also be missing, as in runs of older versions
-NUMBER = (int, float)
-SUMMARY = {
-    **dict.fromkeys(("task", "model", "sampler", "estimator", "objective", "finished"), str),
-    **dict.fromkeys(("seed", "updates"), int),
-    **dict.fromkeys(("base", "final", "time"), dict),
-    **dict.fromkeys(("experiment", "code", "same_as"), (str, type(None))),
-    "forwards_per_rollout": NUMBER,
-    "elbo_variance": (dict, type(None)),
-}
-SCORE = {"correct": int, "total": int, "accuracy": NUMBER}
 ANSWER = {"update": int, "temperature": NUMBER, "problem": str, "correct": bool}
 PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: overflow
 
@@ -64,31 +53,16 @@ def load_runs(folders: list[Path], clock: str = "wall") -> tuple[list[Run], list
 
 def _load_run(folder: Path, clock: str) -> Run | None:
     """Reads a run and checks the type of every value that the report uses. Returns None for what is no finished run."""
-    if not (folder / "summary.json").exists():
-        return None
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    ours = isinstance(summary, dict) and {"base", "final", "time", "finished"} <= summary.keys()
-    if not ours and not (folder / "metrics.jsonl").exists():
-        return None  # the summary of an evaluation, or of another program
-    _expect("summary.json", summary, SUMMARY)
-    if "accuracy" not in summary["base"]:
-        return None  # the run was not evaluated
-    data = (folder / summary["same_as"]).resolve() if summary.get("same_as") else folder
-    scores = [summary[when] for when in ("base", "final")]
-    others = [name for name, score in scores[0].items() if isinstance(score, dict)]
-    for score in [*scores, *(score[name] for score in scores for name in others)]:
-        _expect("summary.json", score, SCORE)
-    for score in scores:
-        _expect("summary.json", score, {"temperature": NUMBER})
-    _expect("summary.json", summary["time"], dict.fromkeys(summary["time"], NUMBER) | {"train_s": NUMBER})
-    if summary.get("elbo_variance") is not None:
-        _expect("summary.json", summary["elbo_variance"], {"median": NUMBER, "draws": (int, type(None))})
+    summary = Summary.read(folder)
+    if summary is None or "accuracy" not in summary.base:
+        return None  # it was not trained here, or not evaluated
+    data = (folder / summary.same_as).resolve() if summary.same_as else folder
     config = yaml.safe_load((data / "config.yaml").read_text(encoding="utf-8"))
-    _expect("config.yaml", config, {"trainer": dict})
+    expect("config.yaml", config, {"trainer": dict})
     found = settings(config, summary)
-    _expect("config.yaml", found, {name: NUMBER for name in PLACE if name in found})
+    expect("config.yaml", found, {name: NUMBER for name in PLACE if name in found})
     return {
-        **summary,
+        **summary.record(),
         "folder": data,
         "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
         "solved": _solved(data, summary),
@@ -96,19 +70,8 @@ def _load_run(folder: Path, clock: str) -> Run | None:
         "settings": found,
         "seedless_hash": seedless_hash(config),
         "split": str(config["trainer"].get("eval_split", "test")),
-        "seconds": summary["time"].get(CLOCKS[clock][0]),
+        "seconds": summary.time.get(CLOCKS[clock][0]),
     }
-
-
-def _expect(where: str, record: Any, kinds: dict[str, Any]) -> None:
-    """Raises ValueError unless `record` has values of these types. A name may be missing if its value may be None."""
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: {record!r:.40} in place of named values")
-    for name, kind in kinds.items():
-        value = record.get(name)
-        whole = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
-        if not whole or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"{where}: {name} is {value!r:.40}" if name in record else f"{where}: no {name}")
 
 
 def _records(path: Path, kinds: dict[str, Any]) -> list[dict[str, Any]]:
@@ -119,24 +82,24 @@ def _records(path: Path, kinds: dict[str, Any]) -> list[dict[str, Any]]:
             records.append(json.loads(line))
         except ValueError:
             raise ValueError(f"{path.name}: line {number} is cut short") from None
-        _expect(f"{path.name}, line {number}", records[-1], kinds)
+        expect(f"{path.name}, line {number}", records[-1], kinds)
     if not records:
         raise ValueError(f"{path.name} is empty")
     return records
 
 
-def _solved(folder: Path, summary: dict[str, Any]) -> dict[str, float]:
+def _solved(folder: Path, summary: Summary) -> dict[str, float]:
     """Returns for each test problem whether it was solved after training, at the temperature that counts."""
     records = _records(folder / "eval.jsonl", ANSWER)
-    last = [r for r in records if r["update"] == summary["updates"] and r["temperature"] == summary["final"]["temperature"]]
+    last = [r for r in records if r["update"] == summary.updates and r["temperature"] == summary.final["temperature"]]
     return {r["problem"]: float(r["correct"]) for r in last}
 
 
-def settings(config: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+def settings(config: dict[str, Any], summary: Summary) -> dict[str, Any]:
     """Returns everything that decides a run's results except its seed, by command-line names, and the number of problems."""
     record = {k: v for k, v in decisive(config).items() if k not in ("seed", "classes")}
-    chosen = {group: summary.get(group) for group in GROUPS}
-    return {**chosen, **leaves(record), "trainer.updates": summary["updates"], "problems": summary["final"]["total"]}
+    chosen = {group: getattr(summary, group) for group in GROUPS}
+    return {**chosen, **leaves(record), "trainer.updates": summary.updates, "problems": summary.final["total"]}
 
 
 def name_methods(runs: list[Run]) -> list[Run]:

@@ -147,9 +147,9 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
             checkpointer.export()
             evaluations(config.trainer.updates)
         summary = summarise(config, choices, now, evaluations, spent(clock, here))
-        tracker.summary(summary)
+        tracker.summary(summary.record())
         report(tracker, summary, evaluations)
-        return summary
+        return summary.record()
     except faults.Interrupted as signal:
         last = checkpoints.written(folder)
         after = f"continue after {last[0].name} with trainer.resume={folder}" if last else "there was no update to keep"

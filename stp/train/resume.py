@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from stp.run import checkpoints
 from stp.run.checkpoints import State
 from stp.run.files import write_atomically
 from stp.run.folders import give_back, lock
+from stp.run.summary import Summary
 from stp.train.data import RunData
 
 
@@ -26,26 +28,27 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
     data, wanted = RunData.read(config).hashes, unplaced(plain(config))
     probes = {name: value for name, value in vars(config.trainer).items() if name.startswith("probe_")}
     others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
-    for file in [folder / "summary.json", *others]:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        holder = file.parent / found.get("same_as", "")
-        if (
-            not all((holder / name).exists() for name in ("summary.json", "config.yaml"))
-            or found.get("updates") != config.trainer.updates
-        ):
+    for place in [folder, *(file.parent for file in others)]:
+        try:
+            found = Summary.read(place)
+        except ValueError:
             continue
-        if unplaced(settings_of(holder)) != wanted or {k: v["hash"] for k, v in found.get("problems", {}).items()} != data:
+        if found is None or found.updates != config.trainer.updates:
             continue
-        if file.parent == folder:
+        holder = place / (found.same_as or "")
+        if not all((holder / name).exists() for name in ("summary.json", "config.yaml")):
+            continue
+        if unplaced(settings_of(holder)) != wanted or {k: v["hash"] for k, v in (found.problems or {}).items()} != data:
+            continue
+        if place == folder:
             print(f"{folder}: finished", flush=True)
-            return found
-        if "same_as" not in found and (
-            not config.trainer.probe_every or probes.items() <= settings_of(file.parent)["trainer"].items()
-        ):
-            twin = {"experiment": choices.get("experiment"), "same_as": os.path.relpath(file.parent, folder)}
-            write_atomically(folder / "summary.json", json.dumps(found | twin, indent=1) + "\n")
-            print(f"{folder}: finished, with the settings of {file.parent}", flush=True)
-            return found
+            return found.record()
+        probed = not config.trainer.probe_every or probes.items() <= settings_of(place)["trainer"].items()
+        if found.same_as is None and probed:
+            twin = replace(found, experiment=choices.get("experiment"), same_as=os.path.relpath(place, folder))
+            write_atomically(folder / "summary.json", json.dumps(twin.record(), indent=1) + "\n")
+            print(f"{folder}: finished, with the settings of {place}", flush=True)
+            return found.record()
     return None
 
 

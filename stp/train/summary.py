@@ -12,13 +12,14 @@ from stp.run import ranks
 from stp.run.checkpoints import State
 from stp.run.files import read_jsonl
 from stp.run.memory import peak_memory_mb
+from stp.run.summary import Summary
 from stp.run.tracking import TRAINING, Tracker
 from stp.train.evaluations import Evaluations
 
 
 def summarise(
     config: Config, choices: dict[str, Any], state: State, evaluations: Evaluations, seconds: dict[str, float]
-) -> dict[str, Any]:
+) -> Summary:
     """Returns what summary.json holds. choices: the option taken in each group. state: it has problems and code versions."""
     folder, about, final = evaluations.tracker.folder, state.problems, evaluations.final or {}
     evaluated = about["eval"]["problems"] if "eval" in about else 0  # may be fewer than trainer.eval_size
@@ -27,43 +28,41 @@ def summarise(
     metrics = read_jsonl(folder / "metrics.jsonl")
     quartiles = variance.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) if len(variance) else None
     phases = ("sample", "score", "reward", "update", "eval", "probe", "pregenerate", "checkpoint", "other")
-    return {
-        "task": choices.get("task"),
-        "model": choices.get("model"),
-        "sampler": choices.get("sampler"),
-        "estimator": choices.get("estimator"),
-        "objective": choices.get("objective"),
-        "experiment": choices.get("experiment"),
-        "seed": config.seed,
-        "updates": config.trainer.updates,
-        "ranks": ranks.world_size(),
-        "config_hash": config_hash(config),
-        "seedless_hash": seedless_hash(plain(config)),
-        "code": ", then ".join(state.code),
-        "eval": {"split": config.trainer.eval_split, "size": config.trainer.eval_size, "problems": evaluated}
-        | {"source": source_of(config.task, config.trainer.eval_split), "grading": config.task.grading},
-        "problems": about,
-        "base": scores(evaluations.base, config.trainer.eval_temperatures),
-        "final": scores(final, config.trainer.eval_temperatures),
-        "time": {
-            "train_s": sum(seconds.get(name, 0.0) for name in (*TRAINING, "other")),
-            "cpu_s": seconds.get("cpu", 0.0),
-            **{f"{name}_s": seconds.get(name, 0.0) for name in phases},
-        },
-        "forwards_per_rollout": metrics[-1]["nfe"] if metrics else None,
-        "elbo_variance": None
-        if quartiles is None
-        else {
+    variances = None
+    if quartiles is not None:
+        variances = {
             "median": float(quartiles[1]),
             "mean": float(variance.mean()),
             "iqr": float(quartiles[2] - quartiles[0]),
             "trajectories": len(variance),
             "not_finite": len(probed) - len(variance),
             "draws": 1 if config.estimator.independent else config.estimator.samples,
+        }
+    return Summary(
+        **{name: choices.get(name) for name in ("task", "model", "sampler", "estimator", "objective", "experiment")},
+        seed=config.seed,
+        updates=config.trainer.updates,
+        base=scores(evaluations.base, config.trainer.eval_temperatures),
+        final=scores(final, config.trainer.eval_temperatures),
+        time={
+            "train_s": sum(seconds.get(name, 0.0) for name in (*TRAINING, "other")),
+            "cpu_s": seconds.get("cpu", 0.0),
+            **{f"{name}_s": seconds.get(name, 0.0) for name in phases},
         },
-        "peak_memory_mb": peak_memory_mb(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
-    }
+        forwards_per_rollout=metrics[-1]["nfe"] if metrics else None,
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S"),
+        ranks=ranks.world_size(),
+        config_hash=config_hash(config),
+        seedless_hash=seedless_hash(plain(config)),
+        code=", then ".join(state.code),
+        eval={
+            **{"split": config.trainer.eval_split, "size": config.trainer.eval_size, "problems": evaluated},
+            **{"source": source_of(config.task, config.trainer.eval_split), "grading": config.task.grading},
+        },
+        problems=about,
+        elbo_variance=variances,
+        peak_memory_mb=peak_memory_mb(),
+    )
 
 
 def scores(measured: dict[str, Any], temperatures: list[float]) -> dict[str, Any]:
@@ -72,12 +71,12 @@ def scores(measured: dict[str, Any], temperatures: list[float]) -> dict[str, Any
     return {"temperature": temperatures[0], **measured.get(first, {}), **{name: measured[name] for name in others if measured}}
 
 
-def report(tracker: Tracker, summary: dict[str, Any], evaluations: Evaluations) -> None:
+def report(tracker: Tracker, summary: Summary, evaluations: Evaluations) -> None:
     """Prints the closing lines of a run."""
     base = evaluations.base
     for name, score in (evaluations.final or {}).items():
         before = f"{counts(base[name])} before, " if name in base else ""
         tracker.say(f"accuracy at {name}: {before}{counts(score)} after")
-    spent = summary["time"]
+    spent = summary.time
     parts = ", ".join(f"{name} {spent[f'{name}_s']:.0f}" for name in ("sample", "score", "update"))
     tracker.say(f"training {spent['train_s']:.0f} s ({parts}), evaluation {spent['eval_s']:.0f} s, in {tracker.folder}")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from stp import trained
 from stp.config import recorded
 from stp.errors import UserError
 from stp.export import Export, main
@@ -21,7 +22,6 @@ from stp.models.dream import load_dream
 from stp.models.llada import load_llada
 from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
 from stp.models.tiny import shipped
-from stp.run import checkpoints
 from tests.config import composed
 from tests.integration.runs import environment, run
 from tests.models import TOKENIZER, random_ids
@@ -253,7 +253,7 @@ def test_an_adapter_trained_on_4_bit_weights_merges_into_whole_ones(lora_run, ad
 
 
 def test_what_is_there_is_not_overwritten(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "load", lambda *args: pytest.fail("it loaded before it looked"))
+    monkeypatch.setattr(trained, "load", lambda *args: pytest.fail("it loaded before it looked"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"^folder=.*out: something is there already; remove it or give another folder="):

@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 import torch
 
-from stp import export, pregenerate, train
+from stp import export, pregenerate, trained
 from stp.anchors.dataset import StaticDataset
 from stp.config import build
 from stp.errors import UserError
@@ -24,6 +24,7 @@ from stp.run import preflight
 from stp.run.tracking import Logging, Tracker
 from stp.tasks import Problem
 from stp.trace import trace
+from stp.train import job
 from tests.config import raw
 from tests.integration.runs import composed, environment, run
 
@@ -31,7 +32,7 @@ from tests.integration.runs import composed, environment, run
 @pytest.fixture(autouse=True)
 def unread(monkeypatch):
     """No weights are read."""
-    for module in (train, pregenerate, export.checkpoints):
+    for module in (job, pregenerate, trained):
         monkeypatch.setattr(module, "load_policy", lambda *_: pytest.fail("the weights were read"))
     monkeypatch.setattr(pretrain, "pretrain", lambda *_: pytest.fail("the work began"))
 

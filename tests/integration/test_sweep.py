@@ -16,6 +16,8 @@ from stp import cli, train
 from stp.config import Config, plain
 from stp.report import report
 from stp.run.files import read_jsonl
+from stp.train import job
+from stp.train.data import RunData
 from tests.config.test_options import FILES
 from tests.integration.runs import ROOT, SMALL, composed, environment, metrics, run
 
@@ -26,7 +28,7 @@ PRESETS = ("table5_grpo_elbo", "table5_spatial_only", "table5_stp", "table5_temp
 # an interpreter in which a job of the preset $FAULTY ends badly, once its first checkpoint is written
 FAULTY = """
 import os, runpy, signal, sys
-from stp import checkpoints
+from stp.run import checkpoints
 
 save = checkpoints.save
 
@@ -237,6 +239,7 @@ def test_make_passes_its_variables_on(project):
 ALONE = """
 import json, os, sys
 from stp import cli, train
+from stp.config import Config
 
 for folder, overrides in json.loads(sys.argv[1]):
     child = os.fork()
@@ -276,12 +279,12 @@ def test_a_job_of_a_sweep_is_the_job_alone(sweep, tmp_path):
 
 def test_failed_jobs_stop_no_other_and_are_listed(sweep, tmp_path, monkeypatch):
     """One refused for its settings, one that breaks down while it trains, one that is fine."""
-    loop = train.train
+    loop = job.train
 
-    def breaks(engine, config, *rest):
-        if getattr(config.sampler, "gamma", 0) == 0.1:
+    def breaks(actor, *rest):
+        if getattr(actor.sampler, "gamma", 0) == 0.1:
             raise ZeroDivisionError("a bug")
-        return loop(engine, config, *rest)
+        return loop(actor, *rest)
 
     settings = [*SMALL, "trainer.updates=1", "trainer.resume=auto", "hydra.sweep.dir=sweep"]
     old = tmp_path / "sweep/9/failed.txt"  # of a job that these calls do not run: not told again
@@ -289,7 +292,7 @@ def test_failed_jobs_stop_no_other_and_are_listed(sweep, tmp_path, monkeypatch):
     old.write_text("an old one\n")
     os.utime(old, (1e9, 1e9))
     with monkeypatch.context() as patched:
-        patched.setattr(train, "train", breaks)
+        patched.setattr(job, "train", breaks)
         code, _, err = sweep(*settings, "sampler.gamma=0.98,0.1,0")
     assert code == 1
     head, *lines = err[err.index("error: ") :].splitlines()
@@ -345,8 +348,9 @@ def finish(folder, *overrides, **changes):
     """A folder that says it has run these small settings."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(composed(*overrides)))))
-    problems = train.problems_read(composed(*overrides))[0]
-    (folder / "summary.json").write_text(json.dumps({"problems": problems, "updates": 2, **changes}))
+    whole = {"seed": 0, "updates": 2, "base": {}, "final": {}, "time": {"train_s": 1.0}, "finished": "2026-11-25T12:00:00"}
+    problems = RunData.read(composed(*overrides)).about
+    (folder / "summary.json").write_text(json.dumps({**whole, "problems": problems, **changes}))
 
 
 def test_only_the_same_settings_and_updates_are_finished(tmp_path):
