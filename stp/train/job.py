@@ -140,13 +140,13 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
         surroundings = Run(here, clock, tracker, guard, partial(checkpointer.complete, guard=guard), evaluations)
         try:
             train(actor, learner, surroundings, config.seed, now.update, unlogged)
+            if evaluations.final is None:  # a run that stopped after its last update has its evaluation still to come
+                checkpointer.export()
+                evaluations(config.trainer.updates)
+            summary = summarise(config, choices, now, evaluations, spent(clock, here))
         except faults.Interrupted:
             checkpointer.save()
             raise
-        if evaluations.final is None:  # a run that stopped after its last update has its evaluation still to come
-            checkpointer.export()
-            evaluations(config.trainer.updates)
-        summary = summarise(config, choices, now, evaluations, spent(clock, here))
         tracker.summary(summary.record())
         report(tracker, summary, evaluations)
         return summary.record()
