@@ -129,9 +129,9 @@ def _not_resumable(config: Config, folder: Path, state: State, about: dict[str, 
     for name in compared:
         old, new = state.problems.get(name), about.get(name)
         if old and new and old["hash"] != new["hash"]:
-            return (
-                f"its {name} problems are others: {old['subject']} -> {new['subject']}; give the same ones, or start a new run"
-            )
+            changed_rows = f"{new['subject']}, whose contents have changed"
+            what = changed_rows if old["subject"] == new["subject"] else f"{old['subject']} -> {new['subject']}"
+            return f"its {name} problems are others: {what}; give the same ones, or start a new run"
     if state.update > config.trainer.updates or ((folder / "summary.json").exists() and state.update == config.trainer.updates):
         return f"it already has {state.update} updates; raise trainer.updates={config.trainer.updates}"
     return None

@@ -30,7 +30,9 @@ def test_other_rows_under_the_same_path_are_refused_and_the_same_rows_elsewhere_
     more = ["task=gsm8k", "sampler=standard", "trainer.updates=3", f"trainer.resume={tmp_path / 'run'}", *EVERY]
     held = (tmp_path / "data" / "test.jsonl").read_text()
     (tmp_path / "data" / "test.jsonl").write_text(held.replace("#### 4", "#### 5"))
-    with pytest.raises(UserError, match=r"its eval problems are others: gsm8k: 4 test problems, from .*data;"):
+    with pytest.raises(
+        UserError, match=r"its eval problems are others: gsm8k: 4 test problems, from .*data; .*, whose contents have changed;"
+    ):
         run(tmp_path / "new", data, *more)
     (tmp_path / "data" / "train.jsonl").write_text((tmp_path / "data" / "train.jsonl").read_text().replace("3 + 1", "4 - 1"))
     with pytest.raises(UserError, match=r"its train problems are others: .* give the same ones, or start a new run"):
