@@ -121,7 +121,7 @@ def test_a_killed_process_leaves_half_a_line(tmp_path, whole):
     code = """
 import os, signal
 from stp.cli import run
-from stp.evaluate.evaluate import main
+from stp.evaluate.evaluate import Evaluation, main
 from stp.protocols import Published
 from stp.tasks import Math, Problem
 from stp.run.tracking import Tracker
@@ -137,7 +137,7 @@ def dying(self, name, records):
         os.kill(os.getpid(), signal.SIGKILL)
 
 Tracker.append = dying
-run(main, "evaluate")
+run(main, "evaluate", Evaluation)
 """
     folder = tmp_path / "run"
     command = [sys.executable, "-c", code, f"to={folder}", *SMALL]
