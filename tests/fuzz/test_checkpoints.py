@@ -124,7 +124,7 @@ def spoilt(folder, to, name, content):
     return to
 
 
-FILES = ["config.json", "config.json", "model.safetensors", "model.safetensors.index.json"]
+WEIGHT_FILES = ["config.json", "config.json", "model.safetensors", "model.safetensors.index.json"]
 
 
 def test_a_folder_of_weights_is_loaded_or_refused(bases):
@@ -132,7 +132,7 @@ def test_a_folder_of_weights_is_loaded_or_refused(bases):
     @given(st.data())
     def check(data):
         folder = data.draw(st.sampled_from(bases))
-        name, content = data.draw(damage(folder, [file for file in FILES if (folder / file).exists()]))
+        name, content = data.draw(damage(folder, [file for file in WEIGHT_FILES if (folder / file).exists()]))
         with TemporaryDirectory() as aside:
             to = spoilt(folder, Path(aside) / "weights", name, content)
             loaded = outcome("checkpoints", lambda: load_policy(Model(path=str(to)), trainable=False))
