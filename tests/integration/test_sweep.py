@@ -16,6 +16,7 @@ from stp import cli, train
 from stp.config import Config, plain
 from stp.report import report
 from stp.run.files import read_jsonl
+from stp.run.summary import Summary
 from stp.train import job
 from stp.train.data import RunData
 from tests.config.test_options import FILES
@@ -350,7 +351,8 @@ def finish(folder, *overrides, **changes):
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(composed(*overrides)))))
     whole = {"seed": 0, "updates": 2, "base": {}, "final": {}, "time": {"train_s": 1.0}, "finished": "2026-11-25T12:00:00"}
     problems = RunData.read(composed(*overrides)).about
-    (folder / "summary.json").write_text(json.dumps({**whole, "problems": problems, **changes}))
+    summary = Summary.of({**whole, "problems": problems, **changes})
+    (folder / "summary.json").write_text(json.dumps(summary.record()))
 
 
 def test_only_the_same_settings_and_updates_are_finished(tmp_path):
