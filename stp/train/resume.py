@@ -43,8 +43,9 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
         if place == folder:
             print(f"{folder}: finished", flush=True)
             return found.record()
-        probed = not config.trainer.probe_every or probes.items() <= settings_of(place)["trainer"].items()
-        if found.same_as is None and probed:
+        if found.same_as is not None:  # it has no files of its own
+            continue
+        if not config.trainer.probe_every or probes.items() <= settings_of(place)["trainer"].items():
             twin = replace(found, experiment=choices.get("experiment"), same_as=os.path.relpath(place, folder))
             write_atomically(folder / "summary.json", json.dumps(twin.record(), indent=1) + "\n")
             print(f"{folder}: finished, with the settings of {place}", flush=True)
