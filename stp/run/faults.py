@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from stp.errors import RunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -84,7 +86,7 @@ def explained(run: Path) -> Iterator[None]:
     """Turns long reports of libraries into an error of one line, for a full disk and for ranks that do not answer."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         again = f"continue with trainer.resume={run}"
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
