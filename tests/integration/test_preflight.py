@@ -105,7 +105,7 @@ def test_wandb_online_without_a_login(tmp_path, monkeypatch):
 def test_wandb_that_cannot_start(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_CONSOLE", "nowhere")  # as wandb's own settings know no such console
     monkeypatch.setenv("WANDB_SILENT", "perhaps")
-    line = refused(Tracker, tmp_path, Logging(wandb="offline"), {}, True)
+    line = refused(Tracker(tmp_path, Logging(wandb="offline"), {}, True).start_wandb, None)
     assert line.startswith("logging.wandb=offline: W&B does not start (") and "\n" not in line
 
 
@@ -204,7 +204,8 @@ def test_a_static_dataset_that_does_not_fit(tmp_path):
 
 def test_what_no_rule_foresaw_is_one_line_too(tmp_path):
     """An error in the work itself: its kind, its place, and where the traceback is; shown when it is asked for."""
-    code = "from stp.cli import run; run(lambda options: {}['\\x1b[31m'], 'pretrain')"
+    code = "from stp.cli import run; from stp.pretrain.pretrain import Pretraining; "
+    code += "run(lambda options: {}['\\x1b[31m'], 'pretrain', Pretraining)"
     command = [sys.executable, "-c", code, "hydra.run.dir=out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     (line,) = done.stderr.splitlines()

@@ -99,14 +99,14 @@ def test_a_malformed_row_is_named(task, row, expected):
 
 def test_the_command_loads_no_model(tmp_path):
     file = write(tmp_path / "rows.jsonl")
-    code = "import sys; from stp.cli import run; from stp.evaluate import main; "
-    code += "run(main, 'evaluate'); print('deepspeed' in sys.modules)"
+    code = "import sys; from stp.cli import run; from stp.evaluate.evaluate import Evaluation, main; "
+    code += "run(main, 'evaluate', Evaluation); print('deepspeed' in sys.modules)"
     arguments = [f"completions={file}", "task=gsm8k", "model.path=/nowhere"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0 and done.stdout.strip().endswith("False"), done.stderr
-    (summary,) = tmp_path.glob("outputs/gsm8k/evaluate/*/summary.json")
+    (summary,) = tmp_path.glob("outputs/evaluate/*/summary.json")
     assert json.loads(summary.read_text())["correct"] == 2
 
 
