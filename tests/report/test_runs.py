@@ -221,7 +221,8 @@ def test_a_saved_config_has_the_hash_of_the_run(template):
     for override in ("trainer.eval_size=3", "trainer.eval_split=validation", "estimator=coupled"):
         changed = composed("trainer.eval_temperatures=[0.0]", override)
         assert seedless_hash(plain(changed)) != summary["seedless_hash"]
-    assert summary["eval"] == {"split": "test", "size": 4, "problems": 4} and summary["code"]
+    measured = {"split": "test", "size": 4, "problems": 4, "source": "generated", "grading": "corrected"}
+    assert summary["eval"] == measured and summary["code"]
 
 
 def test_the_heat_map_mixes_no_trainer_settings(runs, monkeypatch):
