@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
@@ -229,6 +230,9 @@ def unexpected(error: Exception) -> str:
     """Returns the message for an error that no rule foresaw: what it is and where it arose."""
     if "Config group override" in str(error):  # Hydra's error for a group that was set to a table or a number
         return f"{error}; a group takes one of its options, which --help lists"
+    if isinstance(error, torch.OutOfMemoryError):
+        reason = str(error).partition(" Of the allocated")[0]
+        return f"{reason} python -m stp.plan, with the same overrides, says what makes it fit"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; give a path that can be read and written, on a disk with room"
     places = traceback.extract_tb(error.__traceback__)

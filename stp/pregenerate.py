@@ -14,6 +14,7 @@ from stp.evaluation.evaluator import Subject
 from stp.models.codec import Codec
 from stp.models.policy import checkpoint_folder, load_policy
 from stp.run import preflight, ranks
+from stp.run.memory import move
 from stp.run.tracking import Logging, Tracker
 from stp.samplers import Stp
 
@@ -52,7 +53,7 @@ def main(config: Pregeneration) -> None:
     problems = config.task.problems("train")
     preflight.prompts(config.model, config.task, config.sampler.length, problems)
     policy, tokenizer = load_policy(config.model, trainable=False)
-    policy.to(ranks.device())
+    move(policy, ranks.device())
     codec = Codec(tokenizer, config.task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     tracker = Tracker(Path("."), Logging(wandb="disabled"), {}, ranks.rank() == 0)
     tracker.say(preflight.told(Subject.of(config.task, "train", problems), checkpoint_folder(config.model)))

@@ -22,6 +22,7 @@ from stp.models.codec import Codec
 from stp.models.policy import Model, load_tokenizer, require_described
 from stp.run import preflight, ranks
 from stp.run.files import read_jsonl, whole_lines, write_atomically
+from stp.run.memory import move
 from stp.run.tracking import Logging, Tracker
 from stp.samplers import Standard
 from stp.tasks.base import REWARDS, Problem, fingerprint
@@ -98,7 +99,7 @@ def main(config: Evaluation) -> None:
     preflight.positions(base, Codec(load_tokenizer(base), instruction, None, protocol.prefill), sampler.length, problems)
 
     policy, tokenizer = trained.load(weights, options)
-    policy.to(ranks.device())
+    move(policy, ranks.device())
     codec = Codec(tokenizer, instruction, None, protocol.prefill)
     asked |= {"weights": policy.fingerprint(adapter=True), "tokenizer": codec.fingerprint()}
     refuse_others(folder, asked)

@@ -304,6 +304,10 @@ def require_available(options: Model) -> None:
         compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
         rule = "torch.compile needs a C++ compiler here; install g++ or use model.compile=false"
         require(compiler, "model.compile", True, rule)
+    if options.dtype == "bfloat16" and torch.cuda.is_available():
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        rule = f"{torch.cuda.get_device_name()} does not compute in it, cards from Ampere (A100) on do; use model.dtype=float32"
+        require(able, "model.dtype", options.dtype, rule)
 
 
 def checkpoint_folder(options: Model) -> Path:

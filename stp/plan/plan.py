@@ -28,6 +28,7 @@ from stp.models.loading import bidirectional, read_config
 from stp.models.policy import Model, Policy, add_lora
 from stp.models.tiny import shipped
 from stp.run.engine import Zero
+from stp.run.memory import card_gib
 from stp.types import Draws, Prompts, Trajectory
 
 GIB = 2**30
@@ -71,7 +72,10 @@ class Plan(Config):
     """What `python -m stp.plan` looks at: a configuration of stp.train, and the GPUs it should fit on."""
 
     ranks: int | None = field(default=None, metadata={"help": "GPUs; null compares 1, 2, 4 and 8"})
-    gpu_memory: float = field(default=80.0, metadata={"help": "GiB of each GPU; exit code 2 where they do not suffice"})
+    gpu_memory: float = field(
+        default_factory=card_gib,
+        metadata={"help": "GiB of each GPU (this machine's, or 80 without one); exit code 2 where they do not suffice"},
+    )
     reserve: float = field(
         default=2.0, metadata={"help": "GiB of each GPU left to the CUDA context, NCCL, kernels' own buffers and fragmentation"}
     )

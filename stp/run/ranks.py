@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from torch.distributed import distributed_c10d
 
 from stp.errors import UserError, require
 from stp.ranks import Ranks
@@ -30,6 +31,38 @@ def choose_accelerator() -> bool:
     return cuda
 
 
+def choose_card(local_rank: str) -> int:
+    """Returns the index of this rank's GPU among those that it sees.
+
+    Some launchers show each process all GPUs of the machine (torchrun), others only its own (a Slurm task with one GPU).
+
+    Raises:
+        UserError: there are fewer GPUs than processes on this machine.
+    """
+    require(local_rank.isdecimal(), "LOCAL_RANK", local_rank, "a launcher sets it to 0, 1, …; start with torchrun")
+    count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if count == 1:
+        return 0
+    shown = f"{count} GPUs" + ("" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})")
+    rule = f"this process sees {shown}; start at most {count} processes on this machine (--nproc_per_node {count})"
+    require(int(local_rank) < count, "LOCAL_RANK", local_rank, rule)
+    return int(local_rank)
+
+
+def refuse_shared_cards(store: Any) -> None:
+    """Refuses two ranks on one GPU, of which NCCL would tell late and at length. store: the process group's.
+
+    Raises:
+        UserError: another rank has this rank's GPU.
+    """
+    mine = f"{socket.gethostname()} {torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+    store.set(f"stp/card/{rank()}", mine)
+    cards = [store.get(f"stp/card/{other}").decode() for other in range(world_size())]
+    sharing = [other for other, card in enumerate(cards) if card == mine]
+    rule = f"ranks {', '.join(map(str, sharing))} have the same GPU; start no more processes on a machine than it has GPUs"
+    require(len(sharing) == 1, "WORLD_SIZE", world_size(), rule)
+
+
 def bootstrap(timeout: float = 30.0) -> None:
     """Joins the process group: by nccl on GPUs, gloo on CPUs, and alone if no launcher set the environment. Idempotent.
 
@@ -50,11 +83,15 @@ def bootstrap(timeout: float = 30.0) -> None:
     import deepspeed.ops
 
     if cuda:
-        torch.cuda.set_device(int(env["LOCAL_RANK"]))
+        card = choose_card(env["LOCAL_RANK"])
+        torch.cuda.set_device(card)
+        env["LOCAL_RANK"] = str(card)  # DeepSpeed takes its device from there
     else:
         deepspeed.ops.__compatible_ops__ = {}  # else DeepSpeed looks for a compiler for minutes
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(minutes=timeout), verbose=False)
+        if cuda and world_size() > 1:
+            refuse_shared_cards(distributed_c10d._get_default_store())
 
 
 def rank() -> int:

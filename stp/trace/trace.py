@@ -28,6 +28,7 @@ from stp.models.policy import load_tokenizer, require_described
 from stp.ranks import Ranks
 from stp.run import preflight, ranks
 from stp.run.files import write_atomically
+from stp.run.memory import move
 from stp.run.tracking import Logging, Tracker
 from stp.samplers import Standard, Stp
 from stp.samplers.standard import Start
@@ -191,7 +192,7 @@ def main(config: Tracing) -> None:
     instruction = task.instruction if options.instructions else ""
     preflight.positions(base, Codec(load_tokenizer(base), instruction, options.prompt_tokens), sampler.length, problems)
     policy, tokenizer = trained.load(weights, options)
-    policy.to(device)
+    move(policy, device)
     codec = Codec(tokenizer, instruction, options.prompt_tokens)
     tracker = Tracker(file.parent, Logging(wandb="disabled"), {}, True)
     subject = Subject.of(task, split, problems)

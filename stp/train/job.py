@@ -22,7 +22,7 @@ from stp.run.checkpoints import State
 from stp.run.engine import Engine
 from stp.run.files import read_jsonl, write_atomically
 from stp.run.guards import DivergedError, Guard
-from stp.run.memory import reset_peak_memory
+from stp.run.memory import move, reset_peak_memory
 from stp.run.ranks import bootstrap
 from stp.run.tracking import Clock, Tracker, labelled, require_wandb
 from stp.samplers import Stp
@@ -113,7 +113,7 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
     ready(config, data)
     announce(config, data, tracker)
     policy, tokenizer = load_policy(config.model)
-    policy.to(ranks.device())
+    move(policy, ranks.device())
     codec = Codec(tokenizer, config.task.instruction if config.model.instructions else "", config.model.prompt_tokens)
     reference: Any = reference_of(config, policy)
     logged = open_folder(config, policy, tracker, state)
