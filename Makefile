@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint fuzz audit tiny ablations tables theory bench soak clean
+.PHONY: help setup train test lint fuzz audit wheel tiny ablations tables theory bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ fuzz: ## the fuzz tests with FUZZ times as many inputs, new ones each time (FUZZ
 audit: ## look the installed packages up among known vulnerabilities (needs a network)
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --local --skip-editable
+
+wheel: ## build the package, into dist/
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 tiny: ## pretrain the tiny bases again (three quarters of an hour on one core)
 	$(BIN)/python -m stp.pretrain task=countdown

@@ -34,6 +34,7 @@ setup(
         "rich>=14.1,<16",
         "pytest>=8,<10",
     ],
+    entry_points={"console_scripts": ["stp = stp.cli:main"]},
     extras_require={
         "gpu": ["bitsandbytes>=0.49,<0.52"],
         "sweeps": SWEEPS,

@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import os
 import re
+import runpy
 import shlex
 import sys
 import tempfile
@@ -99,6 +100,26 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
             raise
         Sweep.stop_if_failed()
         stop(unexpected(error))
+
+
+def commands() -> list[str]:
+    """Returns the names of the commands: what `python -m stp.<name>` runs."""
+    folder = Path(__file__).parent
+    modules = [file.stem for file in folder.glob("*.py") if '\nif __name__ == "__main__":' in file.read_text(encoding="utf-8")]
+    return sorted([*modules, *(file.parent.name for file in folder.glob("*/__main__.py"))])
+
+
+def main() -> None:
+    """Runs `stp <command> …`, the console script, as `python -m stp.<command> …`."""
+    _, *given = sys.argv
+    usage = f"stp <command> <its options>; the commands are {', '.join(commands())}; stp <command> --help lists its options"
+    if not given or given[0] in ("-h", "--help"):
+        print(usage)
+        return
+    if given[0] not in commands():
+        stop(f"stp {given[0]}: no such command; {usage}")
+    sys.argv = given
+    runpy.run_module(f"stp.{given[0]}", run_name="__main__", alter_sys=True)
 
 
 class Folder(Callback):

@@ -6,7 +6,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
-from stp.cli import arguments, quoted, stop, with_causes
+from stp.cli import arguments, main, quoted, stop, with_causes
 from stp.errors import UserError
 from stp.run.ranks import LAUNCHED, bootstrap, choose_accelerator
 from tests.config import composed, told
@@ -105,3 +105,13 @@ def test_ranks_with_the_same_mistake_say_it_once_and_a_rank_its_own(monkeypatch,
             stop(mistake)
         assert ended.value.code == 2
     assert capsys.readouterr().err == "error: the same\nerror: its own\n"
+
+
+def test_the_script_names_its_commands(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["stp", "--help"])
+    main()
+    assert "the commands are bench, evaluate, export, " in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["stp", "trian", "seed=1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("error: stp trian: no such command; stp <command>")

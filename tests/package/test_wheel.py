@@ -1,28 +1,23 @@
-"""An installed package works away from the checkout: it holds conf/, the tiny bases and the trace page."""
+"""A package that was built and installed works away from the checkout: it holds conf/, the tiny bases and the trace page."""
 
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.config import ROOTS
+
 ROOT = Path(__file__).parents[2]
-ROOTS = {  # what each command runs
-    "train": "stp.config:Config",
-    "plan": "stp.plan.plan:Plan",
-    "pregenerate": "stp.pregenerate:Pregeneration",
-    "evaluate": "stp.evaluate.evaluate:Evaluation",
-    "trace": "stp.trace.trace:Tracing",
-    "export": "stp.export:Export",
-    "pretrain": "stp.pretrain.pretrain:Pretraining",
-}
+HYDRA = {name: f"{options.__module__}:{options.__name__}" for name, options in ROOTS.items()}
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The content of a wheel built from the checkout's files, unpacked into a folder of its own."""
+    """The content of a wheel built from an sdist of the checkout's files, unpacked into a folder of its own."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     tracked = subprocess.run(
@@ -32,8 +27,16 @@ def installed(tmp_path_factory):
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-c", f"from setuptools.build_meta import build_wheel; build_wheel({str(folder)!r})"]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
+
+    def build(kind, cwd):
+        code = f"import setuptools.build_meta as build; build.build_{kind}({str(folder)!r})"
+        subprocess.run([sys.executable, "-c", code], cwd=cwd, check=True, capture_output=True)
+
+    build("sdist", source)
+    (sdist,) = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    build("wheel", folder / "unpacked" / sdist.name.removesuffix(".tar.gz"))
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
@@ -59,9 +62,9 @@ def test_the_wheel_holds_every_file_that_the_package_reads(installed):
 
 def test_every_command_composes_its_config_away_from_the_checkout(installed, tmp_path):
     code = f"""
-import importlib, pathlib, stp.config
+import importlib, pathlib, sys, stp.cli, stp.config
 from hydra import compose, initialize_config_dir
-roots = {ROOTS!r}
+roots = {HYDRA!r}
 assert pathlib.Path(stp.config.__file__).is_relative_to({str(installed)!r}), stp.config.__file__
 assert pathlib.Path(stp.config.CONF).is_relative_to({str(installed)!r}), stp.config.CONF
 for name, root in roots.items():
@@ -71,9 +74,17 @@ with initialize_config_dir(stp.config.CONF, version_base="1.3"):
     for name in roots:
         stp.config.build(compose(name))
     stp.config.build(compose("train", ["experiment=table5_stp"]))
+for name in set(stp.cli.commands()) - set(roots):
+    try:
+        sys.argv = ["stp", name, "--help"]
+        stp.cli.main()
+    except SystemExit as ended:
+        assert ended.code == 0
+print("commands:", *stp.cli.commands())
 """
     done = python(installed, tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
+    assert {"train", "export", "report", "bench", "soak", "theory"} <= set(done.stdout.splitlines()[-1].split())
 
 
 def test_a_users_own_presets_are_found_and_outputs_lie_where_the_command_runs(installed, tmp_path):
@@ -82,5 +93,8 @@ def test_a_users_own_presets_are_found_and_outputs_lie_where_the_command_runs(in
     done = python(installed, tmp_path, "-m", "stp.train", "--config-dir", "mine", "experiment=own", "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert "gamma: 0.125" in done.stdout
-    done = python(installed, tmp_path, "-m", "stp.train", "sampler.gamma=2")
+    (scripts,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "stp = stp.cli:main" in scripts.read_text().splitlines()
+    script = ("-c", "from stp.cli import main; main()")  # what the script `stp` runs
+    done = python(installed, tmp_path, *script, "train", "sampler.gamma=2")
     assert done.returncode == 2 and done.stderr.startswith("error: sampler.gamma=2")
