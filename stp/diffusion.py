@@ -150,6 +150,11 @@ def _draw_tokens(logits_MV: Tensor, temperature: float, uniform_M: Tensor | None
     return token_M1.squeeze(1), weight_MV.gather(1, token_M1).squeeze(1) / weight_MV.sum(dim=1)
 
 
+def log_confidence(confidence: Tensor) -> Tensor:
+    """Returns the log-probabilities of drawn tokens. A probability that float32 rounds to 0 counts as the smallest above it."""
+    return confidence.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
 def top_per_row(score_BL: Tensor, allowed_BL: Tensor, count_B: Tensor) -> Tensor:
     """Returns True at the `count` allowed positions of each row that score highest; among ties, the leftmost.
 

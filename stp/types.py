@@ -77,21 +77,37 @@ class Trajectory(Rows):
     """Finished rollouts.
 
     fixed_BL: tokens taken from the anchor, which are never masked and never scored. until_eos_BL: tokens up to and including
-    the first EOS. nfe (number of function evaluations): the schedule's forwards (Theorem 4.1). nfe_run: forwards that were
-    run, which are fewer if every row ended early.
+    the first EOS. step_BL: the number of the forward, counted from 0, that revealed a token; the final fill is one forward of
+    its own. It is -1 at fixed tokens, and after the row's end where no forward revealed anything. logp_BL: the token's
+    log-probability in that forward, at temperature 1; 0 where step_BL is -1. nfe (number of function evaluations): the
+    schedule's forwards (Theorem 4.1). nfe_run: forwards that were run, which are fewer if every row ended early.
     """
 
     prompts: Prompts
     response_BL: Tensor
     fixed_BL: Tensor
     until_eos_BL: Tensor
+    step_BL: Tensor
+    logp_BL: Tensor
     nfe: int
     nfe_run: int
+
+    @classmethod
+    def given(cls, prompts: Prompts, response_BL: Tensor, fixed_BL: Tensor, until_eos_BL: Tensor) -> Self:
+        """Returns the record of responses that no sampler drew: no forward revealed any of their tokens."""
+        step_BL = torch.full_like(response_BL, -1, dtype=torch.long)
+        logp_BL = torch.zeros_like(response_BL, dtype=torch.float32)
+        return cls(prompts, response_BL, fixed_BL, until_eos_BL, step_BL, logp_BL, nfe=0, nfe_run=0)
 
     @property
     def trainable_BL(self) -> Tensor:
         """The index set of Eq. 7 and of every loss: the tokens that the policy chose."""
         return self.until_eos_BL & ~self.fixed_BL
+
+    @property
+    def nfe_B(self) -> Tensor:
+        """The forwards that each row needed: up to the last one that revealed a token of it."""
+        return self.step_BL.amax(dim=1) + 1
 
     def rows(self, index: Tensor | slice) -> Self:
         return replace(super().rows(index), prompts=self.prompts.rows(index))

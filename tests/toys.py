@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stp.diffusion import FromLogits, until_eos
+from stp.samplers.generate import concatenate
 from stp.types import Anchors, Prompts, Trajectory
 
 MASK, EOS, VOCAB = 0, 1, 7
@@ -89,20 +90,18 @@ def trajectory(response: list[int], fixed: list[int] = [], rows: int = 1) -> Tra
     response_BL = torch.tensor([response] * rows)
     fixed_BL = torch.zeros_like(response_BL, dtype=torch.bool)
     fixed_BL[:, fixed] = True
-    return Trajectory(prompts(rows), response_BL, fixed_BL, until_eos(response_BL, EOS), nfe=0, nfe_run=0)
+    return Trajectory.given(prompts(rows), response_BL, fixed_BL, until_eos(response_BL, EOS))
 
 
 def joined(*rows: Trajectory) -> Trajectory:
     """One record of several with prompts of the same width."""
-    ids_BP = torch.cat([row.prompts.ids_BP for row in rows])
-    parts = [torch.cat([getattr(row, name) for row in rows]) for name in ("response_BL", "fixed_BL", "until_eos_BL")]
-    return Trajectory(Prompts(ids_BP), *parts, nfe=0, nfe_run=0)
+    return concatenate(list(rows))
 
 
 def open_at(trainable_BL: Tensor) -> Trajectory:
     """A record without EOS whose trainable positions are these; the others are fixed."""
     response_BL = torch.full_like(trainable_BL, 2, dtype=torch.long)
-    return Trajectory(prompts(len(response_BL)), response_BL, ~trainable_BL, torch.ones_like(trainable_BL), nfe=0, nfe_run=0)
+    return Trajectory.given(prompts(len(response_BL)), response_BL, ~trainable_BL, torch.ones_like(trainable_BL))
 
 
 def anchors(rows: int, length: int, eligible: list[list[int]], seed: int = 0) -> Anchors:

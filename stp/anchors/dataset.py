@@ -194,7 +194,7 @@ def _appear(file: Path, write: Callable[[Path], Any]) -> None:
 def token_confidence(denoise: Denoiser, prompts: Prompts, response_BL: Tensor) -> Tensor:
     """Returns the log-probability of every token of a response, from one forward with the whole response masked."""
     everything_BL = torch.ones_like(response_BL, dtype=torch.bool)
-    trajectory = Trajectory(prompts, response_BL, ~everything_BL, everything_BL, nfe=0, nfe_run=0)
+    trajectory = Trajectory.given(prompts, response_BL, ~everything_BL, everything_BL)
     noise = Noise(everything_BL[:, None], torch.ones(len(response_BL), 1))
     return masked_log_probs(denoise, trajectory, noise)[:, 0].float().cpu()
 

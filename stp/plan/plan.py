@@ -317,7 +317,7 @@ def beside(config: Plan, ranks: int) -> list[Forwards]:
 def _copies(estimator: Any) -> int:
     """Returns how many sequences an estimator makes of one completion."""
     blank_L = torch.zeros(1, 8, dtype=torch.bool)
-    blank = Trajectory(Prompts(torch.zeros(1, 1, dtype=torch.long)), blank_L.long(), blank_L, ~blank_L, 0, 0)
+    blank = Trajectory.given(Prompts(torch.zeros(1, 1, dtype=torch.long)), blank_L.long(), blank_L, ~blank_L)
     return estimator.draw(blank, Draws(0, 1)).masked_BKL.shape[1]
 
 

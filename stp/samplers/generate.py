@@ -1,9 +1,10 @@
 """Rolls out this rank's share of a global batch, a few rows at a time."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
+from torch import Tensor
 
 from stp.diffusion import Denoiser
 from stp.samplers.standard import Standard
@@ -41,11 +42,7 @@ def concatenate(parts: list[Trajectory]) -> Trajectory:
     """Joins trajectory records with the same prompt width into one."""
     first = parts[0].prompts.real_BP
     real_BP = None if first is None else torch.cat([p.prompts.real_BP for p in parts])  # type: ignore[misc]
-    return Trajectory(
-        prompts=Prompts(torch.cat([p.prompts.ids_BP for p in parts]), real_BP),
-        response_BL=torch.cat([p.response_BL for p in parts]),
-        fixed_BL=torch.cat([p.fixed_BL for p in parts]),
-        until_eos_BL=torch.cat([p.until_eos_BL for p in parts]),
-        nfe=parts[0].nfe,
-        nfe_run=max(p.nfe_run for p in parts),
-    )
+    names = [f.name for f in fields(Trajectory) if isinstance(getattr(parts[0], f.name), Tensor)]
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    prompts = Prompts(torch.cat([p.prompts.ids_BP for p in parts]), real_BP)
+    return replace(parts[0], prompts=prompts, nfe_run=max(p.nfe_run for p in parts), **joined)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stp.diffusion import Denoiser, draw, top_per_row, until_eos, within
+from stp.diffusion import Denoiser, draw, log_confidence, top_per_row, until_eos, within
 from stp.errors import require, require_choice
 from stp.samplers.schedule import Window, plan_windows, quotas
 from stp.types import Anchors, AnchorSource, Draws, Prompts, Rows, Trajectory
@@ -91,7 +91,8 @@ class Standard:
         device = prompts.ids_BP.device
         P = prompts.ids_BP.shape[1]
         response_BL = torch.where(start.fixed_BL, start.tokens_BL, denoise.mask_id).to(device)
-        finished_BL = response_BL.clone()
+        step_BL, logp_BL = torch.full_like(response_BL, -1), torch.zeros_like(response_BL, dtype=torch.float32)
+        done_BL, done_step_BL, done_logp_BL = response_BL.clone(), step_BL.clone(), logp_BL.clone()
         ids_BS = torch.cat([prompts.ids_BP, response_BL], dim=1)
         attend_BS = prompts.attend(self.length)
         open_BL = (~start.fixed_BL).to(device)
@@ -125,6 +126,8 @@ class Standard:
                 drawn_BW = response_BW.flatten().scatter(0, local_M, token_M).view_as(response_BW)
                 ids_BS[:, P + window.begin : P + window.end] = torch.where(revealed_BW, drawn_BW, response_BW)
                 open_BL[:, span] &= ~revealed_BW
+                step_BL[:, span].masked_fill_(revealed_BW, step + s)
+                logp_BL[:, span] = torch.where(revealed_BW, log_confidence(confidence_BW), logp_BL[:, span])
                 masks -= int(count_B.sum())
                 nfe_run += 1
             step += window.forwards
@@ -133,8 +136,10 @@ class Standard:
             ended = (ids_BS[:, over] == denoise.eos_id).any(dim=1) & ~open_BL[:, : window.end].any(dim=1)
             ended = ended.cpu()  # the only wait for the device, once per block
             if ended.any():
-                finished_BL[alive[ended]] = ids_BS[ended, P:].masked_fill(open_BL[ended], denoise.eos_id)
+                done_BL[alive[ended]] = ids_BS[ended, P:].masked_fill(open_BL[ended], denoise.eos_id)
+                done_step_BL[alive[ended]], done_logp_BL[alive[ended]] = step_BL[ended], logp_BL[ended]
                 alive, ids_BS, open_BL = alive[~ended], ids_BS[~ended], open_BL[~ended]
+                step_BL, logp_BL = step_BL[~ended], logp_BL[~ended]
                 attend_BS = None if attend_BS is None else attend_BS[~ended]
                 if not len(alive):
                     break
@@ -143,15 +148,19 @@ class Standard:
             # Eq. 9: one forward commits every remaining mask by argmax
             open_BS = torch.cat([torch.zeros_like(ids_BS[:, :P], dtype=torch.bool), open_BL], dim=1)
             index_M = open_BS.flatten().nonzero().squeeze(1)
-            token_M, _ = draw(denoise, ids_BS, attend_BS, index_M)
+            token_M, confidence_M = draw(denoise, ids_BS, attend_BS, index_M)
             ids_BS = ids_BS.flatten().scatter(0, index_M, token_M).view_as(ids_BS)
+            step_BL = step_BL.masked_fill(open_BL, step)
+            logp_BL = logp_BL.masked_scatter(open_BL, log_confidence(confidence_M))
             nfe_run += 1
-        finished_BL[alive] = ids_BS[:, P:]
+        done_BL[alive], done_step_BL[alive], done_logp_BL[alive] = ids_BS[:, P:], step_BL, logp_BL
         return Trajectory(
             prompts=prompts,
-            response_BL=finished_BL,
+            response_BL=done_BL,
             fixed_BL=start.fixed_BL.to(device),
-            until_eos_BL=until_eos(finished_BL, denoise.eos_id),
+            until_eos_BL=until_eos(done_BL, denoise.eos_id),
+            step_BL=done_step_BL,
+            logp_BL=done_logp_BL,
             nfe=start.nfe,
             nfe_run=nfe_run,
         )

@@ -32,7 +32,7 @@ def toy(generator: torch.Generator, disagreement: float, sharpness: float = 2.0)
 def finished(response_BL: Tensor) -> Trajectory:
     """Returns responses as a trajectory without prompt, EOS or fixed tokens."""
     everything_BL = torch.ones_like(response_BL, dtype=torch.bool)
-    return Trajectory(Prompts(response_BL[:, :0]), response_BL, ~everything_BL, everything_BL, nfe=0, nfe_run=0)
+    return Trajectory.given(Prompts(response_BL[:, :0]), response_BL, ~everything_BL, everything_BL)
 
 
 def every_context(denoise: Denoiser, response_BL: Tensor) -> Tensor:

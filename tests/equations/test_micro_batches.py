@@ -64,7 +64,7 @@ def a_rollout(reward_B: torch.Tensor, objective: Objective) -> Rollout:
     real_BP = torch.ones_like(ids_BP, dtype=torch.bool)
     real_BP[3:, 0] = False
     until_BL = until_eos(response_BL, TOKENIZER.eos_token_id)
-    trajectory = Trajectory(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL, nfe=1, nfe_run=1)
+    trajectory = Trajectory.given(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL)
     draws = Draws(seed=0, batch=ROWS)
     advantage_B = objective.advantages(reward_B, GROUP)
     return Rollout([None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, draws)

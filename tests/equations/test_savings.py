@@ -70,7 +70,7 @@ def a_rollout(rewards, objective, prompts=None):
     response_BL[1, 5] = TOKENIZER.eos_token_id
     fixed_BL = torch.zeros_like(response_BL, dtype=torch.bool)
     prompts = prompts or some_prompts()
-    trajectory = Trajectory(prompts, response_BL, fixed_BL, until_eos(response_BL, TOKENIZER.eos_token_id), 8, 8)
+    trajectory = Trajectory.given(prompts, response_BL, fixed_BL, until_eos(response_BL, TOKENIZER.eos_token_id))
     reward_B = torch.tensor(rewards)
     advantage_B = objective.advantages(reward_B, GROUP)
     return Rollout([None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, Draws(0, ROWS))

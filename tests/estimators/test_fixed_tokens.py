@@ -6,7 +6,7 @@ import torch
 from stp.anchors.dataset import token_confidence
 from stp.estimators import Elbo
 from stp.types import Draws
-from tests.toys import EOS, MASK, PROMPT, Recording, context_free, in_context, prompts, trajectory
+from tests.toys import EOS, MASK, PROMPT, Recording, context_free, in_context, joined, prompts, trajectory
 
 LENGTH = 9
 FIXED, AFTER_EOS_OPEN, AFTER_EOS_FIXED = [1, 4, 8], [6, 7], [8]
@@ -79,14 +79,7 @@ def test_anchor_confidence_is_the_log_probability_with_the_whole_response_masked
 def test_rows_do_not_mix():
     """Each row of a batch is estimated as it would be alone."""
     rows = [trajectory([2, 3, 4, 5, 6, EOS, 2, 3, 4], fixed=[1]), trajectory([6, 5, 4, 3, 2, 2, 3, EOS, 5], fixed=[0, 8])]
-    both = type(ROW)(
-        prompts(2),
-        torch.cat([r.response_BL for r in rows]),
-        torch.cat([r.fixed_BL for r in rows]),
-        torch.cat([r.until_eos_BL for r in rows]),
-        0,
-        0,
-    )
+    both = joined(*rows)
     for denoise in (in_context(LENGTH), context_free(LENGTH)):
         estimator = Elbo(samples=4)
         noise = estimator.draw(both, Draws(0, 2))

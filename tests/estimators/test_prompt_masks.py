@@ -89,11 +89,11 @@ def test_padding_is_not_seen_whether_masked_or_not(kind):
     real_BP = torch.arange(9) >= torch.tensor([[5], [0]])
     response_BL = torch.randint(3, len(tokenizer), (2, 6), generator=generator)
     fixed_BL, until_BL = response_BL % 5 == 0, until_eos(response_BL, tokenizer.eos_token_id)
-    rows = Trajectory(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL, nfe=0, nfe_run=0)
+    rows = Trajectory.given(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL)
     estimator = of(kind, 4, 0.5)
     noise = estimator.draw(rows, Draws(0, 2))
     assert noise.prompt_BKP[0, :, :5].any() and noise.prompt_BKP[0, :, 5:].any()
-    alone = Trajectory(Prompts(ids_BP[:1, 5:]), response_BL[:1], fixed_BL[:1], until_BL[:1], nfe=0, nfe_run=0)
+    alone = Trajectory.given(Prompts(ids_BP[:1, 5:]), response_BL[:1], fixed_BL[:1], until_BL[:1])
     first = noise.rows(slice(0, 1))
     with torch.no_grad():
         together = estimator(policy, rows, noise)

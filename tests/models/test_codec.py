@@ -81,7 +81,7 @@ def test_completions_end_at_eos():
     response_BL = torch.cat([response("1+2", 6), response("1+2+3+", 6), response("", 6)])
     response_BL[0, 4:] = TOKENIZER("9")["input_ids"][0]  # after the first EOS: never read
     none_BL = torch.zeros_like(response_BL, dtype=torch.bool)
-    trajectory = Trajectory(Prompts(response_BL), response_BL, none_BL, until_eos(response_BL, EOS), nfe=1, nfe_run=1)
+    trajectory = Trajectory.given(Prompts(response_BL), response_BL, none_BL, until_eos(response_BL, EOS))
     assert CODEC.completions(trajectory) == ["1+2", "1+2+3+", ""]
 
 
@@ -156,7 +156,7 @@ def test_a_completion_ends_at_the_tokenizers_eos_whatever_turn_ended_before(chat
     response_BL = torch.tensor([[*ids, EOS, EOS]])
     open_BL, until_BL = torch.zeros_like(response_BL, dtype=torch.bool), until_eos(response_BL, EOS)
     assert until_BL[0].tolist() == [True] * (len(ids) + 1) + [False]
-    done = Trajectory(Prompts(response_BL), response_BL, open_BL, until_BL, nfe=1, nfe_run=1)
+    done = Trajectory.given(Prompts(response_BL), response_BL, open_BL, until_BL)
     assert chat.completions(done) == ["1+27"]
 
 

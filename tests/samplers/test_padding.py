@@ -103,14 +103,14 @@ def test_padding_does_not_change_an_estimate(policy):
     fixed_BL = torch.zeros_like(response_BL, dtype=torch.bool)
     fixed_BL[:, [2, 10]] = True
     until_BL = until_eos(response_BL, TOKENIZER.eos_token_id)
-    together = Trajectory(padded(TOKENIZER.pad_token_id), response_BL, fixed_BL, until_BL, nfe=0, nfe_run=0)
+    together = Trajectory.given(padded(TOKENIZER.pad_token_id), response_BL, fixed_BL, until_BL)
     estimator = Elbo(samples=2)
     noise = estimator.draw(together, Draws(0, len(WIDTHS)))
     with torch.no_grad():
         estimate = estimator(policy, together, noise)
         for row, ids_BP in enumerate(questions()):
             part = slice(row, row + 1)
-            one = Trajectory(Prompts(ids_BP), response_BL[part], fixed_BL[part], until_BL[part], nfe=0, nfe_run=0)
+            one = Trajectory.given(Prompts(ids_BP), response_BL[part], fixed_BL[part], until_BL[part])
             assert_close(estimator(policy, one, noise.rows(part)).token_BL[0], estimate.token_BL[row], rtol=1e-4, atol=1e-4)
 
 

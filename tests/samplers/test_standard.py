@@ -1,18 +1,33 @@
 """The standard sampler against a naive reference, row by row."""
 
+import math
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from stp.diffusion import token_log_probs, until_eos
 from stp.estimators import OneStep
 from stp.samplers import Standard, Stp
-from stp.types import Draws, Prompts
+from stp.samplers.generate import generate
+from stp.samplers.schedule import quotas
+from stp.types import Batch, Draws, Prompts
 from tests.toys import EOS, MASK, PROMPT, VOCAB, Recording, anchors, context_free, in_context, prompts
 
 
-def reference(denoise, start, row: int, draws: Draws, temperature: float) -> list[int]:
+@dataclass
+class Row:
+    """One denoised row: its tokens, and for each the forward that revealed it, with its log-probability there."""
+
+    tokens: list[int]
+    steps: list[int]
+    logps: list[float]
+
+
+def reference(denoise, start, row: int, draws: Draws, temperature: float) -> Row:
     """One row, never ended early, with plain lists: low-confidence remasking as the paper tells it."""
     response = [int(t) if f else MASK for t, f in zip(start.tokens_BL[row], start.fixed_BL[row], strict=True)]
+    done = Row(response, [-1] * len(response), [0.0] * len(response))
     step = 0
 
     def predict(position):
@@ -33,14 +48,14 @@ def reference(denoise, start, row: int, draws: Draws, temperature: float) -> lis
             count = quota // window.forwards + (s < quota % window.forwards)
             guesses = {i: predict(i) for i in inside if response[i] == MASK}
             for i in sorted(guesses, key=lambda i: -guesses[i][1])[:count]:
-                response[i] = guesses[i][0]
+                response[i], done.steps[i], done.logps[i] = guesses[i][0], step, math.log(guesses[i][1])
             step += 1
     if start.fill:
         temperature = 0
         guesses = {i: predict(i) for i, token in enumerate(response) if token == MASK}
-        for i, (token, _) in guesses.items():
-            response[i] = token
-    return response
+        for i, (token, p) in guesses.items():
+            response[i], done.steps[i], done.logps[i] = token, step, math.log(p)
+    return done
 
 
 SAMPLERS = [
@@ -66,10 +81,13 @@ def test_completions_up_to_eos_are_those_of_a_naive_sampler(sampler):
         result = sampler(denoise, prompts(6), draws, earlier)
         start = sampler.start(earlier, draws)
         for row in range(6):
-            expected_L = torch.tensor(reference(denoise, start, row, draws, sampler.temperature))
+            expected = reference(denoise, start, row, draws, sampler.temperature)
+            expected_L, steps_L, logp_L = (torch.tensor(v) for v in (expected.tokens, expected.steps, expected.logps))
             until_L = until_eos(expected_L[None], EOS)[0]
             assert torch.equal(result.until_eos_BL[row], until_L)
             assert torch.equal(result.response_BL[row, until_L], expected_L[until_L])
+            assert torch.equal(result.step_BL[row, until_L], steps_L[until_L])
+            torch.testing.assert_close(result.logp_BL[row, until_L], logp_L[until_L], rtol=1e-5, atol=1e-6)
             ended += not bool(until_L.all())
     assert ended >= 2, "no row ended early: the test shows nothing about leaving the batch"
 
@@ -85,8 +103,33 @@ def test_rows_run_alone_give_the_same_tokens(sampler):
     for row in range(6):
         i = torch.tensor([row])
         alone = sampler.run(denoise, prompts(1), start.rows(i), draws.select(i))
-        assert torch.equal(alone.response_BL[0], together.response_BL[row])
+        for name in ("response_BL", "step_BL", "logp_BL", "nfe_B"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[row]), name
         assert alone.nfe_run <= together.nfe_run <= together.nfe == alone.nfe
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("eos", [-torch.inf, 1.0])
+def test_every_forward_reveals_its_share_and_the_record_says_which(sampler, eos):
+    """In each forward a row reveals as many tokens as its schedule asks for, the fill the rest. A row that ends leaves -1."""
+    denoise, draws = Recording(in_context(12, seed=2, eos=eos)), Draws(seed=4, batch=6)
+    earlier = anchors(6, 12, [list(range(12)), [0, 3, 4, 5, 10], [], [11], list(range(6)), list(range(0, 12, 2))])
+    start = sampler.start(earlier, draws)
+    result = generate(denoise, sampler, Batch(prompts(6), draws, earlier), rows=4)
+    assert ((result.step_BL == -1) == (result.logp_BL == 0)).all() and (result.logp_BL <= 0).all()
+    assert (result.step_BL[result.fixed_BL] == -1).all() and (result.step_BL[result.trainable_BL] >= 0).all()
+    assert (result.response_BL[(result.step_BL == -1) & ~result.fixed_BL] == EOS).all()
+    quota_BW = quotas(~start.fixed_BL, [(w.begin, w.end) for w in start.windows], start.keep)
+    for row in range(6):
+        due = [
+            q // w.forwards + (s < q % w.forwards)
+            for q, w in zip(quota_BW[row].tolist(), start.windows, strict=True)
+            for s in range(w.forwards)
+        ]
+        due += [start.keep] * start.fill
+        found = torch.bincount(result.step_BL[row][result.step_BL[row] >= 0], minlength=len(due)).tolist()
+        ran = int(result.nfe_B[row])
+        assert found[:ran] == due[:ran] and not any(found[ran:])
 
 
 def test_ended_rows_leave_the_batch_and_are_filled_with_eos():
