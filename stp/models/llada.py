@@ -74,7 +74,11 @@ def llama_config(raw: dict[str, Any], path: Path) -> LlamaConfig:
     if "d_model" in raw:
         return read_as(llada_config, path, raw, path)
     if raw.get("model_type") != "llama":
-        fail("model.path", path, f"its model_type is {raw.get('model_type')!r}; a LLaDA, Llama or Dream checkpoint is needed")
+        fail(
+            "model.path",
+            path,
+            f"its model_type is {raw.get('model_type')!r}; a LLaDA, Llama, Dream or Qwen3 checkpoint is needed",
+        )
     return read_as(LlamaConfig.from_pretrained, path, path)
 
 

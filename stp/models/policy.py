@@ -16,7 +16,6 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoTokenizer,
-    LlamaForCausalLM,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     Qwen2ForCausalLM,
@@ -27,8 +26,7 @@ from transformers.utils import is_flash_attn_2_available
 from stp.diffusion import draw_tokens, token_log_probs
 from stp.errors import UserError, fail, require, require_choice
 from stp.models import nf4
-from stp.models.dream import is_dream, load_dream
-from stp.models.llada import load_llada
+from stp.models.architectures import Stock, architecture
 from stp.models.loading import read_config, require_fetched
 from stp.models.tiny import is_tiny, shipped
 from stp.models.within import KeysValues, Within
@@ -103,11 +101,8 @@ class Model:
         require(self.logit_chunk >= 1, "model.logit_chunk", self.logit_chunk, "at least 1 position is computed at a time")
 
 
-Stock = LlamaForCausalLM | Qwen2ForCausalLM
-
-
 class Policy(nn.Module):
-    """A denoiser over a Llama or Qwen2 without a causal mask: its trunk (all layers except the head) and its head.
+    """A denoiser over a Llama, Qwen2 or Qwen3 without a causal mask: its trunk (all layers except the head) and its head.
 
     Gradients go through `forward`, where DeepSpeed hooks in.
     """
@@ -122,7 +117,7 @@ class Policy(nn.Module):
 
     @property
     def llama(self) -> Stock:
-        """The Llama (or Qwen2) itself, with any adapter layers inside."""
+        """The Llama (or Qwen2, or Qwen3) itself, with any adapter layers inside."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model  # type: ignore[return-value]
 
     @property
@@ -376,15 +371,14 @@ def require_described(option: str, folder: Path, options: Model) -> None:
     raw = read_config(folder)
     if options.name != "tiny" or is_tiny(raw):
         return
-    known = "dream_7b" if is_dream(raw) else "llada_8b"
+    known = architecture(raw).option
     rule = "its vocabulary is not the tiny model's, which model=tiny describes (float32, no instructions, L = 48)"
     fail(option, folder, f"{rule}; add model={known}, or another one of conf/model, beside {option}=")
 
 
 def load_model(folder: Path, options: Model) -> Stock:
     """Loads the model of a checkpoint folder. Its config.json decides on the architecture."""
-    load = load_dream if is_dream(read_config(folder)) else load_llada
-    return load(folder, getattr(torch, options.dtype), options.attention, options.quantize)
+    return architecture(read_config(folder)).load(folder, getattr(torch, options.dtype), options.attention, options.quantize)
 
 
 def load_policy(options: Model, trainable: bool = True) -> tuple[Policy, PreTrainedTokenizerBase]:

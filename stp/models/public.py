@@ -66,7 +66,7 @@ def save_card(folder: Path, to: str, base: str, config: dict[str, Any]) -> None:
 ADAPTERS = ("adapter", "adapter_llada")
 
 _BIDIRECTIONAL = "The model attends in both directions and fills masks; `generate` of a causal model means nothing for it."
-_ALIGNED = "A Dream (Qwen2) predicts the token of position i at i - 1, a Llama at i."
+_ALIGNED = "A Dream (Qwen2) predicts the token of position i at i - 1, a Llama or a Qwen3 at i."
 _CARDS = {
     "adapter": (
         "A LoRA adapter for a masked diffusion language model",
@@ -74,12 +74,12 @@ _CARDS = {
 from peft import PeftModel
 from stp.models.policy import Model, load_policy
 
-base, tokenizer = load_policy(Model(path="<base>"), trainable=False)  # a stock Llama or Qwen2 without a causal mask
+base, tokenizer = load_policy(Model(path="<base>"), trainable=False)  # a stock Llama, Qwen2 or Qwen3, not causal
 model = PeftModel.from_pretrained(base.model, "<this folder>")
 """,
         _BIDIRECTIONAL,
-        "Its modules have the names of transformers' Llama or Qwen2. Under LLaDA's own modelling code (`trust_remote_code`)"
-        " none of its tensors finds a place, of which PEFT only warns:"
+        "Its modules have the names of transformers' Llama, Qwen2 or Qwen3. Under LLaDA's own modelling code"
+        " (`trust_remote_code`) none of its tensors finds a place, of which PEFT only warns:"
         " `python -m stp.export checkpoint=<this folder> model=<its base> to=adapter_llada` writes LLaDA's names.",
     ),
     "adapter_llada": (
@@ -97,7 +97,7 @@ model = PeftModel.from_pretrained(model, "<this folder>")
         " way (`checkpoint=<this folder>`).",
     ),
     "merged": (
-        "A masked diffusion language model, as a stock Llama or Qwen2",
+        "A masked diffusion language model, as a stock Llama, Qwen2 or Qwen3",
         """
 import torch
 from transformers import AutoModelForCausalLM

@@ -17,13 +17,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from transformers import AttentionInterface, LlamaForCausalLM, Qwen2ForCausalLM
+from transformers import AttentionInterface
 
 from stp.config import Config, check, check_ranks
 from stp.errors import UserError, fail, require
-from stp.models.dream import is_dream, qwen2_config
+from stp.models.architectures import architecture
 from stp.models.live import Live
-from stp.models.llada import llama_config
 from stp.models.loading import bidirectional, read_config
 from stp.models.policy import Model, Policy, add_lora
 from stp.models.tiny import shipped
@@ -57,6 +56,18 @@ _DREAM_7B = {
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False,
 }
+_QWEN3_06B = {
+    "model_type": "a2d-qwen3",
+    "hidden_size": 1024,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "num_hidden_layers": 28,
+    "intermediate_size": 3072,
+    "vocab_size": 151936,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
 # config.json of checkpoints on the hub; with these a plan needs no network
 KNOWN: dict[str, dict[str, Any]] = {
     "GSAI-ML/LLaDA-8B-Instruct": _LLADA_8B,
@@ -64,6 +75,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "GSAI-ML/LLaDA-1.5": _LLADA_8B,
     "Dream-org/Dream-v0-Instruct-7B": _DREAM_7B,
     "Dream-org/Dream-v0-Base-7B": _DREAM_7B,
+    "dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1": _QWEN3_06B,
 }
 
 
@@ -122,11 +134,11 @@ def skeleton(options: Model) -> Policy:
     if not folder.is_dir() and options.path not in KNOWN:
         fail("model.path", options.path, f"no such folder; a plan needs its config.json, or one of {', '.join(KNOWN)}")
     raw = read_config(folder) if folder.is_dir() else KNOWN[str(options.path)]
-    kind: Any = Qwen2ForCausalLM if is_dream(raw) else LlamaForCausalLM
-    config: Any = (qwen2_config if is_dream(raw) else llama_config)(raw, folder)
+    kind = architecture(raw)
+    config: Any = kind.config(raw, folder)
     config._attn_implementation = "eager" if options.attention == "eager" else "fused_on_meta"
     with torch.device("meta"):
-        model: Any = bidirectional(kind._from_config(config, dtype=getattr(torch, options.dtype)))
+        model: Any = bidirectional(kind.stock._from_config(config, dtype=getattr(torch, options.dtype)))
         if options.lora.rank:
             model = add_lora(model, options.lora)
     # DeepSpeed trains adapters in the base's precision
@@ -231,7 +243,8 @@ def attention_operations(policy: Policy, rows: int, tokens: int) -> float:
     config = policy.llama.config
     if config._attn_implementation == "eager":
         return 0
-    return 4.0 * rows * tokens**2 * config.hidden_size * config.num_hidden_layers
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 4.0 * rows * tokens**2 * config.num_attention_heads * head * config.num_hidden_layers
 
 
 @dataclass(frozen=True)

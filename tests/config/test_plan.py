@@ -16,6 +16,7 @@ from stp.plan.plan import (
     Cost,
     Planner,
     Sizes,
+    attention_operations,
     beside,
     draw_cost,
     forwards,
@@ -67,6 +68,17 @@ def test_llada_8b_and_dream_7b_have_their_known_sizes():
     assert quantised.weights / GIB == pytest.approx((2 * (by_hand - linears) + linears * 0.516) / GIB, rel=1e-3)  # 5.3 GiB
     paper = size_of(composed("plan", "scale=paper").model)  # q, k, v: 4096 to 4096; up: 4096 to 12288
     assert paper.trainable == 32 * 128 * (3 * (d + d) + d + mlp) == 167_772_160
+
+
+def test_qwen3_has_its_published_size_and_one_matrix_for_embeddings_and_head():
+    """Published: 0.44B parameters without embeddings, 0.6B with them. Its heads are wider than hidden_size / heads."""
+    config = composed("plan", "scale=paper", "model=qwen3_a2d")
+    policy = skeleton(config.model)
+    sizes = Sizes.of(policy, config.model)
+    assert (sizes.base, sizes.base - 151_936 * 1024) == (596_049_920, 440_467_456)
+    assert sizes.trainable == 28 * 128 * (1024 + 2048 + 2 * (1024 + 1024) + 2048 + 1024 + 3 * (1024 + 3072))
+    assert attention_operations(policy, 1, 10) == 28 * 2 * (2 * 10 * 10 * 16 * 128)  # two products of every head and layer
+    assert (config.sampler.length, config.sampler.block_length) == (256, 32)
 
 
 def test_a_checkpoint_folder_is_planned_from_its_config(tmp_path):

@@ -9,20 +9,25 @@ from torch.testing import assert_close
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada
 from stp.models.policy import Policy
+from stp.models.qwen3 import load_qwen3
 from tests.models import random_ids
 from tests.models.test_dream import write_dream
 from tests.models.test_llada import random_llama, write_llada
+from tests.models.test_qwen3 import write_qwen3
 
 PADDED = torch.tensor([[i >= pad for i in range(9)] for pad in (0, 2, 5)])
 
 
-@pytest.fixture(scope="module", params=["llada", "dream"])
+@pytest.fixture(scope="module", params=["llada", "dream", "qwen3"])
 def load(request, tmp_path_factory):
-    """Loads one of the two architectures with a given attention."""
+    """Loads one of the architectures with a given attention."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "dream":
         write_dream(folder)
         return lambda attention: load_dream(folder, attention=attention)
+    if request.param == "qwen3":
+        write_qwen3(folder)
+        return lambda attention: load_qwen3(folder, attention=attention)
     write_llada(random_llama(kv_heads=2), folder)
     return lambda attention: load_llada(folder, attention=attention)
 

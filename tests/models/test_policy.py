@@ -291,6 +291,7 @@ def test_why_no_tokenizer_can_be_loaded_is_said_to_the_end(tmp_path, monkeypatch
         ({"d_model": 4096, "vocab_size": 126464, "embedding_size": 126464}, "llada_8b"),
         ({"model_type": "llama", "vocab_size": 126464}, "llada_8b"),
         ({"model_type": "Dream", "vocab_size": 152064}, "dream_7b"),
+        ({"model_type": "a2d-qwen3", "vocab_size": 151936}, "qwen3_a2d"),
     ],
 )
 def test_a_large_model_is_not_described_as_the_tiny_one(tmp_path, config, named):
