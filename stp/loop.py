@@ -35,6 +35,7 @@ def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int =
             draws = Draws(seed, batch, number)
             chosen = [problems[i] for i in prompt_order(len(problems), trainer.prompts_per_update, number, seed)]
             rolled = rollout(actor, learner, chosen, draws, run)
+            actor.visits.add(rolled, run.ranks)
             stats = update(learner, rolled, run)
             metrics = {"update": number + 1, **rollout_stats(rolled, trainer.group_size, run.ranks), **stats}
             metrics |= guard.watch(metrics)
@@ -59,7 +60,8 @@ def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Dra
     local = run.ranks.share(len(repeated))
     mine = repeated[local]
     with run.clock.phase("sample"):
-        anchors = actor.sampler.anchors_from(actor.static, [p.key for p in repeated], draws)
+        keys = [problem.key for problem in repeated]
+        anchors = actor.visits.onto(actor.sampler.anchors_from(actor.static, keys, draws), keys)
         batch = Batch(actor.codec.prompts(repeated), draws, anchors)
         with learner.engine.generation() as policy:
             trajectory = generate(policy, actor.sampler, batch, learner.trainer.rollout_rows, local)
@@ -67,6 +69,7 @@ def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Dra
         completions = actor.codec.completions(trajectory)
         parts = [actor.task.reward_parts(problem, text) for problem, text in zip(mine, completions, strict=True)]
         reward_B = torch.tensor([sum(p.values()) for p in parts])
+        correct = [actor.task.correct(problem, text) for problem, text in zip(mine, completions, strict=True)]
         return Rollout(
             problems=mine,
             trajectory=trajectory,
@@ -74,7 +77,8 @@ def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Dra
             reward_parts=parts,
             reward_B=reward_B,
             advantage_B=learner.objective.advantages(reward_B, G),
-            anchored_B=torch.tensor([actor.static is not None and actor.static.covers(p.key) for p in mine]),
+            anchored_B=torch.zeros(len(mine), dtype=torch.bool) if anchors is None else anchors.anchored_B[local],
+            correct_B=torch.tensor(correct),
             draws=draws.select(torch.arange(len(repeated))[local]),
         )
 

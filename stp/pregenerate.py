@@ -16,7 +16,7 @@ from stp.models.policy import checkpoint_folder, load_policy
 from stp.run import preflight, ranks
 from stp.run.memory import move
 from stp.run.tracking import Logging, Tracker
-from stp.samplers import Stp
+from stp.samplers import Pruned, Stp
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Pregeneration:
 def main(config: Pregeneration) -> None:
     """Makes the static dataset for a task's training problems."""
     ranks.bootstrap()
-    sampler = config.sampler if isinstance(config.sampler, Stp) else Stp(**vars(config.sampler))
+    sampler = config.sampler if isinstance(config.sampler, Pruned) else Stp(**vars(config.sampler))
     config = dataclasses.replace(config, sampler=dataclasses.replace(sampler, anchors=config.source, static=None))
     preflight.writable("to", Path(config.to) if config.to is not None else FOLDER)
     problems = config.task.problems("train")

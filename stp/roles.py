@@ -16,6 +16,7 @@ from stp.estimators.base import Estimator
 from stp.objectives import Objective
 from stp.ranks import Ranks
 from stp.samplers import Standard
+from stp.samplers.difficulty import Visits
 from stp.trainer import Trainer
 from stp.types import AnchorSource, Prompts, Question, Rollout, Trajectory
 
@@ -57,10 +58,13 @@ class Engine(Denoiser, Protocol):
 
 
 class Task(Protocol):
-    """Rewards completions."""
+    """Rewards and grades completions."""
 
     def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
         """Returns named parts whose sum is the reward."""
+
+    def correct(self, problem: Any, completion: str) -> bool:
+        """Says whether the completion is right."""
 
 
 class Codec(Protocol):
@@ -137,13 +141,17 @@ class Unlogged(TypedDict):
 
 @dataclass(frozen=True)
 class Actor:
-    """How completions are made and rewarded. static: the earlier responses that spatial pruning starts from."""
+    """How completions are made and rewarded.
+
+    static: the earlier responses that spatial pruning starts from. visits: how often each prompt was solved in this run.
+    """
 
     sampler: Standard
     task: Task
     codec: Codec
     problems: Sequence[Question]
     static: AnchorSource | None = None
+    visits: Visits = field(default_factory=Visits)
 
 
 @dataclass(frozen=True)

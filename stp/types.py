@@ -64,12 +64,22 @@ class Anchors(Rows):
     """The anchors of a batch. An anchor is an earlier response to a row's prompt; spatial pruning fixes some of its tokens.
 
     eligible_BL: tokens that may be fixed (before EOS, outside every answer span); all False where a row has no anchor.
-    confidence_BL: log-probability of each token under one forward with the whole response masked.
+    confidence_BL: log-probability of each token under one forward with the whole response masked. known_B: whether the row has
+    an anchor; None: every row has. solved_B, tries_B: how many of how many earlier completions of the row's prompt were right;
+    None: nobody counted.
     """
 
     tokens_BL: Tensor
     eligible_BL: Tensor
     confidence_BL: Tensor
+    known_B: Tensor | None = None
+    solved_B: Tensor | None = None
+    tries_B: Tensor | None = None
+
+    @property
+    def anchored_B(self) -> Tensor:
+        """Whether each row has an anchor."""
+        return torch.ones(len(self.tokens_BL), dtype=torch.bool) if self.known_B is None else self.known_B
 
 
 @dataclass(frozen=True)
@@ -202,11 +212,11 @@ class Question(Protocol):
 class AnchorSource(Protocol):
     """Where earlier responses are stored: the static dataset, in a training run."""
 
-    def anchors(self, problem_keys: list[str], choose: str, draws: Draws) -> Anchors:
-        """Returns one anchor for each row of the global batch; nothing is eligible in a row whose problem has none."""
+    def anchors(self, problem_keys: list[str], choose: str, draws: Draws, right: bool = False) -> Anchors:
+        """Returns one anchor for each row of the global batch; nothing is eligible in a row whose problem has none.
 
-    def covers(self, problem_key: str) -> bool:
-        """Says whether there is an anchor for this problem."""
+        right: only earlier responses that were right count as anchors.
+        """
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,7 @@ class Rollout:
     """This rank's share of a global batch after its rollout, on the CPU.
 
     advantage_B: 0 for all of a group whose rewards are equal. anchored_B: whether the row's problem has an anchor.
-    reward_parts: the named parts that add up to reward_B.
+    correct_B: whether the completion is right, as accuracy counts it. reward_parts: the named parts that add up to reward_B.
     """
 
     problems: Sequence[Question]
@@ -233,4 +243,5 @@ class Rollout:
     reward_B: Tensor
     advantage_B: Tensor
     anchored_B: Tensor
+    correct_B: Tensor
     draws: Draws

@@ -22,8 +22,8 @@ from stp.errors import UserError, fail, require
 from stp.estimators.base import masked_log_probs
 from stp.types import Anchors, Draws, Noise, Prompts, Trajectory
 
-VERSION = 2
-PARTS = ("tokens", "eligible", "confidence", "reward")  # the tensors in a file of anchors
+VERSION = 3  # 3: it says which anchors are right
+PARTS = ("tokens", "eligible", "confidence", "reward", "correct")  # the tensors in a file of anchors
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class StaticDataset:
 
     provenance: what made the anchors (model, tokenizer, settings). problems: the problems' keys, in row order. eligible: the
     tokens that may be fixed. confidence: each token's log-probability under one forward with the whole response masked.
-    reward: the reward of each anchor.
+    reward: the reward of each anchor. correct: whether it is right, as the task's accuracy counts it.
 
     A folder holds a dataset as several files. Each has the anchors of some problems and is added as soon as they are made.
     """
@@ -43,20 +43,17 @@ class StaticDataset:
     eligible_NKL: Tensor
     confidence_NKL: Tensor
     reward_NK: Tensor
+    correct_NK: Tensor
 
     @cached_property
     def row_of(self) -> dict[str, int]:
         """The row of each problem that has anchors."""
         return {problem: row for row, problem in enumerate(self.problems)}
 
-    def covers(self, problem_key: str) -> bool:
-        """Says whether there is an anchor for this problem."""
-        return problem_key in self.row_of
-
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The four tensors, in the order of PARTS."""
-        return self.tokens_NKL, self.eligible_NKL, self.confidence_NKL, self.reward_NK
+        """The tensors, in the order of PARTS."""
+        return self.tokens_NKL, self.eligible_NKL, self.confidence_NKL, self.reward_NK, self.correct_NK
 
     @classmethod
     def joined(cls, provenance: dict[str, Any], parts: list["StaticDataset"]) -> "StaticDataset":
@@ -67,7 +64,8 @@ class StaticDataset:
         """
         k, length = provenance.get("pregenerations", 1), provenance.get("length", 0)
         none = torch.zeros(0, k, length)
-        parts = parts or [cls(provenance, [], none.long(), none.bool(), none, none[:, :, :0].sum(dim=2))]
+        rewards = none[:, :, :0].sum(dim=2)
+        parts = parts or [cls(provenance, [], none.long(), none.bool(), none, rewards, rewards.bool())]
         if len({part.tokens_NKL.shape[1:] for part in parts}) > 1:
             raise ValueError("its files hold anchors of several shapes")
         problems = [problem for part in parts for problem in part.problems]
@@ -105,11 +103,11 @@ class StaticDataset:
     def check(self) -> None:
         """Raises ValueError unless the tensors have the right types and shapes that fit together."""
         shape, ids = self.tokens_NKL.shape, self.problems
-        same = self.eligible_NKL.shape == self.confidence_NKL.shape == shape and self.reward_NK.shape == shape[:2]
+        same = self.eligible_NKL.shape == self.confidence_NKL.shape == shape
+        same = same and self.reward_NK.shape == self.correct_NK.shape == shape[:2]
         if not (same and len(shape) == 3 and shape[0] == len(ids) and min(shape) >= 1):
             raise ValueError("its tensors do not have one row per problem and one shape")
-        kinds = [self.tokens_NKL.dtype, self.eligible_NKL.dtype, self.confidence_NKL.dtype, self.reward_NK.dtype]
-        if kinds != [torch.int64, torch.bool, torch.float32, torch.float32]:
+        if [tensor.dtype for tensor in self.tensors] != [torch.int64, torch.bool, torch.float32, torch.float32, torch.bool]:
             raise ValueError("its tensors are of other types")
         if not isinstance(self.provenance, dict) or not all(isinstance(problem, str) for problem in ids):
             raise ValueError("it does not say what made it, or for which problems")
@@ -157,26 +155,36 @@ class StaticDataset:
             raise ValueError(f"{file.name}: {error}") from None
         return part
 
-    def anchors(self, problems: list[str], choose: str, draws: Draws) -> Anchors:
+    def anchors(self, problem_keys: list[str], choose: str, draws: Draws, right: bool = False) -> Anchors:
         """Returns one anchor for each row of the global batch. A row whose problem is not in the dataset has nothing eligible.
 
-        choose: `first`, `random` (a new draw for each row), or `best` (highest reward, then fewest eligible tokens).
+        choose: `first`, `random` (a new draw for each row), or `best` (highest reward, then fewest eligible tokens). right:
+        chooses among right anchors only. All pre-generations of a prompt count as tries; a ground-truth solution, which is not
+        the model's, does not.
         """
-        known_B = torch.tensor([problem in self.row_of for problem in problems])
-        row_B = torch.tensor([self.row_of.get(problem, 0) for problem in problems])
-        k = self.reward_NK.shape[1]
-        if choose == "random":
-            pick_B = (draws.uniform("anchor", 0) * k).long()
-        elif choose == "best":
-            reward_BK, eligible_BKL = self.reward_NK[row_B], self.eligible_NKL[row_B]
-            beaten_BK = reward_BK < reward_BK.max(dim=1, keepdim=True).values
+        stored_B = torch.tensor([problem in self.row_of for problem in problem_keys])
+        row_B = torch.tensor([self.row_of.get(problem, 0) for problem in problem_keys])
+        correct_BK = self.correct_NK[row_B]
+        offered_BK = correct_BK if right else torch.ones_like(correct_BK)
+        offers_B = offered_BK.sum(dim=1)
+        if choose == "best":
+            reward_BK, eligible_BKL = self.reward_NK[row_B].masked_fill(~offered_BK, -torch.inf), self.eligible_NKL[row_B]
+            beaten_BK = ~offered_BK | (reward_BK < reward_BK.max(dim=1, keepdim=True).values)
             pick_B = eligible_BKL.sum(dim=2).masked_fill(beaten_BK, eligible_BKL.shape[2] + 1).argmin(dim=1)
         else:
-            pick_B = torch.zeros_like(row_B)
+            nth_B = torch.zeros_like(row_B)
+            if choose == "random":
+                nth_B = (draws.uniform("anchor", 0) * offers_B).long()
+            pick_B = (offered_BK.cumsum(dim=1) <= nth_B[:, None]).sum(dim=1).clamp(max=offered_BK.shape[1] - 1)
+        known_B = stored_B & (offers_B > 0)
+        own_B = stored_B & (self.provenance.get("source") != "ground_truth")
         return Anchors(
             tokens_BL=self.tokens_NKL[row_B, pick_B],
             eligible_BL=self.eligible_NKL[row_B, pick_B] & known_B[:, None],
             confidence_BL=self.confidence_NKL[row_B, pick_B],
+            known_B=known_B,
+            solved_B=correct_BK.sum(dim=1) * own_B,
+            tries_B=correct_BK.shape[1] * own_B.long(),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stp.anchors.dataset import VERSION, StaticDataset, scored
+from stp.anchors.dataset import PARTS, VERSION, StaticDataset, scored
 from stp.errors import require
 from stp.evaluation.evaluator import standard_sampler
 from stp.models.codec import Codec
@@ -44,14 +44,15 @@ class Maker:
         """Everything that decides the anchors' content, and a hash of it as config_hash."""
         sampler, task = self.config.sampler, self.config.task
         made_by: dict[str, Any] = {"length": sampler.length}
-        if sampler.anchors == "model":
+        if sampler.source == "model":
             settings = {"steps": sampler.steps, "block_length": sampler.block_length, "temperature": sampler.temperature}
             made_by |= settings | {"pregenerations": sampler.pregenerations}
         record = {
             "version": VERSION,
-            "source": sampler.anchors,
+            "source": sampler.source,
             "task": task.name,
             "rewards": task.rewards,
+            "grading": task.grading,
             "model": self.policy.fingerprint(),
             "tokenizer": self.codec.fingerprint(),
             **made_by,
@@ -67,18 +68,18 @@ class Maker:
             some = problems[begin : begin + step]
             repeated = [(problem, i) for problem in some for i in range(k)]
             parts = self.here.gather(self._rows(repeated[self.here.share(len(repeated))]))
-            tensors = [torch.cat([part[i] for part in parts]).unflatten(0, (len(some), k)) for i in range(4)]
+            tensors = [torch.cat([part[i] for part in parts]).unflatten(0, (len(some), k)) for i in range(len(PARTS))]
             yield StaticDataset(made_by, [problem.key for problem in some], *tensors)
 
     def _rows(self, wanted: list[tuple[Problem, int]]) -> tuple[Tensor, ...]:
-        """Returns tokens, eligible, confidence and reward, with one row for each (problem, number of its pre-generation)."""
+        """Returns the tensors of PARTS, with one row for each (problem, number of its pre-generation)."""
         sampler, task, codec = self.config.sampler, self.config.task, self.codec
         problems = [problem for problem, _ in wanted]
         if not problems:  # in the last batch a rank may have nothing to do
             none = torch.zeros(0, sampler.length)
-            return none.long(), none.bool(), none, none.sum(dim=1)
+            return none.long(), none.bool(), none, none.sum(dim=1), none.bool().any(dim=1)
         prompts = codec.prompts(problems)
-        if sampler.anchors == "model":
+        if sampler.source == "model":
             standard = standard_sampler(sampler, sampler.temperature)
             draws = Draws("static", len(wanted), names=tuple(f"{problem.key}/{i}" for problem, i in wanted))
             trajectory = generate(self.policy, standard, Batch(prompts, draws), self.rows)
@@ -90,8 +91,10 @@ class Maker:
             texts = codec.tokenizer.batch_decode([i or [] for i in ids])
             known_B = torch.tensor([i is not None for i in ids])
         confidence_BL = scored(self.policy, prompts, response_BL, self.rows)
-        rewards = [sum(task.reward_parts(p, text).values()) for p, text in zip(problems, texts, strict=True)]
-        return response_BL, codec.eligible(response_BL) & known_B[:, None], confidence_BL, torch.tensor(rewards).float()
+        answered = list(zip(problems, texts, strict=True))
+        reward_B = torch.tensor([sum(task.reward_parts(problem, text).values()) for problem, text in answered]).float()
+        correct_B = torch.tensor([task.correct(problem, text) for problem, text in answered])
+        return response_BL, codec.eligible(response_BL) & known_B[:, None], confidence_BL, reward_B, correct_B
 
 
 def static_dataset(maker: Maker, problems: list[Problem], tracker: Tracker, to: Path | None = None) -> StaticDataset:
@@ -143,14 +146,15 @@ def named(folder: Path, expected: dict[str, Any], problems: list[Problem]) -> St
 
 
 def described(dataset: StaticDataset, problems: int, eos_id: int) -> str:
-    """Describes a dataset: `512 problems, 94% of anchors have tokens to fix, 1% are cut at 48 tokens`."""
+    """Describes a dataset: `512 problems, 94% of anchors have tokens to fix, 16% are right, 1% are cut at 48 tokens`."""
     covered, ended_NKL = len(dataset.problems), dataset.tokens_NKL == eos_id
     count = f"{covered} of {problems} problems, the others start fully masked" if covered < problems else f"{problems} problems"
     fixable, length = float(dataset.eligible_NKL.any(dim=2).float().mean()), ended_NKL.shape[2]
     parts = [count, f"{100 * fixable:.0f}% of anchors have tokens to fix"]
     if dataset.provenance["source"] == "model":
         cut = float((~ended_NKL.any(dim=2)).float().mean())
-        parts += [f"{100 * cut:.0f}% are cut at {length} tokens"]
+        right = float(dataset.correct_NK.float().mean())
+        parts += [f"{100 * right:.0f}% are right", f"{100 * cut:.0f}% are cut at {length} tokens"]
     else:
         cut = float(ended_NKL.all(dim=2).float().mean())
         parts += [f"{100 * cut:.0f}% are left out, for want of a solution within {length} tokens"]

@@ -278,6 +278,9 @@ class Parity:
     def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
         return {"row": float(completion)}
 
+    def correct(self, problem: Any, completion: str) -> bool:
+        return False
+
 
 def rolled_out(shape: Shape, engine: Any, sampler: Standard, equal_groups: int = 0) -> Rollout:
     """Rolls out the shape's batch with the training loop's own function."""
@@ -314,7 +317,7 @@ def plain_update(shape: Shape, engine: Any) -> None:
     reward_B = torch.arange(float(len(shape.prompts)))
     advantage_B = shape.objective.advantages(reward_B, trainer.group_size)
     draws = Draws(0, len(shape.prompts))
-    done = Rollout([], trajectory.to("cpu"), [], [], reward_B, advantage_B, reward_B >= 0, draws)
+    done = Rollout([], trajectory.to("cpu"), [], [], reward_B, advantage_B, reward_B >= 0, reward_B > 0, draws)
     plain.update(shape.learner(engine), done)
 
 

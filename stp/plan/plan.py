@@ -309,7 +309,7 @@ def beside(config: Plan, ranks: int) -> list[Forwards]:
         # null takes all training problems, whose number is not known here: count those that the updates visit
         prompts = config.task.data.train_size or trainer.updates * trainer.prompts_per_update
         made = drawn("pregeneration", prompts * sampler.pregenerations, sampler.temperature, 1)
-        found += [made] if sampler.anchors == "model" else []
+        found += [made] if sampler.source == "model" else []
         rows, scored = made.rows, made.rows * length
         batches = made.count // sampler.steps
         found.append(Forwards("anchors", batches, rows, tokens, min(scored, model.logit_chunk), scored))

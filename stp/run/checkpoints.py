@@ -14,6 +14,7 @@ from stp.run.engine import Engine
 from stp.run.files import write_atomically
 
 MANIFEST = "manifest.json"
+NOT_OURS = "its state.json is not what stp.train writes; remove that checkpoint"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class State:
 
     update: how many updates are done. unlogged: the last of them, which may not be in metrics.jsonl yet. clock: seconds by
     phase. base: the base's accuracy by temperature. problems: number and hash of the run's training and evaluation problems.
-    config: the run's settings. ranks: the number of ranks. code: the versions of the code that have run it.
+    config: the run's settings. ranks: the number of ranks. code: the versions of the code that have run it. visits: right
+    completions and completions of each problem so far, by its key.
     """
 
     update: int
@@ -34,6 +36,7 @@ class State:
     config: dict[str, Any]
     ranks: int
     code: list[str]
+    visits: dict[str, list[int]]
     wandb_id: str | None = None
 
     @property
@@ -50,13 +53,15 @@ class State:
         """
         kinds = {name: get_origin(kind) or kind for name, kind in get_type_hints(State).items() if name != "wandb_id"}
         if not isinstance(record, dict) or any(name in record and not isinstance(record[name], kinds[name]) for name in kinds):
-            raise OtherVersionError("its state.json is not what stp.train writes; remove that checkpoint")
+            raise OtherVersionError(NOT_OURS)
         if record.keys() - {"wandb_id"} != kinds.keys():
             raise OtherVersionError(
                 "another version of the code wrote it, whose state.json is not this one's "
                 f"({', '.join(sorted((record.keys() - {'wandb_id'}) ^ kinds.keys()))}); "
                 "continue it with that version, or start a new run in another folder"
             )
+        if not all(isinstance(pair, list) and [type(n) for n in pair] == [int, int] for pair in record["visits"].values()):
+            raise OtherVersionError(NOT_OURS)
         return State(**record)
 
 

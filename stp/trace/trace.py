@@ -207,7 +207,7 @@ def main(config: Tracing) -> None:
             given = [StaticDataset.load(Path(sampler.static), maker.provenance).of(keys)]
         missing = [problem for problem in problems if not given or problem.key not in given[0].row_of]
         static = StaticDataset.joined(maker.provenance, [*given, *maker.batches(missing)])
-        anchors = static.anchors(keys, sampler.choose, draws)
+        anchors = sampler.anchors_from(static, keys, draws)
 
     prompts = codec.prompts(problems)
     shown: list[dict[str, Any]] = [{"id": problem.id, "question": problem.question, "runs": []} for problem in problems]

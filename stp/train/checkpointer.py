@@ -12,6 +12,7 @@ from stp.run.checkpoints import State
 from stp.run.engine import Engine
 from stp.run.guards import Guard
 from stp.run.tracking import Clock
+from stp.samplers.difficulty import Visits
 from stp.trainer import Trainer
 
 
@@ -26,7 +27,7 @@ class Checkpointer:
         self.trainer, self.clock = trainer, clock
         self.saved = True  # there is nothing to write yet
 
-    def complete(self, unlogged: Unlogged, guard: Guard) -> None:
+    def complete(self, unlogged: Unlogged, guard: Guard, visits: Visits) -> None:
         """Takes note of an update that is complete except for its evaluation and its line in metrics.jsonl.
 
         Raises:
@@ -39,6 +40,7 @@ class Checkpointer:
             optimizer_updates=self.engine.updates_done,
             unlogged=dict(unlogged),
             clock=spent(self.clock, ranks.current()),
+            visits={key: list(pair) for key, pair in visits.counts.items()},  # they go on while this update can be saved
         )
         self.saved = bool(guard.in_a_row)  # weights from a streak of bad updates are never saved
         faults.hold(False)

@@ -25,7 +25,8 @@ from stp.run.guards import DivergedError, Guard
 from stp.run.memory import move, reset_peak_memory
 from stp.run.ranks import bootstrap
 from stp.run.tracking import Clock, Tracker, labelled, require_wandb
-from stp.samplers import Stp
+from stp.samplers import Pruned
+from stp.samplers.difficulty import Visits
 from stp.train.checkpointer import Checkpointer
 from stp.train.data import RunData
 from stp.train.evaluations import Evaluations, base_settings
@@ -118,7 +119,7 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
     reference: Any = reference_of(config, policy)
     logged = open_folder(config, policy, tracker, state)
     static = None
-    if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
+    if config.sampler.needs_anchors and isinstance(config.sampler, Pruned):
         with clock.phase("pregenerate"):
             static = static_dataset(Maker(config, policy, codec, config.trainer.rollout_rows, here), data.train, tracker)
     whole = replace(codec, prompt_tokens=None)  # test prompts are never cut
@@ -135,9 +136,10 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
         seen = read_jsonl(folder / "metrics.jsonl") + ([unlogged["metrics"]] if unlogged else [])
         guard = Guard(config.guards, folder, here.number, seen, tracker.say)
         checkpointer = Checkpointer(now, engine, tokenizer, folder, config.trainer, clock)
-        actor = Actor(config.sampler, config.task, codec, data.train, static)
+        actor = Actor(config.sampler, config.task, codec, data.train, static, Visits(now.visits))
         learner = Learner(engine, config.estimator, config.objective, config.trainer, reference)
-        surroundings = Run(here, clock, tracker, guard, partial(checkpointer.complete, guard=guard), evaluations)
+        complete = partial(checkpointer.complete, guard=guard, visits=actor.visits)
+        surroundings = Run(here, clock, tracker, guard, complete, evaluations)
         try:
             train(actor, learner, surroundings, config.seed, now.update, unlogged)
             if evaluations.final is None:  # a run that stopped after its last update has its evaluation still to come
@@ -203,6 +205,7 @@ def begun(config: Config, data: RunData, base: dict[str, Any], tracker: Tracker,
         config=plain(config),
         ranks=ranks.world_size(),
         code=list(dict.fromkeys([*(state.code if state else []), code_version()])),
+        visits=state.visits if state else {},
         wandb_id=tracker.wandb_id,
     )
 
@@ -221,9 +224,9 @@ def ready(config: Config, data: RunData) -> None:
     """Refuses, before weights are read, what would fail later: W&B, the static dataset, prompts that are too long."""
     if ranks.rank() == 0:
         require_wandb(config.logging)
-    if config.sampler.needs_anchors and isinstance(config.sampler, Stp):
+    if config.sampler.needs_anchors and isinstance(config.sampler, Pruned):
         if config.sampler.static is not None:
-            made_for = {"task": config.task.name, "source": config.sampler.anchors, "length": config.sampler.length}
+            made_for = {"task": config.task.name, "source": config.sampler.source, "length": config.sampler.length}
             named(Path(config.sampler.static), made_for, data.train)
         elif ranks.rank() == 0:
             made = "make the dataset with stp.pregenerate to=<folder> and name it with sampler.static=<folder>"

@@ -67,7 +67,9 @@ def a_rollout(reward_B: torch.Tensor, objective: Objective) -> Rollout:
     trajectory = Trajectory.given(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL)
     draws = Draws(seed=0, batch=ROWS)
     advantage_B = objective.advantages(reward_B, GROUP)
-    return Rollout([None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, draws)
+    return Rollout(
+        [None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, reward_B > 0, draws
+    )
 
 
 def gradients(rollout, objective, micro_batch, ranks, estimator: Estimator | None = None) -> tuple[dict, torch.Tensor]:
@@ -145,6 +147,7 @@ def test_two_ranks_average_to_the_gradient_of_one(estimator, objective):
             rollout.reward_B[rows],
             rollout.advantage_B[rows],
             rollout.anchored_B[rows],
+            rollout.correct_B[rows],
             rollout.draws.select(rows),
         )
         shares.append(gradients(share, objective, 2, RankOfTwo(tokens, passes=3), estimator)[1])

@@ -73,7 +73,9 @@ def a_rollout(rewards, objective, prompts=None):
     trajectory = Trajectory.given(prompts, response_BL, fixed_BL, until_eos(response_BL, TOKENIZER.eos_token_id))
     reward_B = torch.tensor(rewards)
     advantage_B = objective.advantages(reward_B, GROUP)
-    return Rollout([None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, Draws(0, ROWS))
+    return Rollout(
+        [None] * ROWS, trajectory, [""] * ROWS, [{}] * ROWS, reward_B, advantage_B, reward_B >= 0, reward_B > 0, Draws(0, ROWS)
+    )
 
 
 ALL_TEACH, ONE_GROUP_TEACHES = [1.0, 0.0, 0.3, 0.1, 0.9, 0.4], [1.0, 0.0, 0.3, 0.1, 0.1, 0.1]

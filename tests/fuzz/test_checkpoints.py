@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from stp.anchors.dataset import StaticDataset
+from stp.anchors.dataset import PARTS, StaticDataset
 from stp.config import plain as plain_config
 from stp.config import recorded
 from stp.models.adapters import load_adapter
@@ -159,6 +159,7 @@ def static(tmp_path_factory):
     """A static dataset of two problems."""
     shape = (2, 1, 4)
     tensors = torch.ones(shape, dtype=torch.long), torch.ones(shape, dtype=torch.bool), torch.zeros(shape), torch.zeros(2, 1)
+    tensors = *tensors, torch.zeros(2, 1, dtype=torch.bool)
     StaticDataset({"length": 4, "task": "countdown"}, ["a", "b"], *tensors).save(
         folder := tmp_path_factory.mktemp("s") / "static"
     )
@@ -225,8 +226,7 @@ def test_a_static_dataset_is_loaded_or_refused(static):
         file = next(static.glob("anchors-*")).name
         name, content = data.draw(damage(static, ["anchors.json", file]))
         if data.draw(st.booleans()):
-            parts = ["tokens", "eligible", "confidence", "reward"]
-            made = {part: torch.zeros(data.draw(shapes), dtype=data.draw(dtypes)) for part in parts}
+            made = {part: torch.zeros(data.draw(shapes), dtype=data.draw(dtypes)) for part in PARTS}
             name, content = file, save(made, {"problems": '["a", "b"]'})
         with TemporaryDirectory() as aside:
             to = spoilt(static, Path(aside) / "static", name, content)
@@ -248,6 +248,7 @@ STATE = {
     "clock": {},
     "config": {"trainer": {}},
     "code": [],
+    "visits": {"p": [1, 2]},
     "wandb_id": None,
 }
 

@@ -189,7 +189,8 @@ def test_a_static_dataset_that_does_not_fit(tmp_path):
     assert "no static dataset there" in refused(run, tmp_path / "run", f"sampler.static={tmp_path}")
     ones = torch.ones(1, 1, 24)
     made_by = {"task": "countdown", "source": "model", "length": 48}
-    StaticDataset({**made_by, "length": 24}, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0].clone()).save(tmp_path / "s")
+    tensors = ones.long(), ones.bool(), ones, ones[:, :, 0].clone(), ones[:, :, 0].bool()
+    StaticDataset({**made_by, "length": 24}, ["p"], *tensors).save(tmp_path / "s")
     for override, said in {
         "sampler.anchors=ground_truth": "made with source model",
         "task=gsm8k": "made with task countdown",
@@ -198,7 +199,7 @@ def test_a_static_dataset_that_does_not_fit(tmp_path):
     line = refused(run, tmp_path / "run", f"sampler.static={tmp_path / 's'}", "sampler.length=48", "sampler.steps=12")
     assert "made with length 24, this run has 48" in line
     with pytest.raises(UserError, match="not of the length that it names"):
-        StaticDataset(made_by, ["p"], ones.long(), ones.bool(), ones, ones[:, :, 0].clone()).save(tmp_path / "t")
+        StaticDataset(made_by, ["p"], *tensors).save(tmp_path / "t")
         StaticDataset.load(tmp_path / "t")
 
 

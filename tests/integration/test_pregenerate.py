@@ -24,7 +24,7 @@ TOKENIZER = tiny_tokenizer(Countdown.phrases)
 POLICY = Policy(new_tiny(TOKENIZER, 0, width=16, layers=1), TOKENIZER.mask_token_id, TOKENIZER.eos_token_id).eval()
 ALONE = Ranks()
 PROBLEMS = Countdown(data=Data(train_size=12)).problems("train")
-NAMES = ("tokens_NKL", "eligible_NKL", "confidence_NKL", "reward_NK")
+NAMES = ("tokens_NKL", "eligible_NKL", "confidence_NKL", "reward_NK", "correct_NK")
 
 
 def a_maker(rows=4, ranks=ALONE, task=None, **sampler):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from stp.anchors.dataset import StaticDataset
+from stp.anchors.dataset import VERSION, StaticDataset
 from stp.errors import UserError
 from stp.models.codec import Codec, answer_spans
 from stp.models.tiny import tiny_tokenizer
@@ -135,7 +135,9 @@ def test_stp_fixes_nothing_of_the_anchors_answer(select):
     eligible_BL = CODEC.eligible(ids_BL)
     confidence_BL = torch.where(eligible_BL, -5.0, -0.01)
     rows = torch.zeros(50, dtype=torch.long)
-    static = StaticDataset({}, ["p"], ids_BL[None], eligible_BL[None], confidence_BL[None], torch.ones(1, 1))
+    static = StaticDataset(
+        {}, ["p"], ids_BL[None], eligible_BL[None], confidence_BL[None], torch.ones(1, 1), torch.ones(1, 1) > 0
+    )
     anchors = static.anchors(["p"] * 50, "first", Draws(0, 50))
     fixed_BL = Stp(24, 24, 24, gamma=0.9, t_cutoff=0.0, select=select).start(anchors, Draws(0, 50)).fixed_BL
     assert torch.equal(fixed_BL, eligible_BL[rows])  # 0.9 * 24 is more than there are: all of them, and only them
@@ -153,6 +155,7 @@ def a_dataset(k: int = 3, length: int = 6) -> StaticDataset:
         torch.ones(shape, dtype=torch.bool),
         -torch.rand(shape, generator=generator),
         torch.zeros(2, k),
+        torch.arange(2 * k).view(2, k) % 2 == 1,
     )
 
 
@@ -161,7 +164,7 @@ def test_a_saved_dataset_loads_as_it_was(tmp_path):
     written.save(tmp_path / "deep" / "static")
     read = StaticDataset.load(tmp_path / "deep" / "static", {"model": "tiny", "config_hash": "abc"})
     assert (read.provenance, read.problems) == (written.provenance, written.problems)
-    for name in ("tokens_NKL", "eligible_NKL", "confidence_NKL", "reward_NK"):
+    for name in ("tokens_NKL", "eligible_NKL", "confidence_NKL", "reward_NK", "correct_NK"):
         assert torch.equal(getattr(read, name), getattr(written, name))
 
 
@@ -251,13 +254,18 @@ def test_choose_random_draws_each_pregeneration_alike_for_each_completion():
     assert not torch.equal(again.tokens_BL, anchors.tokens_BL)
 
 
-def best(reward: list[float], eligible: list[int], length: int) -> int:
-    """Which pre-generation `best` takes, given each one's reward and number of eligible tokens."""
+def numbered(reward: list[float], eligible: list[int], length: int, correct: list[bool] | None = None) -> StaticDataset:
+    """Pre-generations of one problem, each of which repeats its number, with these numbers of eligible tokens."""
     k = len(reward)
     tokens_NKL = torch.arange(k)[None, :, None].expand(1, k, length)
     eligible_NKL = (torch.arange(length) < torch.tensor(eligible)[:, None])[None]
-    data = StaticDataset({}, ["p"], tokens_NKL, eligible_NKL, torch.zeros(1, k, length), torch.tensor([reward]))
-    return int(data.anchors(["p"], "best", Draws(0, 1)).tokens_BL[0, 0])
+    correct_NK = torch.tensor([correct or [False] * k])
+    return StaticDataset({}, ["p"], tokens_NKL, eligible_NKL, torch.zeros(1, k, length), torch.tensor([reward]), correct_NK)
+
+
+def best(reward: list[float], eligible: list[int], length: int) -> int:
+    """Which pre-generation `best` takes, given each one's reward and number of eligible tokens."""
+    return int(numbered(reward, eligible, length).anchors(["p"], "best", Draws(0, 1)).tokens_BL[0, 0])
 
 
 def test_choose_best_takes_the_highest_reward_then_the_shortest():
@@ -278,6 +286,46 @@ def test_a_problem_without_an_anchor_has_nothing_eligible():
     data = a_dataset()
     for choose in ("first", "random", "best"):
         anchors = data.anchors(["p0", "unknown", "p1"], choose, Draws(0, 3))
-        assert anchors.eligible_BL.any(dim=1).tolist() == [True, False, True]
+        assert anchors.eligible_BL.any(dim=1).tolist() == anchors.anchored_B.tolist() == [True, False, True]
         fixed_BL = Stp(6, 6, 6, gamma=0.5, t_cutoff=0.0).start(anchors, Draws(0, 3)).fixed_BL
         assert fixed_BL.sum(dim=1).tolist() == [3, 0, 3]
+
+
+@pytest.mark.parametrize(("choose", "taken"), [("first", {1}), ("best", {2}), ("random", {1, 2, 4})])
+def test_only_right_pregenerations_are_chosen_where_anchors_are_to_be_correct(choose, taken):
+    """Of five the second, third and fifth are right; the fourth is wrong and has the highest reward of all."""
+    data = numbered([0.0, 0.1, 0.5, 9.0, 0.1], [6] * 5, 6, [False, True, True, False, True])
+    sampler, B = Stp(6, 6, 6, gamma=0.5, t_cutoff=0.0, anchors="correct", choose=choose, pregenerations=5), 300
+    anchors = sampler.anchors_from(data, ["p"] * B, Draws(0, B))
+    assert set(anchors.tokens_BL[:, 0].tolist()) == taken and bool(anchors.anchored_B.all())
+    if choose == "random":
+        count = anchors.tokens_BL[:, 0].bincount(minlength=5)[[1, 2, 4]]
+        assert ((count - B / 3).abs() < 4 * (B * 2 / 9) ** 0.5).all()
+    for choose, number in (("first", 0), ("best", 3)):  # anchors=model takes wrong ones, too
+        every = Stp(6, 6, 6, gamma=0.5, choose=choose, pregenerations=5).anchors_from(data, ["p"], Draws(0, 1))
+        assert int(every.tokens_BL[0, 0]) == number
+
+
+def test_a_prompt_without_a_right_pregeneration_starts_with_nothing_fixed():
+    data = numbered([0.1, 0.1], [6, 6], 6)
+    for choose in ("first", "random", "best"):
+        sampler = Stp(6, 6, 6, gamma=0.5, t_cutoff=0.0, anchors="correct", choose=choose, pregenerations=2)
+        anchors = sampler.anchors_from(data, ["p", "p"], Draws(0, 2))
+        assert not anchors.anchored_B.any() and not sampler.start(anchors, Draws(0, 2)).fixed_BL.any()
+        assert (anchors.solved_B.tolist(), anchors.tries_B.tolist()) == ([0, 0], [2, 2])  # it has been tried all the same
+
+
+def test_what_is_counted_of_a_prompt_are_its_pregenerations():
+    data = a_dataset()  # wrong, right, wrong of p0; right, wrong, right of p1
+    anchors = data.anchors(["p1", "p0", "unknown"], "first", Draws(0, 3))
+    assert (anchors.solved_B.tolist(), anchors.tries_B.tolist()) == ([2, 1, 0], [3, 3, 0])
+    written = dataclasses.replace(data, provenance={"source": "ground_truth"})
+    anchors = written.anchors(["p1", "p0"], "first", Draws(0, 2))
+    assert (anchors.solved_B.tolist(), anchors.tries_B.tolist()) == ([0, 0], [0, 0])
+
+
+def test_a_dataset_of_an_older_version_is_refused_with_the_fix(tmp_path):
+    """It does not say which anchors are right, so nothing in it can be taken."""
+    dataclasses.replace(a_dataset(), provenance={"version": 2, "source": "model"}).save(tmp_path)
+    with pytest.raises(UserError, match=r"made with version 2, this run has 3; make another with python -m stp\.pregenerate"):
+        StaticDataset.load(tmp_path, {"version": VERSION})
