@@ -96,12 +96,14 @@ class _TokenLogProbs(torch.autograd.Function):
         return grad_MV.scatter_add_(1, target_M[:, None], grad_M[:, None]), None
 
 
-def forward_process(trajectory: Trajectory, masked_BL: Tensor, mask_id: int) -> Tensor:
+def forward_process(trajectory: Trajectory, masked_BL: Tensor, mask_id: int, after_eos: bool = True) -> Tensor:
     """Eqs. 2 and 7: returns ids_BS with the response masked where masked_BL is True.
 
-    Everything after EOS is always masked. A fixed token never is.
+    A fixed token never is. after_eos: mask everything after EOS, too.
     """
-    masked_BL = (masked_BL | ~trajectory.until_eos_BL) & ~trajectory.fixed_BL
+    if after_eos:
+        masked_BL = masked_BL | ~trajectory.until_eos_BL
+    masked_BL = masked_BL & ~trajectory.fixed_BL
     response_BL = trajectory.response_BL.masked_fill(masked_BL, mask_id)
     return torch.cat([trajectory.prompts.ids_BP, response_BL], dim=1)
 

@@ -161,7 +161,7 @@ def score_mask_sets(learner: Learner, rollout: Rollout, batches: Batches) -> lis
     count = trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
     sets = []
     for i in range(count):
-        noise = estimator.draw(trajectory, rollout.draws, step=i)
+        noise = estimator.draw(trajectory, rollout.draws, i, engine.policy)
         old = reference = found = None
         if objective.needs_old and i == 0 and not engine.policy.dropout:
             idle = micro_batches(batches.idle_R, size, batches.ranks) if count == 1 else []

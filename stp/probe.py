@@ -21,7 +21,7 @@ def probe_variance(
     single = dataclasses.replace(estimator, samples=1) if estimator.independent else estimator
     estimates = []
     for repeat in range(repeats):
-        noise = single.draw(trajectory, draws, step=1_000_000 + repeat)
+        noise = single.draw(trajectory, draws, 1_000_000 + repeat, denoise)
         estimates.append(score(denoise, single, trajectory, noise, rows).draw_BK.mean(dim=1))
     estimates_BR = torch.stack(estimates, dim=1)
     return estimates_BR.var(dim=1), estimates_BR

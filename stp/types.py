@@ -131,13 +131,15 @@ class Noise(Rows):
     """One set of Monte Carlo draws, stored so that theta, theta_old and the reference share it.
 
     masked_BKL: positions that draw k masks and scores. weight_BK: the draw's weight w_k. hidden_BKL: positions that it masks
-    but does not score. prompt_BKP: prompt tokens that it masks. The last two are None if there are none.
+    but does not score. prompt_BKP: prompt tokens that it masks. The last two are None if there are none. states: whether draws
+    are states of the rollout, in which tokens after the EOS may be seen; in other draws they are always masked.
     """
 
     masked_BKL: Tensor
     weight_BK: Tensor
     hidden_BKL: Tensor | None = None
     prompt_BKP: Tensor | None = None
+    states: bool = False
 
 
 @dataclass(frozen=True)

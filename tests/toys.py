@@ -37,6 +37,17 @@ def in_context(length: int, seed: int = 0, eos: float = 0.0, scale: float = 0.5)
     return FromLogits(logits, MASK, EOS)
 
 
+def never_masked(denoise: FromLogits) -> FromLogits:
+    """The same denoiser, but the mask token has no probability, as in a trained model: samplers never draw it."""
+
+    def logits(ids_BS: Tensor) -> Tensor:
+        logits_BSV = denoise.logits(ids_BS)
+        logits_BSV[..., MASK] = -1e9
+        return logits_BSV
+
+    return FromLogits(logits, MASK, EOS)
+
+
 class Exact(FromLogits):
     """`in_context` whose log-probabilities stay in float64, and its weights to differentiate by."""
 

@@ -50,7 +50,7 @@ def check(config: Config) -> None:
     if isinstance(config.estimator, Spg) and not isinstance(config.objective, PolicyGradient):
         fail("objective", type(config.objective).__name__.lower(), "SPG's bounds have no ratio; use objective=policy_gradient")
     if config.zero.stage == 3:
-        scored = config.trainer.micro_batch * config.estimator.samples * config.sampler.length
+        scored = config.trainer.micro_batch * config.estimator.positions(config.sampler.length)
         require(
             config.model.logit_chunk >= scored,
             "model.logit_chunk",

@@ -32,19 +32,35 @@ class Estimator(ABC):
         """Whether a second set of draws can differ from the first. If not, there is no point in drawing fresh masks."""
         return True
 
+    def copies(self, length: int, forwards: int) -> int:
+        """Returns the most masked copies that a set of draws makes of a completion: `length` tokens, revealed in `forwards`."""
+        return self.samples
+
+    def positions(self, length: int) -> int:
+        """Returns the most positions that a set of draws scores in a completion of `length` tokens."""
+        return self.samples * length
+
     @abstractmethod
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """Returns which trainable positions each of the K draws masks, and the draws' weights."""
 
-    def draw(self, trajectory: Trajectory, draws: Draws, step: int = 0) -> Noise:
-        """Makes the K Monte Carlo draws for these rows, on the CPU: response masks, weights and prompt masks."""
+    def refine(self, noise: Noise, trajectory: Trajectory, denoise: Denoiser | None) -> Noise:
+        """Returns the draws after the policy has had its say. Most estimators do not ask it."""
+        return noise
+
+    def draw(self, trajectory: Trajectory, draws: Draws, step: int = 0, denoise: Denoiser | None = None) -> Noise:
+        """Makes the K Monte Carlo draws for these rows, on the CPU: response masks, weights and prompt masks.
+
+        denoise: the policy, for estimators whose draws depend on it.
+        """
         trajectory = trajectory.to("cpu")
-        noise = self.noise(trajectory, draws, step)
+        noise = self.refine(self.noise(trajectory, draws, step), trajectory, denoise)
         if self.p_mask == 0:
             return noise
-        width = trajectory.prompts.ids_BP.shape[1]
-        prompt_BKP = draws.uniform("prompt masks", step, noise.weight_BK.shape[1], width) < self.p_mask
-        return replace(noise, prompt_BKP=prompt_BKP)
+        width, L = trajectory.prompts.ids_BP.shape[1], trajectory.response_BL.shape[1]
+        # drawn for the most copies that there can be, because a row's draws may not depend on how many the other rows need
+        uniform_BKP = draws.uniform("prompt masks", step, self.copies(L, L), width)[:, : noise.weight_BK.shape[1]]
+        return replace(noise, prompt_BKP=uniform_BKP < self.p_mask)
 
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
         """Eq. 4's token-wise estimate on stored noise: the mean over draws of w * log p at the masked positions.
@@ -71,32 +87,69 @@ def weighted(logp_BKL: Tensor, noise: Noise) -> LogProbs:
     return LogProbs(token_BL=weighted_BKL.mean(dim=1), draw_BK=weighted_BKL.sum(dim=2))
 
 
+def evenly(count_B1: Tensor, K: int, uniform_B1: Tensor) -> tuple[Tensor, Tensor]:
+    """Draws K of each row's `count` things without replacement, each equally likely, at even distances from a random start.
+
+    Returns their places_BK, -1 where a row has fewer, and the weight_B1 with which the mean over K estimates the sum of all.
+    """
+    k_B1 = count_B1.clamp(max=K)
+    place_BK = ((torch.arange(K) + uniform_B1.double()) * count_B1 / k_B1.clamp(min=1)).long()
+    return place_BK.masked_fill(torch.arange(K) >= k_B1, -1), K * count_B1 / k_B1.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a denoiser is asked: sequences, and the flat indices of the positions whose tokens it predicts.
+
+    place_M: where these positions lie in the draws' [B, K, L] grid, flattened.
+    """
+
+    ids_RS: Tensor
+    attend_RS: Tensor | None
+    index_M: Tensor
+    target_M: Tensor
+    place_M: Tensor
+
+
+def question(trajectory: Trajectory, noise: Noise, mask_id: int, share: bool = False) -> Question:
+    """Masks the response in each draw, and asks for its tokens at the masked positions.
+
+    Draws that mask nothing are left out, except one where all are empty: at ZeRO-3 all ranks run equally many forwards.
+    share: ask equal sequences only once.
+    """
+    _, K, L = noise.masked_BKL.shape
+    trajectory = trajectory.to("cpu")  # counting indices on the CPU never waits for the device
+    run_R = noise.masked_BKL.flatten(0, 1).any(dim=1).nonzero().squeeze(1)
+    run_R = run_R if len(run_R) else torch.zeros(1, dtype=torch.long)
+    repeated = trajectory.rows(run_R // K)
+    masked_RL = noise.masked_BKL.flatten(0, 1)[run_R]
+    unseen_RL = masked_RL if noise.hidden_BKL is None else masked_RL | noise.hidden_BKL.flatten(0, 1)[run_R]
+    ids_RS = forward_process(repeated, unseen_RL, mask_id, after_eos=not noise.states)
+    P = ids_RS.shape[1] - L
+    if noise.prompt_BKP is not None:
+        ids_RS[:, :P] = ids_RS[:, :P].masked_fill(noise.prompt_BKP.flatten(0, 1)[run_R], mask_id)
+    seen = Prompts(ids_RS[:, :P], repeated.prompts.real_BP).trimmed()
+    ids_RS, P = torch.cat([seen.ids_BP, ids_RS[:, P:]], dim=1), seen.ids_BP.shape[1]
+    masked_M = masked_RL.flatten().nonzero().squeeze(1)
+    row_M, target_M = masked_M // L, repeated.response_BL.flatten()[masked_M]
+    place_M = run_R[row_M] * L + masked_M % L
+    if share:
+        first_U, same_R = distinct(ids_RS if seen.real_BP is None else torch.cat([ids_RS, seen.real_BP], dim=1))
+        ids_RS, seen, row_M = ids_RS[first_U], seen.rows(first_U), same_R[row_M]
+    index_M = row_M * (P + L) + P + masked_M % L
+    return Question(ids_RS, seen.attend(L), index_M, target_M, place_M)
+
+
 def masked_log_probs(denoise: Denoiser, trajectory: Trajectory, noise: Noise, share: bool = False) -> Tensor:
     """Returns logp_BKL: log p(x_k | x_t) at the masked positions of each draw, zero elsewhere.
 
     It takes one forward over all rows and draws, and computes logits at the scored positions only. share: run equal sequences
     only once.
     """
-    B, K, L = noise.masked_BKL.shape
-    trajectory = trajectory.to("cpu")  # counting indices on the CPU never waits for the device
-    repeated = trajectory.rows(torch.arange(B).repeat_interleave(K))
-    masked_RL = noise.masked_BKL.flatten(0, 1)
-    unseen_RL = masked_RL if noise.hidden_BKL is None else masked_RL | noise.hidden_BKL.flatten(0, 1)
-    ids_RS = forward_process(repeated, unseen_RL, denoise.mask_id)
-    P = ids_RS.shape[1] - L
-    if noise.prompt_BKP is not None:
-        ids_RS[:, :P] = ids_RS[:, :P].masked_fill(noise.prompt_BKP.flatten(0, 1), denoise.mask_id)
-    seen = Prompts(ids_RS[:, :P], repeated.prompts.real_BP).trimmed()
-    ids_RS, P = torch.cat([seen.ids_BP, ids_RS[:, P:]], dim=1), seen.ids_BP.shape[1]
-    masked_M = masked_RL.flatten().nonzero().squeeze(1)
-    row_M = masked_M // L
-    if share:
-        first_U, same_R = distinct(ids_RS if seen.real_BP is None else torch.cat([ids_RS, seen.real_BP], dim=1))
-        ids_RS, seen, row_M = ids_RS[first_U], seen.rows(first_U), same_R[row_M]
-    index_M = row_M * (P + L) + P + masked_M % L
-    logp_M = denoise(ids_RS, seen.attend(L), index_M, repeated.response_BL.flatten()[masked_M])
-    logp_X = logp_M.new_zeros(B * K * L).index_put((masked_M.to(logp_M.device),), logp_M)
-    return logp_X.view(B, K, L)
+    asked = question(trajectory, noise, denoise.mask_id, share)
+    logp_M = denoise(asked.ids_RS, asked.attend_RS, asked.index_M, asked.target_M)
+    logp_X = logp_M.new_zeros(noise.masked_BKL.numel()).index_put((asked.place_M.to(logp_M.device),), logp_M)
+    return logp_X.view(noise.masked_BKL.shape)
 
 
 def distinct(row_RX: Tensor) -> tuple[Tensor, Tensor]:

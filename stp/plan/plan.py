@@ -28,7 +28,7 @@ from stp.models.policy import Model, Policy, add_lora
 from stp.models.tiny import shipped
 from stp.run.engine import Zero
 from stp.run.memory import card_gib
-from stp.types import Draws, Prompts, Trajectory
+from stp.types import Draws
 
 GIB = 2**30
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per 4-bit weight: half a byte, a scale per 64 weights, a scale per 256 scales
@@ -278,8 +278,8 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     tokens = config.model.prompt_tokens + sampler.length
     at_once, micro = min(rows, trainer.rollout_rows), min(rows, trainer.micro_batch)
     block = max([window.end - window.begin for window in start.windows] + [start.keep])
-    scored = micro * config.estimator.samples * sampler.length
-    each = (micro * _copies(config.estimator), tokens, min(scored, chunk), scored, trainer.updates)
+    scored = micro * config.estimator.positions(sampler.length)
+    each = (micro * config.estimator.copies(sampler.length, start.nfe), tokens, min(scored, chunk), scored, trainer.updates)
     passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
     drawn = (at_once, tokens, at_once * block, at_once * block, trainer.updates, sampler.temperature)
     found = [Forwards("rollout", start.nfe * -(-rows // at_once), *drawn)]
@@ -321,17 +321,10 @@ def beside(config: Plan, ranks: int) -> list[Forwards]:
         single = replace(config.estimator, samples=1) if config.estimator.independent else config.estimator
         rows = min(-(-trainer.probe_rows // ranks), rows_of_a_rank(config, ranks))
         micro = min(rows, trainer.micro_batch)
-        scored = micro * single.samples * length
+        scored, copies = micro * single.positions(length), single.copies(length, sampler.steps)
         count, probes = trainer.probe_draws * -(-rows // micro), -(-trainer.updates // trainer.probe_every)
-        found.append(Forwards("probe", count, micro * _copies(single), tokens, min(scored, model.logit_chunk), scored, probes))
+        found.append(Forwards("probe", count, micro * copies, tokens, min(scored, model.logit_chunk), scored, probes))
     return found
-
-
-def _copies(estimator: Any) -> int:
-    """Returns how many sequences an estimator makes of one completion."""
-    blank_L = torch.zeros(1, 8, dtype=torch.bool)
-    blank = Trajectory.given(Prompts(torch.zeros(1, 1, dtype=torch.long)), blank_L.long(), blank_L, ~blank_L)
-    return estimator.draw(blank, Draws(0, 1)).masked_BKL.shape[1]
 
 
 @dataclass(frozen=True)

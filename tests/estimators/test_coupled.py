@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from stp.errors import UserError
 from stp.estimators import Coupled
 from stp.probe import probe_variance
 from stp.types import Draws, Noise
@@ -152,3 +153,59 @@ def test_one_trainable_token_is_scored_once_and_none_is_worth_0():
     row = trajectory([2, 3, EOS, 4], fixed=[0, 1, 2])
     estimate = Coupled()(denoise, row, Coupled().draw(row, Draws(0, 1)))
     assert not estimate.draw_BK.any() and not estimate.token_BL.any()
+
+
+def released(K: int, rows: int = 1):
+    row = trajectory([2, 3, 4, 5, 6, EOS, 3, 4], fixed=FIXED, rows=rows)
+    estimator = Coupled(samples=K, full=True, t_range=[0.2, 0.8])
+    return estimator, row, estimator.draw(row, Draws(0, rows))
+
+
+def test_the_released_variant_masks_everything_then_a_shared_share_of_it_then_the_rest():
+    _, row, noise = released(K=20, rows=300)
+    mask_BK3L = noise.masked_BKL.unflatten(1, (20, 3))
+    assert torch.equal(mask_BK3L[:, :, 0] | mask_BK3L[:, :, 1], mask_BK3L[:, :, 2])
+    assert not (mask_BK3L[:, :, 0] & mask_BK3L[:, :, 1]).any()
+    assert (mask_BK3L[:, :, 2] == row.trainable_BL[:, None]).all()
+    weight_BK3 = noise.weight_BK.view(300, 20, 3)
+    assert (weight_BK3 == weight_BK3[:1]).all()  # one time for all completions
+    time_K = 1.5 / weight_BK3[0, :, 0]
+    assert_close(weight_BK3[0, :, 1], 1.5 / (1 - time_K))
+    assert (weight_BK3[0, :, 2] == 1.5).all()
+    assert 0.2 <= float(time_K.min()) < 0.35 and 0.65 < float(time_K.max()) < 0.8
+    share_K = mask_BK3L[:, :, 0].sum(dim=(0, 2)) / (300 * N)
+    assert ((share_K - time_K).abs() < 4 * (time_K * (1 - time_K) / (300 * N)).sqrt()).all()
+
+
+def test_the_released_estimate_is_half_the_full_copy_and_half_the_weighted_pair():
+    estimator, row, noise = released(K=1)
+    denoise = in_context(L)
+    estimate = estimator(denoise, row, noise)
+    first = noise.masked_BKL[0, 0].nonzero().flatten().tolist()
+    time = 1.5 / float(noise.weight_BK[0, 0])
+    full, part, rest = (
+        log_probs(denoise, ROW, [*unseen, 6]) for unseen in (TRAINABLE, first, [k for k in TRAINABLE if k not in first])
+    )
+    expected = [0.0] * L
+    for k in TRAINABLE:
+        expected[k] = (full[k] + (part[k] / time if k in first else rest[k] / (1 - time))) / 2
+    assert_close(estimate.token_BL[0], torch.tensor(expected), rtol=1e-5, atol=1e-6)
+    assert_close(estimate.draw_BK, torch.tensor([[sum(expected)]]), rtol=1e-5, atol=0)
+    assert estimator.independent  # its pairs are, given the rollout
+
+
+@pytest.mark.parametrize(("full", "total"), [(False, 1.0), (True, 1.5)])
+def test_the_weights_of_the_released_variant_add_up_to_three_halves(full, total):
+    """Without context a token's estimate is its log-probability times the sum of its weights, which is 1 on average without the
+    full copy."""
+    K, row = 20_000, ROW
+    noise = Coupled(samples=K, full=full, t_range=[0.2, 0.8]).draw(row, Draws(0, 1))
+    weight_KL = (noise.weight_BK[..., None] * noise.masked_BKL)[0, :, TRAINABLE].unflatten(0, (K, -1)).mean(dim=1)
+    assert ((weight_KL.mean(dim=0) - total).abs() < 4 * weight_KL.std(dim=0) / K**0.5).all()
+    assert float(weight_KL.std()) > 0.1
+
+
+@pytest.mark.parametrize("wrong", [[0.8, 0.2], [0.0, 0.5], [0.5], [0.5, 1.0]])
+def test_a_wrong_range_of_times_is_refused(wrong):
+    with pytest.raises(UserError, match=r"^estimator\.t_range="):
+        Coupled(t_range=wrong)

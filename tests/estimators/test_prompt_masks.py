@@ -19,6 +19,7 @@ from tests.toys import EOS, MASK, Recording, in_context, log_probs, trajectory
 ESTIMATORS = list(options("stp.estimators").values())
 FIXED, L = [2, 7], 8
 ROW = trajectory([2, 3, 4, 5, 6, EOS, 3, 4], fixed=FIXED)
+ROW = dataclasses.replace(ROW, step_BL=torch.tensor([[1, 0, -1, 3, 2, 2, -1, -1]]))
 
 
 def of(kind, samples=3, p_mask=0.0, **more):
@@ -30,10 +31,10 @@ def of(kind, samples=3, p_mask=0.0, **more):
 def test_each_draw_masks_each_prompt_token_with_that_probability(kind):
     B, P, K, p = 200, 30, 5, 0.15
     row = trajectory([2, 3, 4, EOS], rows=B)
-    row = dataclasses.replace(row, prompts=Prompts(torch.full((B, P), 5)))
+    row = dataclasses.replace(row, prompts=Prompts(torch.full((B, P), 5)), step_BL=torch.arange(4).expand(B, 4))
     estimator, draws = of(kind, K, p), Draws(0, B)
     mask_BKP = estimator.draw(row, draws).prompt_BKP
-    copies = 2 * K if kind is Coupled else K  # masked copies: each has a prompt mask of its own
+    copies = 2 * K if kind is Coupled else estimator.copies(4, 4)  # masked copies: each has a prompt mask of its own
     assert mask_BKP.shape == (B, copies, P)
     assert abs(float(mask_BKP.float().mean()) - p) < 4 * (p * (1 - p) / mask_BKP.numel()) ** 0.5
     for mean in (mask_BKP.float().mean(dim=(0, 1)), mask_BKP.float().mean(dim=(0, 2)), mask_BKP.float().mean(dim=(1, 2))):
@@ -67,6 +68,8 @@ def test_the_estimate_is_that_of_the_drawn_masks(kind, p_mask):
     for j in range(copies):
         masked = noise.masked_BKL[0, j].nonzero().flatten().tolist()
         hidden = [] if noise.hidden_BKL is None else noise.hidden_BKL[0, j].nonzero().flatten().tolist()
+        if not masked:
+            continue  # it is not run
         prompts.append([] if noise.prompt_BKP is None else noise.prompt_BKP[0, j].nonzero().flatten().tolist())
         logp = log_probs(denoise.inner, ROW, [k for k in (*masked, *hidden, 6) if k not in FIXED], prompts[-1])
         for k in masked:
@@ -90,10 +93,11 @@ def test_padding_is_not_seen_whether_masked_or_not(kind):
     response_BL = torch.randint(3, len(tokenizer), (2, 6), generator=generator)
     fixed_BL, until_BL = response_BL % 5 == 0, until_eos(response_BL, tokenizer.eos_token_id)
     rows = Trajectory.given(Prompts(ids_BP, real_BP), response_BL, fixed_BL, until_BL)
+    rows = dataclasses.replace(rows, step_BL=torch.arange(6).expand(2, 6).masked_fill(fixed_BL, -1))
     estimator = of(kind, 4, 0.5)
     noise = estimator.draw(rows, Draws(0, 2))
     assert noise.prompt_BKP[0, :, :5].any() and noise.prompt_BKP[0, :, 5:].any()
-    alone = Trajectory.given(Prompts(ids_BP[:1, 5:]), response_BL[:1], fixed_BL[:1], until_BL[:1])
+    alone = dataclasses.replace(rows.rows(slice(0, 1)), prompts=Prompts(ids_BP[:1, 5:]))
     first = noise.rows(slice(0, 1))
     with torch.no_grad():
         together = estimator(policy, rows, noise)
