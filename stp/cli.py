@@ -220,7 +220,17 @@ def arguments(given: list[str]) -> list[str]:
         fix = f"a field is set without dashes; write {name}={value or '<value>'}" if "." in name or equals else "no such flag"
         require(False, word.partition("=")[0], value, f"{fix}; --help lists groups, options and fields")
     flags = [word for word in given if word not in known.overrides]
-    return flags + [re.sub(r"=(~[^,]*)$", lambda found: f"={quoted(found[1])}", word) for word in known.overrides]
+    return flags + [_whole(word) for word in known.overrides]
+
+
+def _whole(override: str) -> str:
+    """Puts a path like `to=~/x`, and any text that a person asks, in quotes, so that Hydra's grammar leaves it whole."""
+    from stp.config.compose import TEXTS
+
+    name, _, value = override.partition("=")
+    if name in TEXTS and value != "null" and not (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+        return f"{name}=" + quoted(value.replace("${", "\\${"))
+    return re.sub(r"=(~[^,]*)$", lambda found: f"={quoted(found[1])}", override)
 
 
 def quoted(value: str) -> str:

@@ -19,6 +19,7 @@ from stp.config.root import Config
 from stp.config.rules import check, decided
 from stp.errors import fail, require
 
+TEXTS = ("question",)  # fields that hold what a person asks, and so any characters
 ROOTS: dict[str, type] = {}  # the options class of each command that has been registered
 
 
@@ -82,7 +83,7 @@ def expand_home(config: DictConfig, prefix: str = "") -> None:
     for key, value in config.items_ex(resolve=False):
         if isinstance(value, DictConfig) and not value._is_none():
             expand_home(value, f"{prefix}{key!s}.")
-        elif isinstance(value, str) and value.startswith("~"):
+        elif isinstance(value, str) and value.startswith("~") and key not in TEXTS:
             config[key] = os.path.expanduser(value)
             require(not config[key].startswith("~"), f"{prefix}{key!s}", value, "no such user has a home; write the path out")
 

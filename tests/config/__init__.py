@@ -11,6 +11,7 @@ from stp.config import CONF, Config, build, register
 from stp.errors import UserError
 from stp.evaluate.evaluate import Evaluation
 from stp.export import Export
+from stp.generate.generate import Generation
 from stp.plan.plan import Plan
 from stp.pregenerate import Pregeneration
 from stp.pretrain.pretrain import Pretraining
@@ -22,6 +23,7 @@ ROOTS = {
     "pregenerate": Pregeneration,
     "evaluate": Evaluation,
     "trace": Tracing,
+    "generate": Generation,
     "export": Export,
     "pretrain": Pretraining,
 }

@@ -1,0 +1,1 @@
+"""`python -m stp.generate checkpoint=… question="…"` answers a question, or each line of standard input."""
