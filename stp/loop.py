@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stp.batches import Batches, MicroBatch, Scored, assemble, micro_batches, score_rows
+from stp.diffusion import Denoiser
 from stp.estimators.base import score
 from stp.metrics import elbo_stats, rollout_stats, sample_records, spent
 from stp.objectives import Loss
@@ -16,7 +19,7 @@ from stp.probe import probe
 from stp.ranks import Ranks
 from stp.roles import Actor, Learner, Policy, Run, Unlogged
 from stp.samplers.generate import generate
-from stp.types import Batch, Draws, LogProbs, Noise, Question, Rollout
+from stp.types import Anchors, Batch, Draws, LogProbs, Noise, Prompts, Question, Rollout, Trajectory
 
 
 def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int = 0, unlogged: Unlogged | None = None) -> None:
@@ -35,7 +38,7 @@ def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int =
             draws = Draws(seed, batch, number)
             chosen = [problems[i] for i in prompt_order(len(problems), trainer.prompts_per_update, number, seed)]
             rolled = rollout(actor, learner, chosen, draws, run)
-            actor.visits.add(rolled, run.ranks)
+            actor.visits.add(rolled.first, run.ranks)
             stats = update(learner, rolled, run)
             metrics = {"update": number + 1, **rollout_stats(rolled, trainer.group_size, run.ranks), **stats}
             metrics |= guard.watch(metrics)
@@ -51,35 +54,92 @@ def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int =
 
 
 def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Draws, run: Run) -> Rollout:
-    """Makes and rewards this rank's share of an update's completions, G for each problem.
+    """Makes and rewards this rank's share of an update's completions, G for each problem; the rescue may replace some.
 
     A group stays whole: a rank holds consecutive prompts, each with all its completions.
     """
-    G = learner.trainer.group_size
-    repeated = [problem for problem in problems for _ in range(G)]
-    local = run.ranks.share(len(repeated))
-    mine = repeated[local]
-    with run.clock.phase("sample"):
-        keys = [problem.key for problem in repeated]
-        anchors = actor.visits.onto(actor.sampler.anchors_from(actor.static, keys, draws), keys)
-        batch = Batch(actor.codec.prompts(repeated), draws, anchors)
-        with learner.engine.generation() as policy:
-            trajectory = generate(policy, actor.sampler, batch, learner.trainer.rollout_rows, local)
+    repeated = [problem for problem in problems for _ in range(learner.trainer.group_size)]
+    takes = Takes(actor, learner, repeated, draws, run.ranks)
+    with run.clock.phase("sample"), takes.generation() as policy:
+        trajectory = takes.completed(policy, takes.mine, draws)
     with run.clock.phase("reward"):
+        rolled = takes.rewarded(trajectory, takes.mine)
+    with run.clock.phase("rescue"):
+        rolled = actor.rescue(rolled, takes)
+    return replace(rolled, advantage_B=learner.objective.advantages(rolled.reward_B, takes.group_size))
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Rollouts of an update's prompts: the first one, and what a rescue rolls out again (see `stp.rescue.Retake`).
+
+    repeated: the problem of each row of the global batch. draws: the draws of the first rollout.
+    """
+
+    actor: Actor
+    learner: Learner
+    repeated: list[Question]
+    draws: Draws
+    ranks: Ranks
+
+    @property
+    def group_size(self) -> int:
+        return self.learner.trainer.group_size
+
+    @cached_property
+    def mine(self) -> Tensor:
+        """The rows of the global batch that belong to this rank."""
+        return torch.arange(len(self.repeated))[self.ranks.share(len(self.repeated))]
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompts of the global batch."""
+        return self.actor.codec.prompts(self.repeated)
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of the anchors of the global batch."""
+        return [problem.key for problem in self.repeated]
+
+    def anchors(self, draws: Draws) -> Anchors | None:
+        """Returns the anchors from which the sampler starts."""
+        return self.actor.visits.onto(self.actor.sampler.anchors_from(self.actor.static, self.keys, draws), self.keys)
+
+    def solutions(self) -> Anchors:
+        assert self.actor.solutions is not None
+        return self.actor.solutions.anchors(self.keys, "first", self.draws)
+
+    def generation(self) -> AbstractContextManager[Policy]:
+        return self.learner.engine.generation()
+
+    def roll(self, policy: Denoiser, rows_R: Tensor, draws: Draws, hinted_BL: Tensor | None = None) -> Rollout:
+        return self.rewarded(self.completed(policy, self.mine[rows_R], draws, hinted_BL), self.mine[rows_R])
+
+    def completed(self, policy: Denoiser, rows_R: Tensor, draws: Draws, hinted_BL: Tensor | None = None) -> Trajectory:
+        """Rolls out these rows of the global batch: from the sampler's start, or from hinted tokens of the solutions."""
+        anchors = self.anchors(draws) if hinted_BL is None else self.solutions()
+        batch = Batch(self.prompts, draws, anchors, hinted_BL)
+        return generate(policy, self.actor.sampler, batch, self.learner.trainer.rollout_rows, rows_R)
+
+    def rewarded(self, trajectory: Trajectory, rows_R: Tensor) -> Rollout:
+        """Rewards the completions of these rows of the global batch. Their advantages are still to be found."""
+        actor, problems = self.actor, [self.repeated[row] for row in rows_R.tolist()]
         completions = actor.codec.completions(trajectory)
-        parts = [actor.task.reward_parts(problem, text) for problem, text in zip(mine, completions, strict=True)]
+        answered = list(zip(problems, completions, strict=True))
+        parts = [actor.task.reward_parts(problem, text) for problem, text in answered]
         reward_B = torch.tensor([sum(p.values()) for p in parts])
-        correct = [actor.task.correct(problem, text) for problem, text in zip(mine, completions, strict=True)]
+        correct_B = torch.tensor([actor.task.correct(problem, text) for problem, text in answered])
+        anchors = self.anchors(self.draws)
         return Rollout(
-            problems=mine,
+            problems=problems,
             trajectory=trajectory,
             completions=completions,
             reward_parts=parts,
             reward_B=reward_B,
-            advantage_B=learner.objective.advantages(reward_B, G),
-            anchored_B=torch.zeros(len(mine), dtype=torch.bool) if anchors is None else anchors.anchored_B[local],
-            correct_B=torch.tensor(correct),
-            draws=draws.select(torch.arange(len(repeated))[local]),
+            advantage_B=torch.zeros_like(reward_B),
+            anchored_B=torch.zeros_like(correct_B) if anchors is None else anchors.anchored_B[rows_R],
+            correct_B=correct_B,
+            draws=self.draws.select(rows_R),
         )
 
 

@@ -82,7 +82,36 @@ def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, 
         "pruning/trainable": float(tensors["trainable"].mean()),
         "nfe": float(trajectory.nfe),
         "nfe/run": float(tensors["nfe_run"].max()),
-    }
+    } | rescue_stats(rollout, group_size, ranks)
+
+
+def rescue_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, float]:
+    """Returns what a rescue did and found, over all ranks; nothing if the run has none.
+
+    Groups and rows are counts. Forwards are those that the rescue added, per completion of the batch, as `nfe` is. Reward and
+    share of wrong groups are those of the first rollout.
+    """
+    rescued = rollout.rescued
+    if rescued is None:
+        return {}
+    replaced_NG = rescued.replaced_B.view(-1, group_size)
+    hinted_BL = torch.zeros_like(rollout.trajectory.fixed_BL) if rescued.hinted_BL is None else rescued.hinted_BL
+    sums = ranks.sum(
+        {
+            "batch": len(rescued.replaced_B),
+            "groups": rescued.groups,
+            "groups_rescued": int(replaced_NG.any(dim=1).sum()),
+            "rows_replaced": int(replaced_NG.sum()),
+            "forwards": rescued.forwards,
+            "reward_before": float(rescued.first.reward_B.sum()),
+            "all_wrong": int((~rescued.first.correct_B.view_as(replaced_NG)).all(dim=1).sum()),
+            "hinted": int(hinted_BL.sum()),
+            "taught": int((hinted_BL & rollout.trajectory.trainable_BL).sum()),
+        }
+    )
+    batch, rows = sums.pop("batch"), max(sums["rows_replaced"], 1)
+    per = {"forwards": batch, "reward_before": batch, "all_wrong": batch / group_size, "hinted": rows, "taught": rows}
+    return {f"rescue/{name}": value / per.get(name, 1) for name, value in sums.items()}
 
 
 def sample_records(rollout: Rollout, count: int) -> list[dict[str, Any]]:
@@ -95,8 +124,18 @@ def sample_records(rollout: Rollout, count: int) -> list[dict[str, Any]]:
             "prompt": rollout.problems[i].question,
             "completion": rollout.completions[i],
             "fixed": rollout.trajectory.fixed_BL[i].nonzero().squeeze(1).tolist(),
+            **_rescued(rollout, i),
             "rewards": rollout.reward_parts[i],
             "advantage": float(rollout.advantage_B[i]),
         }
         for i in range(min(count, len(rollout.completions)))
     ]
+
+
+def _rescued(rollout: Rollout, row: int) -> dict[str, Any]:
+    """Returns what a rescue did with a completion: whether it is another one than the first, and the positions of its hints."""
+    if rollout.rescued is None:
+        return {}
+    hinted_BL = rollout.rescued.hinted_BL
+    hinted = {} if hinted_BL is None else {"hinted": hinted_BL[row].nonzero().squeeze(1).tolist()}
+    return {"replaced": bool(rollout.rescued.replaced_B[row])} | hinted

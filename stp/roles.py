@@ -15,6 +15,7 @@ from stp.diffusion import Denoiser
 from stp.estimators.base import Estimator
 from stp.objectives import Objective
 from stp.ranks import Ranks
+from stp.rescue import None_, Rescue
 from stp.samplers import Standard
 from stp.samplers.difficulty import Visits
 from stp.trainer import Trainer
@@ -144,6 +145,7 @@ class Actor:
     """How completions are made and rewarded.
 
     static: the earlier responses that spatial pruning starts from. visits: how often each prompt was solved in this run.
+    rescue: what is done with groups that teach nothing. solutions: the ground-truth anchors that a rescue may read.
     """
 
     sampler: Standard
@@ -152,6 +154,8 @@ class Actor:
     problems: Sequence[Question]
     static: AnchorSource | None = None
     visits: Visits = field(default_factory=Visits)
+    rescue: Rescue = field(default_factory=None_)
+    solutions: AnchorSource | None = None
 
 
 @dataclass(frozen=True)

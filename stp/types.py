@@ -21,6 +21,12 @@ class Rows:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return replace(self, **{name: t[index] for name, t in tensors.items() if isinstance(t, Tensor)})  # type: ignore[type-var]
 
+    def patched(self, index: Tensor, rows: Self) -> Self:
+        """Returns the same record with its rows at `index` (an integer tensor) replaced by `rows`."""
+        pairs = {f.name: (getattr(self, f.name), getattr(rows, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        tensors = {name: (mine, other) for name, (mine, other) in pairs.items() if isinstance(mine, Tensor)}
+        return replace(self, **{name: mine.index_copy(0, index, other) for name, (mine, other) in tensors.items()})  # type: ignore[type-var]
+
     def to(self, device: torch.device | str) -> Self:
         """Returns the same record with its tensors on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
@@ -189,6 +195,10 @@ class Draws:
         full = torch.rand(self.batch, *shape, generator=self.generator(purpose, step))
         return full if self.rows is None else full[self.rows]
 
+    def again(self, name: str) -> "Draws":
+        """Returns other draws of the same rows: none of their keys is one of these."""
+        return replace(self, seed=f"{self.seed}/{name}")
+
     def select(self, index: Tensor) -> "Draws":
         """Returns the draws of some of these rows (integer or boolean index)."""
         rows = torch.arange(self.batch) if self.rows is None else self.rows
@@ -223,11 +233,31 @@ class AnchorSource(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """A global batch to roll out: one row for each completion, over all ranks."""
+    """A global batch to roll out: one row for each completion, over all ranks.
+
+    hinted_BL: the anchors' tokens that rollouts keep. None leaves their choice to the sampler (Eq. 5).
+    """
 
     prompts: Prompts
     draws: Draws
     anchors: Anchors | None = None
+    hinted_BL: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """What a rescue did with this rank's groups.
+
+    first: their first rollout. groups: how many of them were rolled out again. forwards: how many forwards that took, each
+    row's counted by itself. replaced_B: the completions that others have replaced. hinted_BL: the tokens of these others that
+    a ground-truth solution gave; None if it gave none.
+    """
+
+    first: "Rollout"
+    groups: int
+    forwards: int
+    replaced_B: Tensor
+    hinted_BL: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +266,7 @@ class Rollout:
 
     advantage_B: 0 for all of a group whose rewards are equal. anchored_B: whether the row's problem has an anchor.
     correct_B: whether the completion is right, as accuracy counts it. reward_parts: the named parts that add up to reward_B.
+    rescued: what a rescue did, if there is one.
     """
 
     problems: Sequence[Question]
@@ -247,3 +278,26 @@ class Rollout:
     anchored_B: Tensor
     correct_B: Tensor
     draws: Draws
+    rescued: Rescued | None = None
+
+    @property
+    def first(self) -> "Rollout":
+        """The rollout before any rescue, whose completions are all the policy's own."""
+        return self if self.rescued is None else self.rescued.first
+
+    def patched(self, rows_R: Tensor, other: "Rollout", from_R: Tensor) -> "Rollout":
+        """Returns this rollout with the completions `rows_R` replaced by the completions `from_R` of another one.
+
+        The other one's rows must answer the same problems. Advantages stay as they were.
+        """
+        completions, parts = list(self.completions), list(self.reward_parts)
+        for row, source in zip(rows_R.tolist(), from_R.tolist(), strict=True):
+            completions[row], parts[row] = other.completions[source], other.reward_parts[source]
+        return replace(
+            self,
+            trajectory=self.trajectory.patched(rows_R, other.trajectory.rows(from_R)),
+            completions=completions,
+            reward_parts=parts,
+            reward_B=self.reward_B.index_copy(0, rows_R, other.reward_B[from_R]),
+            correct_B=self.correct_B.index_copy(0, rows_R, other.correct_B[from_R]),
+        )

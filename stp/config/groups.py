@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from keyword import iskeyword
 
 from stp.models.policy import Model
 from stp.run.engine import Zero
@@ -9,10 +10,14 @@ from stp.run.tracking import Logging
 
 
 def options(package: str) -> dict[str, type]:
-    """Returns a package's classes that are options of its group: file `one_step.py`, option `one_step`, class `OneStep`."""
+    """Returns a package's classes that are options of its group: file `one_step.py`, option `one_step`, class `OneStep`.
+
+    A name that Python keeps for itself gets an underscore: file `none.py`, option `none`, class `None_`.
+    """
     found = {}
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         name = "".join(word.capitalize() for word in module.name.split("_"))
+        name += "_" * iskeyword(name)
         option = getattr(importlib.import_module(f"{package}.{module.name}"), name, None)
         if option is not None:
             found[module.name] = option
@@ -25,6 +30,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "sampler": options("stp.samplers"),
     "estimator": options("stp.estimators"),
     "objective": options("stp.objectives"),
+    "rescue": options("stp.rescue"),
     "zero": {"zero": Zero},
     "logging": {"logging": Logging},
     "protocol": options("stp.protocols"),

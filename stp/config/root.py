@@ -20,6 +20,7 @@ class Config:
     sampler: Any = MISSING
     estimator: Any = MISSING
     objective: Any = MISSING
+    rescue: Any = MISSING
     zero: Any = MISSING
     logging: Any = MISSING
     optimizer: Optimizer = field(default_factory=Optimizer)

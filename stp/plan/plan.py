@@ -271,7 +271,10 @@ def rows_of_a_rank(config: Plan, ranks: int) -> int:
 
 
 def forwards(config: Plan, ranks: int) -> list[Forwards]:
-    """Returns the forwards of one update on each rank, at most: rows that end early or have nothing to learn save some."""
+    """Returns the forwards of one update on each rank, at most: rows that end early or have nothing to learn save some.
+
+    A rescue is counted as if every group needed it, every time.
+    """
     trainer, sampler, chunk = config.trainer, config.sampler, config.model.logit_chunk
     rows = rows_of_a_rank(config, ranks)
     start = sampler.start(None, Draws(0, rows * ranks))
@@ -283,6 +286,8 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
     drawn = (at_once, tokens, at_once * block, at_once * block, trainer.updates, sampler.temperature)
     found = [Forwards("rollout", start.nfe * -(-rows // at_once), *drawn)]
+    if config.rescue.most:
+        found.append(Forwards("rescue", config.rescue.most * found[0].count, *drawn))
     old = sets if config.model.lora.dropout else sets - 1  # the first inner update computes it on the first set
     if config.objective.needs_old and old:
         found.append(Forwards("old policy", old * passes, *each))
@@ -305,14 +310,20 @@ def beside(config: Plan, ranks: int) -> list[Forwards]:
         batches, positions = -(-completions // (rows * ranks)), rows * sampler.block_length
         return Forwards(phase, batches * sampler.steps, rows, tokens, positions, positions, times, temperature)
 
+    def given(phase: str, anchors: int) -> Forwards:
+        rows = min(trainer.rollout_rows, -(-anchors // ranks))
+        return Forwards(
+            phase, -(-anchors // (rows * ranks)), rows, tokens, min(rows * length, model.logit_chunk), rows * length
+        )
+
+    # null takes all training problems, whose number is not known here: count those that the updates visit
+    prompts = config.task.data.train_size or trainer.updates * trainer.prompts_per_update
     if sampler.needs_anchors and sampler.static is None:
-        # null takes all training problems, whose number is not known here: count those that the updates visit
-        prompts = config.task.data.train_size or trainer.updates * trainer.prompts_per_update
-        made = drawn("pregeneration", prompts * sampler.pregenerations, sampler.temperature, 1)
-        found += [made] if sampler.source == "model" else []
-        rows, scored = made.rows, made.rows * length
-        batches = made.count // sampler.steps
-        found.append(Forwards("anchors", batches, rows, tokens, min(scored, model.logit_chunk), scored))
+        anchors = prompts * sampler.pregenerations
+        found += [drawn("pregeneration", anchors, sampler.temperature, 1)] if sampler.source == "model" else []
+        found.append(given("anchors", anchors))
+    if config.rescue.needs_solutions:
+        found.append(given("solutions", prompts))
     if trainer.eval_size:
         every = trainer.eval_every
         times = 1 + len({*range(every or trainer.updates, trainer.updates + 1, every or 1), trainer.updates})
@@ -353,7 +364,7 @@ class Memory:
         return self.total(self.fullest)
 
 
-BEFORE = ("pregeneration", "anchors")  # phases before DeepSpeed shards anything or allocates gradients
+BEFORE = ("pregeneration", "anchors", "solutions")  # phases before DeepSpeed shards anything or allocates gradients
 
 
 def memory(sizes: Sizes, zero: Zero, ranks: int, frozen_copy: bool, phases: Mapping[str, Mapping[str, float]]) -> Memory:
@@ -428,7 +439,7 @@ class Planner:
             return self._once(update_cost, kind.rows, kind.tokens, kind.scored, again)
         if kind.temperature is None:
             return self._once(score_cost, kind.rows, kind.tokens, kind.scored)
-        cache = config.sampler.cache if kind.phase == "rollout" else "none"  # only rollouts may be approximate
+        cache = config.sampler.cache if kind.phase in ("rollout", "rescue") else "none"  # only rollouts may be approximate
         return self._once(draw_cost, kind.rows, kind.tokens, kind.positions, kind.temperature, cache)
 
     def _once(self, measure: Callable[..., Cost], *arguments: Any) -> Cost:
@@ -533,6 +544,10 @@ def show(planner: Planner, config: Plan, found: list[Memory], console: Console) 
         f"per update: {batch:,} completions, {batch * config.sampler.length:,} generated tokens, {trunk:,} tokens through the "
         f"trunk; {trainer.updates:,} updates, {trainer.updates * trainer.inner_updates:,} optimizer updates"
     )
+    for kind in runs:
+        if kind.phase == "rescue":
+            told = f"rescue: 0 to {kind.count:,} forwards per update, with the rows that are rolled out again"
+            console.print(f"{told}; tables and hours count the most")
     console.print(_memory_table(config, found))
     other = not config.model.gradient_checkpointing
     totals = [f"{planner.memory(config, one.ranks, other).total('update') / GIB:.2f}" for one in found]

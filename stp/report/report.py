@@ -17,7 +17,7 @@ from stp.report.runs import CLOCKS, PLACE, Run, conditions, contrast, load_runs,
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
 
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates", "split", "seedless_hash"]
-PHASES = ("sample", "score", "update", "reward", "other", "eval", "probe", "checkpoint", "pregenerate")
+PHASES = ("sample", "score", "update", "reward", "rescue", "other", "eval", "probe", "checkpoint", "pregenerate")
 MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token"}
 MISSING = "missing"
 COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems")  # settings in which compared runs must agree

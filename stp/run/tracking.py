@@ -67,7 +67,7 @@ def labelled(options: Logging, choices: dict[str, Any], seed: int) -> Logging:
 
 
 EVERY = 30.0  # seconds between two lines of a progress bar
-TRAINING = ("sample", "score", "reward", "update")  # the phases of an update
+TRAINING = ("sample", "score", "reward", "rescue", "update")  # the phases of an update
 
 
 class Clock:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stp.diffusion import Denoiser
-from stp.samplers.standard import Standard
+from stp.samplers.standard import Standard, Start
 from stp.types import Batch, Prompts, Trajectory
 
 ALL = slice(None)
@@ -18,7 +18,7 @@ def generate(
     sampler: Standard,
     batch: Batch,
     rows: int,
-    local: slice = ALL,
+    local: slice | Tensor = ALL,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Trajectory:
     """Rolls out the `local` rows of a global batch, `rows` at a time, and returns them on the CPU in their own order.
@@ -26,7 +26,7 @@ def generate(
     Prompts of similar width share a forward, which leaves little padding. This changes no row's draws, because they do not
     depend on the other rows of a forward. advance: called after each part with its number of rows.
     """
-    start, device = sampler.start(batch.anchors, batch.draws), getattr(denoise, "device", "cpu")
+    start, device = begin(sampler, batch), getattr(denoise, "device", "cpu")
     mine = torch.arange(len(batch.prompts))[local]
     mine = mine[batch.prompts.rows(mine).by_width()]
     parts = []
@@ -36,6 +36,13 @@ def generate(
         parts.append(replace(trajectory.to("cpu"), prompts=prompts))
         advance(len(part))
     return concatenate(parts).rows(mine.argsort())
+
+
+def begin(sampler: Standard, batch: Batch) -> Start:
+    """Returns where the rows of a global batch begin: where the sampler says, or with the hinted tokens of their anchors."""
+    if batch.hinted_BL is None or batch.anchors is None:
+        return sampler.start(batch.anchors, batch.draws)
+    return sampler.starting(batch.anchors.tokens_BL, batch.hinted_BL)
 
 
 def concatenate(parts: list[Trajectory]) -> Trajectory:

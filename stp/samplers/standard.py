@@ -74,7 +74,10 @@ class Standard:
     def start(self, anchors: Anchors | None, draws: Draws) -> Start:
         """Returns where the whole global batch begins. The standard sampler begins fully masked."""
         tokens_BL = torch.zeros(draws.batch, self.length, dtype=torch.long)
-        fixed_BL = torch.zeros_like(tokens_BL, dtype=torch.bool)
+        return self.starting(tokens_BL, torch.zeros_like(tokens_BL, dtype=torch.bool))
+
+    def starting(self, tokens_BL: Tensor, fixed_BL: Tensor) -> Start:
+        """Returns the start of a global batch that keeps these tokens, with the sampler's own count of forwards."""
         return Start(tokens_BL, fixed_BL, plan_windows(~fixed_BL, self.block_length, self.steps))
 
     def __call__(self, denoise: Denoiser, prompts: Prompts, draws: Draws, anchors: Anchors | None = None) -> Trajectory:

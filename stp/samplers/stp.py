@@ -117,6 +117,9 @@ class Stp(Pruned):
     def start(self, anchors: Anchors | None, draws: Draws) -> Start:
         """Starts the whole global batch: fixes tokens, and plans the forwards that are left (Theorem 4.1)."""
         tokens_BL, fixed_BL = self.fix(anchors, draws)
+        return self.starting(tokens_BL, fixed_BL)
+
+    def starting(self, tokens_BL: Tensor, fixed_BL: Tensor) -> Start:
         forwards, fill = count_forwards(self.steps, self.gamma, self.t_cutoff)
         keep = max(round_half_up(self.t_cutoff, self.length), 1) if fill else 0
         return Start(tokens_BL, fixed_BL, plan_windows(~fixed_BL, self.block_length, forwards, keep), fill, keep)

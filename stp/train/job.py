@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from stp.anchors.make import FOLDER, Maker, named, static_dataset
 from stp.config import Config, check_ranks, code_version, plain, unplaced
-from stp.errors import fail
+from stp.errors import fail, require
 from stp.evaluation.evaluator import Evaluator, Subject
 from stp.loop import train
 from stp.metrics import spent
@@ -25,7 +25,7 @@ from stp.run.guards import DivergedError, Guard
 from stp.run.memory import move, reset_peak_memory
 from stp.run.ranks import bootstrap
 from stp.run.tracking import Clock, Tracker, labelled, require_wandb
-from stp.samplers import Pruned
+from stp.samplers import Pruned, Stp
 from stp.samplers.difficulty import Visits
 from stp.train.checkpointer import Checkpointer
 from stp.train.data import RunData
@@ -122,6 +122,13 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
     if config.sampler.needs_anchors and isinstance(config.sampler, Pruned):
         with clock.phase("pregenerate"):
             static = static_dataset(Maker(config, policy, codec, config.trainer.rollout_rows, here), data.train, tracker)
+    solutions = None
+    if config.rescue.needs_solutions:
+        with clock.phase("pregenerate"):
+            maker = Maker(from_solutions(config), policy, codec, config.trainer.rollout_rows, here)
+            solutions = static_dataset(maker, data.train, tracker)
+        rule = f"no solution of a training problem has tokens to hint within sampler.length={config.sampler.length}; raise it"
+        require(bool(solutions.eligible_NKL.any()), "rescue", type(config.rescue).__name__.lower(), rule)
     whole = replace(codec, prompt_tokens=None)  # test prompts are never cut
     evaluate = Evaluator(config.task, whole, data.held_out, config.seed, config.trainer.rollout_rows)
     made_by = base_settings(config, policy, whole, data.held_out) if data.held_out else {}  # before ZeRO shards the weights
@@ -136,7 +143,7 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
         seen = read_jsonl(folder / "metrics.jsonl") + ([unlogged["metrics"]] if unlogged else [])
         guard = Guard(config.guards, folder, here.number, seen, tracker.say)
         checkpointer = Checkpointer(now, engine, tokenizer, folder, config.trainer, clock)
-        actor = Actor(config.sampler, config.task, codec, data.train, static, Visits(now.visits))
+        actor = Actor(config.sampler, config.task, codec, data.train, static, Visits(now.visits), config.rescue, solutions)
         learner = Learner(engine, config.estimator, config.objective, config.trainer, reference)
         complete = partial(checkpointer.complete, guard=guard, visits=actor.visits)
         surroundings = Run(here, clock, tracker, guard, complete, evaluations)
@@ -159,6 +166,15 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
         raise
     finally:
         engine.destroy()
+
+
+def from_solutions(config: Config) -> Config:
+    """Returns the config whose static dataset holds the ground-truth anchors that a rescue reads, whatever the sampler is."""
+    sampler = config.sampler
+    static = sampler.static if isinstance(sampler, Stp) and sampler.anchors == "ground_truth" else None
+    return replace(
+        config, sampler=Stp(sampler.length, sampler.steps, sampler.block_length, anchors="ground_truth", static=static)
+    )
 
 
 def announce(config: Config, data: RunData, tracker: Tracker) -> None:
@@ -231,6 +247,12 @@ def ready(config: Config, data: RunData) -> None:
         elif ranks.rank() == 0:
             made = "make the dataset with stp.pregenerate to=<folder> and name it with sampler.static=<folder>"
             preflight.writable("sampler.static", FOLDER, f"make it writable, start from another folder, or {made}")
+    if config.rescue.needs_solutions:
+        solved = any(config.task.solution(problem) is not None for problem in data.train)
+        rule = f"it reads worked solutions, and no training problem of task={config.task.name} has one; choose another rescue"
+        require(solved, "rescue", type(config.rescue).__name__.lower(), rule)
+        if ranks.rank() == 0 and from_solutions(config).sampler.static is None:
+            preflight.writable("rescue", FOLDER, "solutions are kept there; make it writable, or start from another folder")
     cut = preflight.prompts(config.model, config.task, config.sampler.length, data.train, data.held_out)
     if cut and ranks.rank() == 0:
         print(f"{cut} of {len(data.train)} prompts have over {config.model.prompt_tokens} tokens: cut on the left", flush=True)

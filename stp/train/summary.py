@@ -27,7 +27,7 @@ def summarise(
     variance = torch.tensor([v for v in probed if v is not None], dtype=torch.float64)  # null: the variance overflowed
     metrics = read_jsonl(folder / "metrics.jsonl")
     quartiles = variance.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)) if len(variance) else None
-    phases = ("sample", "score", "reward", "update", "eval", "probe", "pregenerate", "checkpoint", "other")
+    phases = ("sample", "score", "reward", "rescue", "update", "eval", "probe", "pregenerate", "checkpoint", "other")
     variances = None
     if quartiles is not None:
         variances = {

@@ -14,6 +14,7 @@ PACKAGES = {
     "sampler": "stp.samplers",
     "estimator": "stp.estimators",
     "objective": "stp.objectives",
+    "rescue": "stp.rescue",
     "protocol": "stp.protocols",
 }
 
@@ -25,7 +26,7 @@ def test_the_classes_of_a_package_are_the_option_files_of_its_group(group):
     assert found == SCHEMAS[group]
     for name, option in found.items():
         assert option.__module__ == f"{PACKAGES[group]}.{name}"
-        assert option.__name__ == "".join(word.capitalize() for word in name.split("_"))
+        assert option.__name__ == "".join(word.capitalize() for word in name.split("_")) + "_" * (name == "none")
 
 
 def test_the_design_names_these():

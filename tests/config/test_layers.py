@@ -17,7 +17,7 @@ METHOD = [
     {"errors"},
     {"types", "ranks", "trainer"},
     {"diffusion"},
-    {"samplers", "estimators", "objectives"},
+    {"samplers", "estimators", "objectives", "rescue"},
     {"roles", "batches"},
     {"metrics", "probe"},
     {"loop"},
