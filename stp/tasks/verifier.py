@@ -1,121 +1,34 @@
 """Compares scalar expressions in a process of its own, so that no answer can delay, break or kill the caller.
 
-Two expressions are compared at rational points (mpmath). The number of digits grows with the expressions, to tell
-`\\sqrt{2} + 10^{-200}` from `\\sqrt{2}`. Points where either is not real are skipped if there are others, so `\\ln(x^2)` equals
-`2 \\ln x`. A difference at one point proves inequality; agreement at all points is the identity test of Schwartz and Zippel.
-
-The process limits its own CPU time, which does not depend on how busy the machine is. After SOFT seconds an exception ends the
-comparison. After HARD seconds the kernel kills the process, and another is started. Both count as not equal. When run as a
-script, this file is that process. Any thread may ask.
+`stp.tasks.comparison` is that process: it says how expressions are compared and how long that may take. Any thread may ask.
 """
 
-import atexit
-import contextlib
-import json
-import os
-import random
-import selectors
-import signal
-import subprocess
-import sys
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stp.tasks import comparison
+from stp.tasks.comparison import Tree
+from stp.tasks.processes import START, Servant
 
 if TYPE_CHECKING:
     from stp.tasks.expressions import Node
 
-SOFT, HARD = 0.2, 0.4  # seconds of CPU time per question
-START = 120  # seconds in which a process must report that it is ready, or count as broken
-MEMORY = 4 << 30  # bytes of address space
-POINTS = 6  # the number of points at which two expressions with variables must agree
-MAX_SIZE = 1_500  # the largest `size` of both expressions together
 
-Tree = list[Any]  # [op, *arguments], which JSON can hold
-
-
-class Judge:
-    """The caller's side of the process, which starts at the first question. Questions from several threads take turns."""
+class Judge(Servant):
+    """Asks the process that compares expressions. An expired question counts as no."""
 
     def __init__(self) -> None:
-        self.ready = False
-        self.forget()
-        os.register_at_fork(after_in_child=self.forget)
-
-    def forget(self) -> None:
-        """Starts afresh after a fork: the process belongs to the parent, and a thread of the parent may hold the lock."""
-        self.lock = threading.Lock()
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__([comparison.__file__], "mpmath does not start: is it installed? (pip install 'mpmath>=1.3,<1.5')")
 
     def equal(self, answer: "Node", gold: "Node") -> bool:
-        """Says whether two expressions have the same value. An expired question counts as no."""
-        return self._ask("equal", answer, gold) == 1
+        """Says whether two expressions have the same value."""
+        return self._compare("equal", answer, gold) == 1
 
     def ratio_sign(self, answer: "Node", gold: "Node") -> int:
         """Returns the sign (1 or -1) of the constant by which one expression is a multiple of the other, or 0 if it is none."""
-        return self._ask("ratio", answer, gold)
+        return self._compare("ratio", answer, gold)
 
-    def _ask(self, question: str, answer: "Node", gold: "Node") -> int:
-        line = json.dumps([question, packed(answer), packed(gold)]).encode() + b"\n"
-        with self.lock:
-            self._start()
-            assert self.process is not None and self.process.stdin is not None
-            try:
-                self.process.stdin.write(line)
-                self.process.stdin.flush()
-                reply = self._line(START)
-            except OSError:
-                reply = b""
-            except BaseException:  # Ctrl-C or an alarm: the late reply must not answer the next question
-                self.close()
-                raise
-            if not reply:
-                self.close()
-                self._launch()  # gives it time to get ready for the next question
-            return int(reply or 0)
-
-    def start(self) -> None:
-        """Starts the process without waiting for it, because importing its library takes a moment."""
-        with self.lock:
-            if self.process is None:
-                self._launch()
-
-    def close(self) -> None:
-        """Ends the process."""
-        process, self.process = self.process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
-
-    def _launch(self) -> None:
-        # -P: math.py in this file's folder must not hide the standard library's
-        command = [sys.executable, "-P", os.path.abspath(__file__)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.ready = False
-
-    def _start(self) -> None:
-        if self.process is None:
-            self._launch()
-        if not self.ready:
-            if self._line(START) != b"ready\n":
-                self.close()
-                raise RuntimeError("mpmath does not start: is it installed? (pip install 'mpmath>=1.3,<1.5')")
-            self.ready = True
-
-    def _line(self, seconds: float) -> bytes:
-        """Reads the process's next line. Empty if the process ends, or stays silent for `seconds`."""
-        assert self.process is not None and self.process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            return self.process.stdout.readline() if selector.select(seconds) else b""
-
-
-_JUDGE = Judge()
-atexit.register(_JUDGE.close)
-equal, ratio_sign, start = _JUDGE.equal, _JUDGE.ratio_sign, _JUDGE.start
+    def _compare(self, question: str, answer: "Node", gold: "Node") -> int:
+        return int(self.ask([question, packed(answer), packed(gold)], START) or 0)
 
 
 def packed(node: "Node") -> Tree:
@@ -123,174 +36,5 @@ def packed(node: "Node") -> Tree:
     return [node.op, *(arg if isinstance(arg, str) else packed(arg) for arg in node.args)]
 
 
-# The process
-
-
-class Expired(BaseException):
-    """The soft limit is over. It is not an Exception, because a library's handler might catch that."""
-
-
-def _expire(*_: Any) -> None:
-    raise Expired
-
-
-def size(tree: Tree) -> int:
-    """Returns a bound on the digits that the value may have before or after the point."""
-    match tree:
-        case ["number", text]:
-            return len(text)
-        case ["power", base, ["number", exponent]]:
-            return size(base) * max(abs(int(part)) for part in exponent.split("/"))
-        case ["power", base, ["negative", exponent]]:
-            return size(["power", base, exponent])
-        case ["call", "exp" | "sinh" | "cosh" | "tanh", child]:
-            return 10 + size(["power", ["constant", "e"], child])
-        case ["factorial", ["number", text]]:
-            return 2 * int(text)
-    return sum(size(child) for child in tree[1:] if isinstance(child, list)) or 1
-
-
-def names(tree: Tree) -> set[str]:
-    """Returns the variables of a tree."""
-    if tree[0] == "variable":
-        return {tree[1]}
-    return {name for child in tree[1:] if isinstance(child, list) for name in names(child)}
-
-
-def value(tree: Tree, point: dict[str, Any]) -> Any:
-    """Computes the value at a point in mpmath's current precision. Raises ArithmeticError or ValueError if there is none."""
-    import mpmath
-
-    op, *arguments = tree
-    if op == "number":
-        over, _, under = arguments[0].partition("/")
-        return mpmath.mpf(over) / mpmath.mpf(under or 1)
-    if op == "variable":
-        return point[arguments[0]]
-    if op == "constant":
-        return {"pi": +mpmath.pi, "e": +mpmath.e, "i": mpmath.mpc(0, 1)}[arguments[0]]
-    first, *rest = [value(child, point) for child in arguments if isinstance(child, list)]
-    match op:
-        case "add":
-            return first + rest[0]
-        case "negative":
-            return -first
-        case "multiply":
-            return first * rest[0]
-        case "divide":
-            return first / rest[0]
-        case "power":
-            if not first and mpmath.re(rest[0]) <= 0:
-                raise ValueError
-            return first ** rest[0]
-        case "root":
-            return root(first, rest[0])
-        case "factorial":
-            return mpmath.factorial(first)
-        case "binomial":
-            return mpmath.binomial(first, rest[0])
-        case "absolute":
-            return abs(first)
-        case "floor":
-            return mpmath.floor(first)
-        case "ceiling":
-            return mpmath.ceil(first)
-        case "log":
-            return mpmath.log(rest[0]) / mpmath.log(first)
-        case "call":
-            name = arguments[0].replace("arc", "a")
-            return getattr(mpmath, name)(first)
-    raise ValueError
-
-
-def root(index: Any, radicand: Any) -> Any:
-    """Returns the principal root, or the real one for an odd index and a negative number."""
-    import mpmath
-
-    if mpmath.im(radicand) == 0 and mpmath.re(radicand) < 0 and index == mpmath.floor(index) and index % 2 == 1:
-        return -((-radicand) ** (1 / index))
-    return radicand ** (1 / index)
-
-
-def samples(left: Tree, right: Tree) -> list[tuple[Any, Any]]:
-    """Returns the values of both trees at rational points. Points where both are real are used alone, if there are any."""
-    import mpmath
-
-    variables = sorted(names(left) | names(right))
-    rng = random.Random(0)
-    real: list[tuple[Any, Any]] = []
-    others: list[tuple[Any, Any]] = []
-    for trial in range(4 * POINTS if variables else 1):
-        signs = (1, 1, -1)[: 3 if trial % 2 else 2]
-        point = {name: mpmath.mpf(rng.choice(signs) * rng.randint(20, 290)) / 97 for name in variables}
-        with contextlib.suppress(ArithmeticError, ValueError):
-            pair = value(left, point), value(right, point)
-            if all(mpmath.isfinite(side) for side in pair):
-                (real if all(mpmath.im(side) == 0 for side in pair) else others).append(pair)
-        if len(real) == POINTS:
-            break
-    return real if real else others[:POINTS]
-
-
-def compare(question: str, left: Tree, right: Tree) -> int:
-    """Answers a question with a number.
-
-    `equal`: 1 if the values agree at every point, else 0. `ratio`: the sign of their quotient if it is constant (1 if it is not
-    real), else 0.
-    """
-    import mpmath
-
-    digits = size(left) + size(right)
-    if digits > MAX_SIZE:
-        return 0
-    with mpmath.workdps(60 + 4 * digits):
-        small = mpmath.mpf(10) ** -(30 + 2 * digits)
-        pairs = samples(left, right)
-        if not pairs:
-            return 0
-        if question == "equal":
-            return int(all(abs(a - b) <= small * max(1, abs(a)) for a, b in pairs))
-        if len(pairs) < 2 or any(abs(side) <= small for pair in pairs for side in pair):
-            return 0
-        ratios = [a / b for a, b in pairs]
-        if any(abs(ratio - ratios[0]) > small * abs(ratios[0]) for ratio in ratios):
-            return 0
-        return -1 if mpmath.im(ratios[0]) == 0 and mpmath.re(ratios[0]) < 0 else 1
-
-
-def serve() -> None:
-    """Answers questions, one JSON line each, until the input ends."""
-    import logging
-    import resource
-
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not look like a reply
-    compare("equal", ["root", ["number", "2"], ["number", "2"]], ["number", "1"])  # imports mpmath
-
-    logging.disable(logging.CRITICAL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller
-    signal.signal(signal.SIGVTALRM, _expire)
-    print("ready", file=replies, flush=True)
-    for line in sys.stdin:
-        question, answer, gold = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, HARD)  # kills the process
-        try:
-            signal.setitimer(signal.ITIMER_VIRTUAL, SOFT, 0.05)  # repeats, in case a handler swallows the first
-            result = compare(question, answer, gold)
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        except (Expired, Exception):
-            result = 0
-        while True:  # the timer may fire once more while it is turned off
-            try:
-                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-                break
-            except Expired:
-                pass
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        print(result, file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    serve()
+_JUDGE = Judge()
+equal, ratio_sign, start = _JUDGE.equal, _JUDGE.ratio_sign, _JUDGE.start

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -258,7 +259,7 @@ def test_a_forked_process_starts_its_own():
 def test_what_a_library_prints_is_no_reply(tmp_path, monkeypatch):
     code = "import mpmath, functools\nprint = functools.partial(print, 'noise', flush=True)\n"
     code += "old = mpmath.workdps\nmpmath.workdps = lambda *a, **k: print() or old(*a, **k)\n"
-    (tmp_path / "sitecustomize.py").write_text(f"import sys\nif 'verifier.py' in sys.orig_argv[-1]:\n    exec({code!r})\n")
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nif 'comparison.py' in sys.orig_argv[-1]:\n    exec({code!r})\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     judge = verifier.Judge()
     try:
@@ -268,7 +269,7 @@ def test_what_a_library_prints_is_no_reply(tmp_path, monkeypatch):
 
 
 def test_a_process_that_cannot_start_is_an_error(monkeypatch):
-    monkeypatch.setattr(verifier.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match=r"mpmath does not start: is it installed\?"):
         verifier.Judge().equal(NINE, NINE)
 
