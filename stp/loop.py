@@ -128,7 +128,7 @@ class Takes:
         answered = list(zip(problems, completions, strict=True))
         parts = [actor.task.reward_parts(problem, text) for problem, text in answered]
         reward_B = torch.tensor([sum(p.values()) for p in parts])
-        correct_B = torch.tensor([actor.task.correct(problem, text) for problem, text in answered])
+        correct_B = torch.tensor([actor.task.solves(problem, text) for problem, text in answered])
         anchors = self.anchors(self.draws)
         return Rollout(
             problems=problems,

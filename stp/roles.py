@@ -64,7 +64,7 @@ class Task(Protocol):
     def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
         """Returns named parts whose sum is the reward."""
 
-    def correct(self, problem: Any, completion: str) -> bool:
+    def solves(self, problem: Any, completion: str) -> bool:
         """Says whether the completion is right."""
 
 

@@ -51,7 +51,7 @@ class Maker:
             "version": VERSION,
             "source": sampler.source,
             "task": task.name,
-            "rewards": task.rewards,
+            "rewards": task.paid_by,
             "grading": task.grading,
             "model": self.policy.fingerprint(),
             "tokenizer": self.codec.fingerprint(),
@@ -93,7 +93,7 @@ class Maker:
         confidence_BL = scored(self.policy, prompts, response_BL, self.rows)
         answered = list(zip(problems, texts, strict=True))
         reward_B = torch.tensor([sum(task.reward_parts(problem, text).values()) for problem, text in answered]).float()
-        correct_B = torch.tensor([task.correct(problem, text) for problem, text in answered])
+        correct_B = torch.tensor([task.solves(problem, text) for problem, text in answered])
         return response_BL, codec.eligible(response_BL) & known_B[:, None], confidence_BL, reward_B, correct_B
 
 

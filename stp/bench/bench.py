@@ -278,7 +278,7 @@ class Parity:
     def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
         return {"row": float(completion)}
 
-    def correct(self, problem: Any, completion: str) -> bool:
+    def solves(self, problem: Any, completion: str) -> bool:
         return False
 
 
@@ -540,7 +540,7 @@ def drift(base: str, cache: str, device: torch.device) -> dict[str, list[float]]
         kept = Standard(48, 40, 24, 0.0, cache=cache)(policy, prompts, draws).to("cpu")
         Standard(48, 40, 24, 0.0, cache=cache)(beside, prompts, draws)
         same_BL = exact.response_BL == kept.response_BL
-        right = [[task.correct(p, text) for p, text in zip(problems, codec.completions(t), strict=True)] for t in (exact, kept)]
+        right = [[task.solves(p, text) for p, text in zip(problems, codec.completions(t), strict=True)] for t in (exact, kept)]
         values = {
             "tokens the same": same_BL[exact.until_eos_BL],
             "completions the same": (same_BL | ~exact.until_eos_BL).all(dim=1),

@@ -16,7 +16,7 @@ from stp.config.groups import SCHEMAS
 from stp.config.help import help_page
 from stp.config.record import plain
 from stp.config.root import Config
-from stp.config.rules import check, decided
+from stp.config.rules import check, check_instruction, decided
 from stp.errors import fail, require
 
 TEXTS = ("question",)  # fields that hold what a person asks, and so any characters
@@ -60,6 +60,8 @@ def build(config: DictConfig, given: Sequence[str] = ()) -> Any:
     built = decided(OmegaConf.to_object(config))
     if isinstance(built, Config):
         check(built)
+    if hasattr(built, "task"):
+        check_instruction(built, given)
     return built
 
 

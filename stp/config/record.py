@@ -22,8 +22,9 @@ FREE = (
     *("trainer.micro_batch", "trainer.rollout_rows", "trainer.eval_"),
     *("zero.stage", "zero.offload"),
     *("model.logit_chunk", "model.gradient_checkpointing"),
+    *("task.on_error", "task.timeout"),
 )
-PLACE = ("task.data.source", "task.data.path", "task.data.hub")
+PLACE = ("task.data.source", "task.data.path", "task.data.hub", "task.reward", "task.correct")
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def decisive(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def unplaced(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings of `decisive` by name, without the place of the problems, whose contents are compared instead."""
+    """Returns the settings of `decisive` by name, without the places of problems and rewards, whose contents are compared."""
     return {name: value for name, value in leaves(decisive(record)).items() if name not in PLACE}
 
 

@@ -1,5 +1,6 @@
 """Rules that join several groups."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ def decided(built: Any) -> Any:
     """The config with what follows from other settings: a tiny model's base is the task's, no micro-batch exceeds the batch."""
     model, task = getattr(built, "model", None), getattr(built, "task", None)
     if isinstance(model, Model) and model.path is None and model.base is None and task is not None:
-        built = replace(built, model=replace(model, base=task.name))
+        built = replace(built, model=replace(model, base=task.base))
     if isinstance(built, Config):
         trainer = built.trainer
         batch = trainer.prompts_per_update * trainer.group_size
@@ -57,6 +58,14 @@ def check(config: Config) -> None:
             config.model.logit_chunk,
             f"ZeRO-3 needs one run of the head per pass: set model.logit_chunk={scored}, or a smaller trainer.micro_batch",
         )
+
+
+def check_instruction(built: Any, given: Sequence[str]) -> None:
+    """Refuses an instruction for a model that is asked without one."""
+    named = any(override.lstrip("+").startswith("task.instruction=") for override in given)
+    asked = not isinstance(getattr(built, "model", None), Model) or built.model.instructions
+    rule = "this model is asked without an instruction, the question alone; leave it out, or add model.instructions=true"
+    require(asked or not named, "task.instruction", f"{getattr(built.task, 'instruction', '')!r:.40}", rule)
 
 
 def check_ranks(config: Config, ranks: int) -> None:

@@ -25,7 +25,7 @@ from stp.run.files import read_jsonl, whole_lines, write_atomically
 from stp.run.memory import move
 from stp.run.tracking import Logging, Tracker
 from stp.samplers import Standard
-from stp.tasks.base import REWARDS, Problem, fingerprint
+from stp.tasks.base import Problem, fingerprint
 from stp.tasks.sources import file_rows
 
 INTERVALS = "95%, over problems (Wilson)"
@@ -204,8 +204,8 @@ def grade(config: Evaluation, folder: Path) -> None:
         "intervals": INTERVALS,
         "grading": task.grading,
     } | scored(records)
-    for grading in REWARDS:
-        score = summary[grading] = scored([record | {"correct": record["grades"][grading]} for record in records])
+    for grading in task.gradings:
+        score = summary[grading] = scored([graded_by(record, grading) for record in records])
         tracker.say(f"{grading} grading: {shown(score)}")
     missing = [where for (where, _), record in zip(rows, records, strict=True) if not record["graded"]]
     if missing:
@@ -217,6 +217,12 @@ def grade(config: Evaluation, folder: Path) -> None:
         tracker.say(f"{name}: {shown(score)}")
     tracker.summary(summary)
     tracker.say(f"records in {folder}; intervals: {INTERVALS}")
+
+
+def graded_by(record: dict[str, Any], grading: str) -> dict[str, Any]:
+    """Returns the record of a stored completion as another grading counts it."""
+    counts = {"counts": record["counts_by"][grading]} if "counts_by" in record else {}
+    return record | {"correct": record["grades"][grading]} | counts
 
 
 def _measured(record: dict[str, Any]) -> str:

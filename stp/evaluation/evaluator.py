@@ -98,7 +98,9 @@ def record(task: Task, problem: Problem, text: str, prefill: str) -> dict[str, A
     asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
     reward = sum(task.reward_parts(problem, prefill + text).values())
     written = {"prefill": prefill, "completion": text} if prefill else {"completion": text}
-    return asked | written | {"reward": reward, "correct": task.correct(problem, text)}
+    counts = task.counts(problem, text, task.grading)
+    graded = {"reward": reward, "correct": task.solves(problem, text)} | ({"counts": counts} if counts else {})
+    return asked | written | graded
 
 
 def trained_on(run_config: dict[str, Any]) -> str | None:

@@ -6,23 +6,59 @@ from typing import Any
 
 
 def accuracy(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts over completions: {"correct", "total", "accuracy"}."""
-    correct = sum(r["correct"] for r in records)
-    return {"correct": correct, "total": len(records), "accuracy": correct / len(records) if records else 0.0}
+    """Counts over completions: {"correct", "total", "accuracy"}.
+
+    Where records have `counts` (`Task.counts`), their first one is counted instead of completions and named as "unit". The
+    others stand in the score under their names.
+    """
+    first, *others = counted(records)
+    return _share(records, first) | {name: _share(records, name) for name in others}
+
+
+def counted(records: list[dict[str, Any]]) -> list[str]:
+    """Returns the names of what records count, or '' for completions that are right or wrong. The first one is the accuracy."""
+    return list(records[0].get("counts") or [""]) if records else [""]
+
+
+def _tally(record: dict[str, Any], name: str) -> tuple[int, int]:
+    right, total = record["counts"][name] if name else (record["correct"], 1)
+    return right, total
+
+
+def _share(records: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    pairs = [_tally(record, name) for record in records]
+    correct, total = sum(right for right, _ in pairs), sum(total for _, total in pairs)
+    score = {"correct": correct, "total": total, "accuracy": correct / total if total else 0.0}
+    return score | ({"unit": name} if name else {})
 
 
 def counts(score: dict[str, Any]) -> str:
-    """Formats counts as `37.5% (192/512)`."""
-    return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']})"
+    """Formats counts as `37.5% (192/512)`. The unit is named if it is not the completion: `6.7% (137/2048 cells)`."""
+    unit = f" {score['unit']}" if "unit" in score else ""
+    return f"{100 * score['accuracy']:.1f}% ({score['correct']}/{score['total']}{unit})"
+
+
+def beside(score: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns what a score counts beside its accuracy, by name."""
+    return {name: part for name, part in score.items() if isinstance(part, dict) and part.get("unit") == name}
 
 
 def scored(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns accuracy(records), with its 95 % interval under "interval". Problems may have been asked any number of times."""
-    by_problem: dict[str, list[bool]] = {}
+    by_problem: dict[str, list[dict[str, Any]]] = {}
     for one in records:
-        by_problem.setdefault(one["problem"], []).append(one["correct"])
-    groups = by_problem.values()
-    return accuracy(records) | {"interval": {"accuracy": interval([sum(g) for g in groups], [len(g) for g in groups])}}
+        by_problem.setdefault(one["problem"], []).append(one)
+    return _with_intervals(records, list(by_problem.values()))
+
+
+def _with_intervals(records: list[dict[str, Any]], groups: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Returns accuracy(records), each share with its interval over the groups, which hold the records of a problem."""
+    score = accuracy(records)
+    for name, part in zip(counted(records), (score, *beside(score).values()), strict=True):
+        pairs = [[_tally(record, name) for record in group] for group in groups]
+        right_N, total_N = ([sum(pair[i] for pair in group) for group in pairs] for i in (0, 1))
+        part["interval"] = {"accuracy": interval(right_N, total_N)}
+    return score
 
 
 def measured(records: list[dict[str, Any]], samples: int) -> dict[str, Any]:
@@ -30,17 +66,17 @@ def measured(records: list[dict[str, Any]], samples: int) -> dict[str, Any]:
 
     mean@k is the accuracy over all completions. pass@j is the unbiased estimator of Chen et al. (2021), averaged over problems.
     """
-    groups = [[r["correct"] for r in records[i : i + samples]] for i in range(0, len(records), samples)]
-    solved_N = [sum(group) for group in groups]
-    score = accuracy(records) | {"interval": {"accuracy": interval(solved_N, [samples] * len(groups))}}
+    groups = [records[i : i + samples] for i in range(0, len(records), samples)]
+    score = _with_intervals(records, groups)
     if samples == 1:
         return score
-    shares = {f"mean@{samples}": [solved / samples for solved in solved_N]}
+    score[f"mean@{samples}"] = score["accuracy"]
+    score["interval"][f"mean@{samples}"] = score["interval"]["accuracy"]
+    solved_N = [sum(record["correct"] for record in group) for group in groups]
     for j in sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples}):
-        shares[f"pass@{j}"] = [1 - math.comb(samples - solved, j) / math.comb(samples, j) for solved in solved_N]
-    for name, share_N in shares.items():
-        score[name] = sum(share_N) / len(groups)
-        score["interval"][name] = interval([samples * share for share in share_N], [samples] * len(groups))
+        share_N = [1 - math.comb(samples - solved, j) / math.comb(samples, j) for solved in solved_N]
+        score[f"pass@{j}"] = sum(share_N) / len(groups)
+        score["interval"][f"pass@{j}"] = interval([samples * share for share in share_N], [samples] * len(groups))
     return score
 
 
@@ -61,12 +97,10 @@ def interval(solved_N: Sequence[float], asked_N: Sequence[int]) -> list[float]:
 
 
 def shown(score: dict[str, Any]) -> str:
-    """Formats a score as `accuracy 37.5% (192/512) [33.4, 41.8]`, and pass@j in the same way if there are several samples."""
+    """Formats a score as `accuracy 37.5% (192/512) [33.4, 41.8]`, and what else was counted and each pass@j in the same way."""
     means = [name for name in score if name.startswith("mean@")]
     passes = [name for name in score if name.startswith("pass@") and name != "pass@1"]  # pass@1 is the mean
-    parts = [
-        f"accuracy{f' ({means[0]})' if means else ''} {counts(score)}",
-        *(f"{name} {100 * score[name]:.1f}%" for name in passes),
-    ]
-    ends = [score["interval"][name] for name in ["accuracy", *passes]]
-    return ", ".join(f"{part} [{100 * low:.1f}, {100 * high:.1f}]" for part, (low, high) in zip(parts, ends, strict=True))
+    parts = [(f"accuracy{f' ({means[0]})' if means else ''} {counts(score)}", score["interval"]["accuracy"])]
+    parts += [(f"{name} {counts(part)}", part["interval"]["accuracy"]) for name, part in beside(score).items()]
+    parts += [(f"{name} {100 * score[name]:.1f}%", score["interval"][name]) for name in passes]
+    return ", ".join(f"{part} [{100 * low:.1f}, {100 * high:.1f}]" for part, (low, high) in parts)

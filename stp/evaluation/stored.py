@@ -3,14 +3,14 @@
 from typing import Any
 
 from stp.errors import require
-from stp.tasks.base import REWARDS, Problem, Task
+from stp.tasks.base import Problem, Task
 
 
 def regrade(task: Task, rows: list[tuple[str, dict[str, Any]]], known: dict[str, Problem]) -> list[dict[str, Any]]:
-    """Grades stored completions, (where, row) with question, completion and ground_truth, by both sets of rules.
+    """Grades stored completions, (where, row) with question, completion and ground_truth, by all of the task's sets of rules.
 
-    `correct` follows the task's own rules. If ground_truth is null, the known problem with the same question (by id) gives it.
-    Without one the completion counts as wrong, and `graded` is False.
+    `correct` and `counts` follow the task's own rules. If ground_truth is null, the known problem with the same question (by
+    id) gives it. Without one the completion counts as wrong, and `graded` is False.
     """
     records = []
     for where, row in rows:
@@ -23,11 +23,14 @@ def regrade(task: Task, rows: list[tuple[str, dict[str, Any]]], known: dict[str,
             problem = known.get(problem.id, problem)
         text, graded = row["completion"], problem.gold is not None
         prefill = row["prefill"] if isinstance(row.get("prefill"), str) else ""
-        grades = {grading: graded and task.grade(problem, text, grading) for grading in REWARDS}
+        grades = {grading: graded and task.grade(problem, text, grading) for grading in task.gradings}
+        counts = {grading: task.counts(problem, text, grading) for grading in task.gradings if graded}
         reward = sum(task.reward_parts(problem, prefill + text).values()) if graded else 0.0
         kept = {name: row[name] for name in ("update", "temperature") if isinstance(row.get(name), int | float)}
         kept |= {"prefill": prefill} if prefill else {}
         asked = {"problem": problem.id, "question": row["question"], "ground_truth": problem.gold}
         result = {"completion": text, "reward": reward, "correct": grades[task.grading], "grades": grades, "graded": graded}
+        if any(counts.values()):
+            result |= {"counts": counts[task.grading], "counts_by": counts}
         records.append(kept | asked | result)
     return records

@@ -35,13 +35,13 @@ def is_tiny(raw: dict[str, Any]) -> bool:
     return all(size < LARGEST for size in sizes if isinstance(size, int))
 
 
-def tiny_tokenizer(phrases: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Makes a tokenizer with a token for each whole number up to 100, phrase of a task, tag, and other ASCII character.
+def tiny_tokenizer(phrases: Sequence[str], largest: int = 100) -> PreTrainedTokenizerFast:
+    """Makes a tokenizer with a token for each whole number up to `largest`, phrase of a task, tag, and other ASCII character.
 
     Longer numbers split greedily from the left into the longest known numbers, so any printable ASCII text has tokens.
     """
     known = [*phrases, *_TAGS]
-    words = [EOS, MASK, UNKNOWN, *known, *string.printable[:95], *(str(n) for n in range(10, 101))]
+    words = [EOS, MASK, UNKNOWN, *known, *string.printable[:95], *(str(n) for n in range(10, largest + 1))]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, continuing_subword_prefix=""))
     spelt = "|".join(_SPECIAL.sub(r"\\\g<0>", p) for p in sorted(known, key=len, reverse=True))

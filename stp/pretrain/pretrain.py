@@ -154,7 +154,7 @@ def main(options: Pretraining) -> None:
     preflight.writable("to", folder)
     empty = options.to is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     require(empty, "to", folder, "something is there already; remove it or give another folder")
-    tokenizer = tiny_tokenizer(options.task.phrases)
+    tokenizer = tiny_tokenizer(options.task.phrases, options.task.largest_token)
     started = time.perf_counter()
     model = pretrain(options, tokenizer)
     seconds = time.perf_counter() - started

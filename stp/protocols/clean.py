@@ -19,7 +19,7 @@ class Clean:
 
     def instruction(self, task: Task) -> str:
         """Returns the text before the question, for models that get instructions."""
-        return task.instruction
+        return task.instruction or ""
 
     def check(self, config: Any) -> None:
         """Refuses what contradicts the protocol. config: the evaluation's composed config."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from stp.errors import fail
 from stp.protocols.clean import Clean
-from stp.tasks.base import BOXED_INSTRUCTION, Task
+from stp.tasks.base import Task
 
 LENGTHS = (128, 256, 512)
 BLOCK = 32
@@ -14,7 +14,7 @@ _OTHERWISE = ", or use protocol=clean"
 
 @dataclass
 class Published(Clean):
-    """Prefills `<reasoning>`, asks for a boxed answer, and samples at T = 0, blocks of 32, N = L/2, and L = 128, 256 or 512.
+    """Prefills `<reasoning>`, asks as the published code does, and samples at T = 0, blocks of 32, N = L/2, L = 128 to 512.
 
     Grading is the published one. As in the public code, it sees only what the model writes after the prefill.
     """
@@ -23,8 +23,8 @@ class Published(Clean):
     decides = ("sampler.length", "sampler.steps", "sampler.block_length", "task.grading")
 
     def instruction(self, task: Task) -> str:
-        """Returns the task's instruction, which then asks for a boxed answer, whatever the task."""
-        return task.instruction.removesuffix(BOXED_INSTRUCTION) + BOXED_INSTRUCTION
+        """Returns text of the published structure, in words of its own. A `task.instruction` that was given stays as it is."""
+        return task.published_wording if task.instruction == task.wording else str(task.instruction)
 
     def check(self, config: Any) -> None:
         sampler, length = config.sampler, config.sampler.length

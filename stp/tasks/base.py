@@ -5,6 +5,7 @@ import json
 import random
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from stp.errors import fail, require, require_choice
@@ -20,6 +21,9 @@ FORMAT_INSTRUCTION = (
     "Think step by step inside <reasoning> and </reasoning>, then give only the final result inside <answer> and </answer>."
 )
 BOXED_INSTRUCTION = " Write the final result as \\boxed{...}."
+PUBLISHED_FORM = (
+    "\nGive your response in this form:\n<reasoning>\nYour reasoning\n</reasoning>\n<answer>\n{}\n</answer>"  # as its lines are
+)
 
 
 @dataclass(frozen=True)
@@ -116,24 +120,50 @@ class Task:
     grading: str = field(
         default="corrected", metadata={"help": "what accuracy counts: corrected | published (the public code's parser)"}
     )
+    instruction: str | None = field(
+        default=None,
+        metadata={
+            "help": "text before each question, or a .txt file that holds it, for models that get one; null: the task's own"
+        },
+    )
 
-    instruction = FORMAT_INSTRUCTION
+    wording: ClassVar[str] = FORMAT_INSTRUCTION  # the task's own instruction
+    published_wording: ClassVar[str] = (
+        "You know mathematics well. You get a question: solve it step by step, and put the final result into \\boxed{}."
+        + PUBLISHED_FORM.format("\\boxed{...}")
+    )
+    gradings: ClassVar[tuple[str, ...]] = REWARDS  # the rules by which a stored completion can be graded
     hub = Hub("", 0)
     phrases: ClassVar[tuple[str, ...]] = ()  # pieces of generated problems; the tiny model has a token for each
+    largest_token: ClassVar[int] = 100  # the largest number for which the tiny model has a token of its own
 
     def __post_init__(self) -> None:
         require_choice("task.rewards", self.rewards, REWARDS)
         require_choice("task.grading", self.grading, REWARDS)
+        if self.instruction is None:
+            self.instruction = self.wording
+        elif self.instruction.endswith(".txt") and "\n" not in self.instruction:
+            self.instruction = _text_of(self.instruction)
 
     @property
     def name(self) -> str:
         """The name under which the option `task` selects this class."""
         return type(self).__name__.lower()
 
+    @property
+    def base(self) -> str:
+        """The tiny base that trains on this task by default."""
+        return self.name
+
+    @property
+    def paid_by(self) -> str:
+        """What decides the rewards, for the records of what was rewarded."""
+        return self.rewards
+
     def problems(self, split: str) -> list[Problem]:
         """Returns the problems of a split: `train`, `validation`, `test`, or `all` (a whole file).
 
-        The first three never share a problem. A hash of a generated problem's id decides on its split, whatever the seed.
+        The first three never share a problem. A hash decides on a generated problem's split, whatever the seed.
         """
         size = self.data.size(split)
         if self.data.source == "generate":
@@ -165,11 +195,18 @@ class Task:
         """Says whether the completion solves the problem, by the `corrected` or the `published` rules. Pure and total."""
         raise NotImplementedError
 
+    def counts(self, problem: Problem, completion: str, grading: str) -> dict[str, tuple[int, int]]:
+        """Returns what a grading counts in a completion, as (right, all) by name. The first is the accuracy.
+
+        Empty for tasks that count nothing but completions, each right or wrong.
+        """
+        return {}
+
     def gradable(self, problem: Problem) -> bool:
         """Says whether any answer can be graded right. If the gold answer itself is not, the problem is left out."""
         return True
 
-    def correct(self, problem: Problem, completion: str) -> bool:
+    def solves(self, problem: Problem, completion: str) -> bool:
         """Says whether the completion solves the problem, as accuracy counts it."""
         return self.grade(problem, completion, self.grading)
 
@@ -184,6 +221,10 @@ class Task:
     def draw(self, rng: random.Random) -> Problem | None:
         """Draws a problem, or None if the draw is no valid problem."""
         raise NotImplementedError
+
+    def split_key(self, problem: Problem) -> str:
+        """Returns the text whose hash decides on a generated problem's split: problems that share it are not told apart."""
+        return problem.id
 
     def keeps(self, row: dict[str, Any]) -> bool:
         """Says whether a row of a file or the hub fits the task's options. A malformed row fits: `row` refuses it later."""
@@ -211,7 +252,7 @@ class Task:
         misses = 0
         while len(problems) < size:
             problem = self.draw(rng)
-            fits = problem is not None and split_of(problem.id) == split and problem.id not in problems
+            fits = problem is not None and split_of(self.split_key(problem)) == split and problem.id not in problems
             misses = 0 if fits else misses + 1
             if misses > 20_000:
                 fail(f"task.data.{split}_size", size, f"only {len(problems)} distinct problems were found; {self.more()}")
@@ -231,6 +272,13 @@ class Task:
             require(len(lost) < len(read), f"task.data.{option}", place, f"of all its {len(read)} rows {why}")
             tell_once(f"{', '.join(lost[:10])}{f' and {len(lost) - 10} more' if len(lost) > 10 else ''}: left out, {why}")
         return [problem for where, problem in read if where not in set(lost)]
+
+
+def _text_of(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        fail("task.instruction", file, f"a name ending in .txt is a file of text, which cannot be read ({error})")
 
 
 def fingerprint(problems: list[Problem]) -> str:

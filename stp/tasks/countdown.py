@@ -10,7 +10,7 @@ from typing import Any
 
 from stp.errors import UserError, fail, require
 from stp.tasks import published
-from stp.tasks.base import FORMAT_INSTRUCTION, Hub, Problem, Task, flooded, format_response, last_answer
+from stp.tasks.base import FORMAT_INSTRUCTION, PUBLISHED_FORM, Hub, Problem, Task, flooded, format_response, last_answer
 from stp.tasks.grading import final_answer, unboxed
 from stp.tasks.latex import symbols, undelimited
 
@@ -34,9 +34,14 @@ class Countdown(Task):
     max_number: int = field(default=16, metadata={"help": "largest number the generator draws"})
     operators: str = field(default="+-", metadata={"help": "operators the generator uses, a part of +-*/"})
 
-    instruction = (
+    wording = (
         "Use the given numbers, each exactly once, with + - * / and parentheses to write an expression that equals "
         "the target. " + FORMAT_INSTRUCTION
+    )
+    published_wording = (
+        "Make an arithmetic expression of the given numbers that equals the target exactly. Each number is used once, with "
+        "+, -, * and / as you like. Think in steps. Then write only the expression, without equals sign and target, "
+        "into \\boxed{}, like this: \\boxed{a + b * c}" + PUBLISHED_FORM.format("\\boxed{...}")
     )
     hub = Hub("Jiayi-Pan/Countdown-Tasks-3to4", held_out=500)  # the published split leaves the last 500 shuffled rows out
     phrases = ("Numbers: [", ", ", "]\nTarget: ")

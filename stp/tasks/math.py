@@ -41,7 +41,7 @@ _BARE_BOX = re.compile(r"\\boxed +([0-9A-Za-z]+)\$")  # two solutions of MATH's 
 class Math(Task):
     """MATH and MATH-500: competition problems, answered by an expression in `\\boxed{}`."""
 
-    instruction = FORMAT_INSTRUCTION + BOXED_INSTRUCTION
+    wording = FORMAT_INSTRUCTION + BOXED_INSTRUCTION
     hub = Hub("ankner/math-500", held_out=500, test="HuggingFaceH4/MATH-500")
     phrases = (*fragments(KINDS), "\\boxed{")
 

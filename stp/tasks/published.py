@@ -20,6 +20,10 @@ _NUMBER = re.compile(r"-?[0-9]+\.?[0-9]*")
 _STRICT = re.compile(r"<reasoning>\n[^\n]*\n</reasoning>\n<answer>\n[^\n]*\n</answer>\n$")
 _EQUATION = re.compile(r"[0-9+\-*/().\s]+\Z")
 _BOXED, _BOXED_SPACE = "\\boxed", "\\boxed "
+_FENCED = re.compile(r"```([0-9\s]+)```")
+_END_OF_TURN = r"<\|eot_id\|>|<\|endoftext\|>"
+_END, _END_OF_ANSWER = re.compile(_END_OF_TURN), re.compile(f"{_END_OF_TURN}|{ANSWER_CLOSE}")
+_SIXTEEN_BEFORE, _SIXTEEN = re.compile(rf"([0-9]{{16}})\s*{ANSWER_CLOSE}"), re.compile(r"\b([0-9]{16})\b")
 
 
 # Rewards
@@ -101,6 +105,17 @@ def countdown_rewards(completion: str, numbers: Sequence[int], target: int) -> d
     return {"answer": 1.0 if right else 0.1}
 
 
+def sudoku_rewards(completion: str, puzzle: str, solution: str) -> dict[str, float]:
+    """Pays the share of the empty cells that are right in the digits of the last `<answer>`, cut or filled with 0 to 16.
+
+    Quirks: digits of any text in the answer count (`Row 1: 3142` begins with a 1). The puzzle's own cells may change.
+    """
+    answers = list(_answers(completion))
+    digits = re.sub(r"[^0-9]", "", answers[-1]) if answers and not flooded(completion) else ""
+    right, empty = _cells_right(digits, puzzle, solution)
+    return {"cells": right / empty}
+
+
 # Grading of completions, as the published evaluation counts them
 
 
@@ -147,7 +162,44 @@ def countdown_correct(completion: str, numbers: Sequence[int], target: int) -> b
     return _reaches(equation, numbers, target)
 
 
+def sudoku_cells(completion: str, puzzle: str, solution: str) -> tuple[int, int]:
+    """Counts (right, all) empty cells. The published accuracy is the share of cells over all puzzles.
+
+    The answer is the first of these that holds anything but white space: digits before the end of a code block in an
+    `<answer>`; the first `<answer>` up to a closing tag or special token; what follows the first `</answer>`; 16 digits before
+    an `</answer>`; 16 digits that stand alone. Quirks: only white space is taken out of it, so any other character is a cell,
+    and a missing digit moves all later ones.
+    """
+    found = ("" if flooded(completion) else text.strip() for text in _sudoku_answers(completion))
+    return _cells_right(re.sub(r"\s", "", next(filter(None, found), "")), puzzle, solution)
+
+
 # Parts
+
+
+def _cells_right(answer: str, puzzle: str, solution: str) -> tuple[int, int]:
+    """Counts (right, all) empty cells of an answer that is cut or filled with 0 to 16 characters."""
+    empty = [i for i, digit in enumerate(puzzle) if digit == "0"]
+    return sum(answer[i : i + 1] == solution[i] for i in empty), len(empty)
+
+
+def _sudoku_answers(text: str) -> Iterator[str]:
+    """Yields the texts that may be the answer, in the order in which the published evaluation tries them."""
+    _, opened, inside = text.partition(ANSWER_OPEN)
+    _, closed, after = text.partition(ANSWER_CLOSE)
+    yield _first(_FENCED, inside)
+    if opened and (end := _END_OF_ANSWER.search(inside)):
+        yield inside[: end.start()]
+    if closed:
+        yield _END.split(after, maxsplit=1)[0]
+    yield _first(_SIXTEEN_BEFORE, text)
+    yield _first(_SIXTEEN, text)
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    """Returns the group of a pattern's first match, or nothing."""
+    match = pattern.search(text)
+    return match[1] if match else ""
 
 
 def _next(text: str, needle: str) -> Callable[[int], int]:

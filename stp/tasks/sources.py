@@ -47,11 +47,16 @@ def load_rows(data: Data, hub: Hub, split: str, fit: Fit = Fit()) -> list[Row]: 
     A folder without a validation file is treated the same way: `validation` comes from its train rows. `all` keeps the order.
     """
     if data.source == "hub":
+        rule = (
+            "this task has no dataset of its own there; name one with task.data.hub=<id>, or a file with task.data.path=<file>"
+        )
+        require(bool(data.hub or hub.name), "task.data.source", "hub", rule)
         option, place = "task.data.hub", data.hub or hub.name
         if hub.test is not None and split == "test":
             name = data.hub or hub.test
             return fit(_hub_rows(name, "test"), option, name)
         rows, seed, most = fit(_hub_rows(place, "train"), option, place), HUB_SEED, 0 if hub.test is not None else hub.held_out
+        most = most if hub.name else max(1, min(most, len(rows) // TEST_SHARE))
     else:
         option, path = "task.data.path", _path(data)
         place, seed = str(path), data.seed

@@ -224,7 +224,7 @@ def main(config: Tracing) -> None:
             def text_of(token: int) -> str:
                 return "EOS" if token == policy.eos_id else tokenizer.decode([token])
 
-            shown[row]["runs"].append(record(name, done, text_of, text, rewards, bool(task.correct(problem, text))))
+            shown[row]["runs"].append(record(name, done, text_of, text, rewards, bool(task.solves(problem, text))))
     facts = [
         f"{options.name}, {config.checkpoint}",
         str(subject),

@@ -7,7 +7,7 @@ from typing import Any
 
 from stp.config import Config, plain
 from stp.evaluation.evaluator import Evaluator, standard_sampler
-from stp.evaluation.intervals import accuracy, counts
+from stp.evaluation.intervals import accuracy, beside, counts
 from stp.models.codec import Codec
 from stp.models.policy import Policy
 from stp.run import ranks
@@ -39,8 +39,12 @@ class Evaluations:
         if update != trainer.updates and not (trainer.eval_every and update % trainer.eval_every == 0):
             return {}
         self.final = self.measure(update)
-        named = {f"eval/accuracy_{name}": score["accuracy"] for name, score in self.final.items()}
-        return {"eval/accuracy": next(iter(named.values())), **named} if named else {}
+        found: dict[str, float] = {}
+        for temperature, score in self.final.items():
+            for name, part in {"accuracy": score, **beside(score)}.items():
+                found.setdefault(f"eval/{name}", part["accuracy"])
+                found[f"eval/{name}_{temperature}"] = part["accuracy"]
+        return found
 
     def measure_base(self, known: dict[str, Any] | None) -> None:
         """Takes the base's accuracy from a checkpoint (`known`), or else drops its old lines and measures it if wanted."""

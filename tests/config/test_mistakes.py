@@ -48,6 +48,9 @@ MISTAKES = [
     ("train", "sampler.gamma=null", "sampler.gamma=null", "not Optional"),
     ("train", "model.lora=3", "model.lora=3", "int is not a subclass of Lora"),
     ("pretrain", "updates=many", "updates=many", "could not be converted to Integer"),
+    # instructions
+    ("train", "task.instruction=Sort", "task.instruction='Sort'", "asked without an instruction", "add model.instructions="),
+    ("evaluate", "task.instruction=none.txt", "task.instruction=none.txt", "is a file of text, which cannot be read"),
     # out of range
     ("train", "seed=-1", "seed=-1", "from 0 on"),
     ("train", "sampler.gamma=1.5", "sampler.gamma=1.5", "[0, 1)", "the paper uses 0.05"),

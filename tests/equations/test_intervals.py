@@ -74,3 +74,19 @@ def test_the_printed_line_names_counts_and_intervals():
     assert line == "accuracy 25.0% (1/4) [4.6, 69.9]"
     line = shown(measured(records([[1, 0], [0, 0], [0, 1], [0, 0]]), 2))
     assert line.startswith("accuracy (mean@2) 25.0% (2/8) [") and ", pass@2 50.0% [15.0, 85.0]" in line
+
+
+def test_a_task_may_count_parts_of_a_completion():
+    """Cells of two puzzles, of which one was tried twice: the first count is the accuracy, the other stands beside it."""
+    counted = [
+        {"problem": p, "correct": right == of, "counts": {"cells": [right, of], "puzzles": [int(right == of), 1]}}
+        for p, right, of in (("a", 8, 8), ("a", 3, 8), ("b", 1, 4))
+    ]
+    score = scored(counted)
+    assert (score["correct"], score["total"], score["accuracy"], score["unit"]) == (12, 20, 0.6, "cells")
+    assert score["interval"]["accuracy"] == interval([11, 1], [16, 4])
+    assert (score["puzzles"]["correct"], score["puzzles"]["total"]) == (1, 3)
+    assert score["puzzles"]["interval"]["accuracy"] == interval([1, 0], [2, 1])
+    assert shown(score).startswith("accuracy 60.0% (12/20 cells) [") and ", puzzles 33.3% (1/3 puzzles) [" in shown(score)
+    twice = measured([counted[0], counted[1], counted[2], counted[2]], 2)
+    assert twice["mean@2"] == twice["accuracy"] == 13 / 24 and twice["pass@2"] == 0.5  # pass counts whole puzzles

@@ -43,7 +43,7 @@ def test_rewards_and_grades_are_total(option, rules, remembered):
         tried["completions", "accepted"] += 1
         problem = Problem("p", "?", gold)
         parts, grade = task.reward_parts(problem, completion), task.grade(problem, completion, rules)
-        assert type(grade) is bool and task.correct(problem, completion) is grade
+        assert type(grade) is bool and task.solves(problem, completion) is grade
         assert all(type(value) is float and math.isfinite(value) for value in parts.values())
         # published tags cost 0.001 for each trailing character, twice
         least = -0.002 * len(completion) if (option, rules) == (Gsm8k, "published") else 0.0

@@ -210,7 +210,7 @@ def test_the_command_writes_the_page(shown):
         for one in (standard, pruned):
             text = "".join(one["tokens"][: one["until_eos"]]).removesuffix("EOS").replace("⏎", "\n")
             assert text == one["completion"]
-            assert one["rewards"] == task.reward_parts(known, text) and one["correct"] == task.correct(known, text)
+            assert one["rewards"] == task.reward_parts(known, text) and one["correct"] == task.solves(known, text)
     assert any(problem["runs"][1]["forward_L"].count(0) == 5 for problem in data["problems"])
 
 

@@ -1,6 +1,7 @@
 """Between text and tokens: prompts, completions, and what of an anchor may be fixed."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,8 +74,11 @@ def test_the_published_protocol_begins_the_assistants_turn_and_asks_for_a_box(ta
     question = "Numbers: [3, 7]\n" * 50  # never cut
     (asked,) = tokenizer.batch_decode([codec.encode_prompt(question)])
     assert asked == f"[user]{codec.instruction}\n\n{question}[assistant]<reasoning>"
-    assert codec.instruction.startswith(task.instruction) and codec.instruction.count("\\boxed{...}") == 1
-    assert Clean().instruction(task) == task.instruction
+    form = "<reasoning>\nYour reasoning\n</reasoning>\n<answer>\n\\boxed{...}\n</answer>"
+    assert codec.instruction.endswith(form) and "\\boxed{}" in codec.instruction.removesuffix(form)
+    assert Clean().instruction(task) == task.instruction == task.wording
+    own = replace(task, instruction="As published, word for word.")
+    assert Published().instruction(own) == Clean().instruction(own) == "As published, word for word."
 
 
 def test_completions_end_at_eos():

@@ -129,7 +129,7 @@ def test_an_example_is_right_if_and_only_if_it_is_careful(task):
             assert text.count("<answer>") == 1 and len(tokenizer(text)["input_ids"]) <= 48
             assert text.startswith("<answer>") == (style == "guess")
             if (task, style) != ("countdown", "guess"):
-                assert options.correct(problem, text) == (style == "careful")
+                assert options.solves(problem, text) == (style == "careful")
 
 
 @pytest.mark.parametrize("tagged", [True, False])

@@ -53,7 +53,7 @@ def test_generated_problems_are_distinct_well_formed_and_solvable(options, split
         numbers, target = problem.gold["numbers"], problem.gold["target"]
         assert len(numbers) == task.numbers and all(1 <= n <= task.max_number for n in numbers) and 1 <= target <= 100
         found = solve(numbers, target, task.operators)
-        assert found is not None and task.correct(problem, f"<answer>{found}</answer>")
+        assert found is not None and task.solves(problem, f"<answer>{found}</answer>")
 
 
 @pytest.mark.parametrize("options", VARIANTS)
@@ -67,7 +67,7 @@ def test_ground_truth_solutions_are_correct_and_use_the_operators_asked_for(opti
         if "/" not in working:  # each step is true: 13+7=20-4=16
             reached = [int(re.match("-?[0-9]+", text)[0]) for text in [*steps[1:], last]]
             assert [evaluate_expression(step) for step in steps] == reached
-        assert task.correct(problem, format_response(working, answer, tagged))
+        assert task.solves(problem, format_response(working, answer, tagged))
         assert set(answer) <= set("0123456789()" + task.operators)
 
 
@@ -140,13 +140,13 @@ PROBLEM = make_problem([3, 7, 9], 19, None)
 )
 def test_rewards(completion, reward, capfd):
     assert TASK.reward_parts(PROBLEM, completion) == {"answer": reward}
-    assert TASK.correct(PROBLEM, completion) is (reward == 1.0)
+    assert TASK.solves(PROBLEM, completion) is (reward == 1.0)
     assert capfd.readouterr() == ("", "")  # rewards are pure
 
 
 def test_a_box_without_a_tag_is_graded_and_not_paid():
     assert TASK.reward_parts(PROBLEM, "so \\boxed{3+7+9}") == {"answer": 0.0}
-    assert TASK.correct(PROBLEM, "so \\boxed{3+7+9}") and not TASK.correct(PROBLEM, "so \\boxed{3+7+9")
+    assert TASK.solves(PROBLEM, "so \\boxed{3+7+9}") and not TASK.solves(PROBLEM, "so \\boxed{3+7+9")
 
 
 def test_latex_operators():
@@ -159,20 +159,20 @@ def test_latex_operators():
         "\\left(8\\div 2\\right)\\cdot 3",
         "\\boxed{8 / 2 \\times 3}",
     ):
-        assert TASK.correct(problem, f"<answer>{answer}</answer>")
-    assert not TASK.correct(problem, "<answer>8\\divide2\\times3</answer>")
+        assert TASK.solves(problem, f"<answer>{answer}</answer>")
+    assert not TASK.solves(problem, "<answer>8\\divide2\\times3</answer>")
 
 
 def test_a_number_given_twice_is_used_twice():
     problem = make_problem([5, 5, 2], 12, None)
-    assert TASK.correct(problem, "<answer>5+5+2</answer>")
-    assert not TASK.correct(problem, "<answer>5*2+2</answer>")
-    assert not TASK.correct(problem, "<answer>5+5+2+0</answer>")
+    assert TASK.solves(problem, "<answer>5+5+2</answer>")
+    assert not TASK.solves(problem, "<answer>5*2+2</answer>")
+    assert not TASK.solves(problem, "<answer>5+5+2+0</answer>")
 
 
 def test_values_are_exact():
-    assert TASK.correct(make_problem([8, 3, 8, 3], 24, None), "<answer>8/(3-8/3)</answer>")  # floats give 23.999999999999989
-    assert not TASK.correct(make_problem([999999999, 1, 3], 333333333, None), "<answer>(999999999+1)/3</answer>")
+    assert TASK.solves(make_problem([8, 3, 8, 3], 24, None), "<answer>8/(3-8/3)</answer>")  # floats give 23.999999999999989
+    assert not TASK.solves(make_problem([999999999, 1, 3], 333333333, None), "<answer>(999999999+1)/3</answer>")
 
 
 def test_last_answer_is_linear_in_the_text():

@@ -100,7 +100,7 @@ def test_countdown_takes_powers_and_whole_division():
     task = Countdown(rewards="published")
     assert task.reward_parts(problem({"numbers": [2, 3, 1], "target": 9}), "<answer>2**3+1</answer>") == {"answer": 1.0}
     assert task.reward_parts(problem({"numbers": [7, 2, 1], "target": 4}), "<answer>7//2+1</answer>") == {"answer": 1.0}
-    assert not Countdown().correct(problem({"numbers": [2, 3, 1], "target": 9}), "<answer>2**3+1</answer>")
+    assert not Countdown().solves(problem({"numbers": [2, 3, 1], "target": 9}), "<answer>2**3+1</answer>")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_what_cannot_be_normalised_is_compared_as_it_is():
     ],
 )
 def test_gsm8k_grading(completion, gold, correct):
-    assert Gsm8k(grading="published").correct(problem(gold), completion) is correct
+    assert Gsm8k(grading="published").solves(problem(gold), completion) is correct
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_gsm8k_grading(completion, gold, correct):
     ],
 )
 def test_math_grading(completion, correct):
-    assert Math(grading="published").correct(problem("\\frac{1}{2}"), completion) is correct
+    assert Math(grading="published").solves(problem("\\frac{1}{2}"), completion) is correct
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_math_grading(completion, correct):
 )
 def test_countdown_grading(completion, correct):
     gold = {"numbers": [3, 7, 9], "target": 19}
-    assert Countdown(grading="published").correct(problem(gold), completion) is correct
+    assert Countdown(grading="published").solves(problem(gold), completion) is correct
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_gold_answers_are_right_and_wrong_ones_are_not(option, file, rows, rewar
         assert "<<" not in reasoning
         for tagged in (True, False):
             text = format_response(reasoning, answer, tagged)
-            assert task.reward_parts(one, text)["correct"] == 2.0 and task.correct(one, text), one.gold
+            assert task.reward_parts(one, text)["correct"] == 2.0 and task.solves(one, text), one.gold
         wrong = (
             f"7{one.gold}" if "\\text{ " in one.gold else f"{one.gold}7"
         )  # published normalisation drops what follows a unit
         other = answer.replace(one.gold, wrong)
         text = format_response("no", other, True)
-        assert task.reward_parts(one, text)["correct"] == 0.0 and not task.correct(one, text), other
+        assert task.reward_parts(one, text)["correct"] == 0.0 and not task.solves(one, text), other

@@ -73,9 +73,9 @@ def test_generated_problems_are_worked_correctly_with_numbers_that_have_tokens(o
         assert all(0 <= int(n) <= 99 for n in re.findall("[0-9]+", problem.question + working))
         assert answer == (f"\\boxed{{{problem.gold}}}" if option is Math else problem.gold)
         text = format_response(working, answer, True)
-        assert task.correct(problem, text) and task.reward_parts(problem, text)["correct"] == 2.0
+        assert task.solves(problem, text) and task.reward_parts(problem, text)["correct"] == 2.0
         other = format_response(working, answer.replace(problem.gold, str(int(problem.gold) + 1)), True)
-        assert not task.correct(problem, other) and task.reward_parts(problem, other)["correct"] == 0.0
+        assert not task.solves(problem, other) and task.reward_parts(problem, other)["correct"] == 0.0
     from stp.tasks import gsm8k, math
 
     assert kinds == set((gsm8k if option is Gsm8k else math).KINDS)
