@@ -96,7 +96,9 @@ class Trajectory(Rows):
     the first EOS. step_BL: the number of the forward, counted from 0, that revealed a token; the final fill is one forward of
     its own. It is -1 at fixed tokens, and after the row's end where no forward revealed anything. logp_BL: the token's
     log-probability in that forward, at temperature 1; 0 where step_BL is -1. nfe (number of function evaluations): the
-    schedule's forwards (Theorem 4.1). nfe_run: forwards that were run, which are fewer if every row ended early.
+    schedule's forwards (Theorem 4.1). nfe_run: forwards that were run, which are fewer if every row ended early. scheduled:
+    whether the schedule decided what was revealed. If not, Theorem 4.1 does not count the forwards: each row has its own,
+    `nfe_B`.
     """
 
     prompts: Prompts
@@ -107,6 +109,7 @@ class Trajectory(Rows):
     logp_BL: Tensor
     nfe: int
     nfe_run: int
+    scheduled: bool = True
 
     @classmethod
     def given(cls, prompts: Prompts, response_BL: Tensor, fixed_BL: Tensor, until_eos_BL: Tensor) -> Self:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from stp.diffusion import Denoiser
-from stp.samplers.standard import Standard, Start
+from stp.samplers.reveal import Start
+from stp.samplers.standard import Standard
 from stp.types import Batch, Prompts, Trajectory
 
 ALL = slice(None)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from stp.diffusion import top_per_row
 from stp.errors import require, require_choice
+from stp.samplers.reveal import Start
 from stp.samplers.schedule import count_forwards, plan_windows, round_half_up
-from stp.samplers.standard import Standard, Start
+from stp.samplers.standard import Standard
 from stp.types import Anchors, AnchorSource, Draws
 
 
@@ -79,6 +80,17 @@ class Pruned(Standard):
         count_B = torch.minimum(self.wanted(anchors), anchors.eligible_BL.sum(dim=1))
         return anchors.tokens_BL, top_per_row(score_BL, anchors.eligible_BL, count_B)
 
+    def start(self, anchors: Anchors | None, draws: Draws) -> Start:
+        """Starts the whole global batch: fixes tokens, and plans the forwards that are left (Theorem 4.1)."""
+        tokens_BL, fixed_BL = self.fix(anchors, draws)
+        return self.starting(tokens_BL, fixed_BL)
+
+    def planned(self, tokens_BL: Tensor, fixed_BL: Tensor, gamma: float, t_cutoff: float) -> Start:
+        """Returns the start of a batch whose forwards these fractions prune. The fill takes round(t_cutoff * L) masks."""
+        forwards, fill = count_forwards(self.steps, gamma, t_cutoff)
+        keep = max(round_half_up(t_cutoff, self.length), 1) if fill else 0
+        return Start(tokens_BL, fixed_BL, plan_windows(~fixed_BL, self.block_length, forwards, keep), fill, keep)
+
 
 def check_prunings(name: str, gamma: float, t_cutoff: float) -> None:
     """Refuses fractions that leave nothing to denoise. name: the option of the fixed fraction, gamma."""
@@ -114,12 +126,5 @@ class Stp(Pruned):
             return torch.full_like(eligible_B, round_half_up(self.gamma, self.length))
         return torch.tensor([round_half_up(self.gamma, n) for n in range(self.length + 1)])[eligible_B]
 
-    def start(self, anchors: Anchors | None, draws: Draws) -> Start:
-        """Starts the whole global batch: fixes tokens, and plans the forwards that are left (Theorem 4.1)."""
-        tokens_BL, fixed_BL = self.fix(anchors, draws)
-        return self.starting(tokens_BL, fixed_BL)
-
     def starting(self, tokens_BL: Tensor, fixed_BL: Tensor) -> Start:
-        forwards, fill = count_forwards(self.steps, self.gamma, self.t_cutoff)
-        keep = max(round_half_up(self.t_cutoff, self.length), 1) if fill else 0
-        return Start(tokens_BL, fixed_BL, plan_windows(~fixed_BL, self.block_length, forwards, keep), fill, keep)
+        return self.planned(tokens_BL, fixed_BL, self.gamma, self.t_cutoff)

@@ -31,7 +31,7 @@ from stp.run.files import write_atomically
 from stp.run.memory import move
 from stp.run.tracking import Logging, Tracker
 from stp.samplers import Standard, Stp
-from stp.samplers.standard import Start
+from stp.samplers.reveal import Start
 from stp.text import visible, visible_lines
 from stp.types import Draws, Prompts
 

@@ -14,7 +14,7 @@ import torch
 from stp.errors import RunError, UserError
 from stp.run.engine import Engine
 from stp.run.files import read_jsonl
-from stp.samplers import standard
+from stp.samplers import reveal
 from tests.integration.fatal import strike
 from tests.integration.runs import SMALL, environment, metrics, run, weights
 
@@ -102,7 +102,7 @@ def test_a_signal_saves_the_last_update(tmp_path, monkeypatch, whole, number, mo
 
 
 def test_a_signal_in_a_rollout_lets_no_other_forward_begin(tmp_path, monkeypatch):
-    forwards, draw = [], standard.draw
+    forwards, draw = [], reveal.draw
 
     def counted(*args):
         forwards.append(None)
@@ -111,7 +111,7 @@ def test_a_signal_in_a_rollout_lets_no_other_forward_begin(tmp_path, monkeypatch
         return draw(*args)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(standard, "draw", counted)
+        patch.setattr(reveal, "draw", counted)
         run(tmp_path / "run", *RARELY)
     assert len(forwards) == 40
 
