@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint fuzz audit wheel tiny ablations tables theory bench soak clean
+.PHONY: help setup train test lint fuzz audit wheel tiny ablations tables theory bench soak gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ theory: ## Theorems 4.1, 4.3 and 4.4 checked (docs/theory.md)
 
 bench: ## rollouts and updates over their bare forwards and over the published loops, in an hour (ARGS="--shapes tiny": five minutes)
 	$(BIN)/python -m stp.bench $(ARGS)
+
+gpu: ## check this machine's GPU, in nine minutes (docs/gpu.md; ARGS="--parts numbers --to folder")
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) scripts/gpu.py $(ARGS)
 
 clean: ## remove caches (outputs/ and the virtual environment stay)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -7,7 +7,8 @@ and backwards. A limit draws, compares and clips nothing, and takes no optimizer
 The variants of a comparison take turns (A B C A B C ...) after one turn that is not counted. A ratio is taken within each turn;
 its median is given with its least and greatest value. On one CPU thread the time is this process's processor time, which other
 work on the machine hardly changes. With more threads, and on a GPU (synchronised), it is the wall clock. The shape `llada` has
-LLaDA's vocabulary and random weights under LoRA; `tiny` is the base that ships.
+LLaDA's vocabulary and random weights under LoRA; `tiny` is the base that ships; `llada_8b` has all of LLaDA-8B's sizes and the
+settings of the paper's Table 8, for a GPU.
 """
 
 import argparse
@@ -28,19 +29,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stp.bench import published_loops as plain
-from stp.config import SCHEMAS
+from stp.config import CONF, SCHEMAS, build, register
 from stp.diffusion import Denoiser
 from stp.estimators import Elbo, OneStep
 from stp.estimators.base import Estimator, masked_log_probs
 from stp.loop import rollout, update
 from stp.models.codec import Codec
 from stp.models.live import Live
+from stp.models.llada import LLADA_8B, llama_config
 from stp.models.loading import bidirectional
 from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, compile_layers, load_policy
 from stp.objectives import Grpo
@@ -190,7 +193,38 @@ def llada(device: torch.device) -> Shape:
     return Shape("llada", policy.to(device), made.to(device), sampler, Elbo(samples=2), Grpo(beta=0.04), trainer, 1.15, 0.5)
 
 
-SHAPES = {"tiny": tiny, "llada": llada}
+def llada_8b(device: torch.device, sizes: dict[str, Any] = LLADA_8B) -> Shape:
+    """Makes the paper's shape (Table 8, `scale=paper`): LLaDA-8B's sizes and random weights, made on the device in bfloat16."""
+    register()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = build(compose("train", ["scale=paper", "sampler=standard"]))
+    model, trainer = config.model, config.trainer
+    policy = random_policy(llama_config(sizes, Path("LLaDA-8B")), model, device)
+    made = random_prompts(trainer.prompts_per_update, trainer.group_size, model.prompt_tokens, policy)
+    parts = (config.sampler, config.estimator, config.objective, trainer)
+    return Shape("llada_8b", policy, made.to(device), *parts, 1.15)
+
+
+def random_policy(config: LlamaConfig, options: Model, device: torch.device) -> Policy:
+    """Makes a policy of these sizes with random weights, and with the adapters and the precision of `options`."""
+    config._attn_implementation = options.attention
+    with torch.device(device), torch.random.fork_rng():
+        torch.manual_seed(0)
+        stock = bidirectional(LlamaForCausalLM._from_config(config, dtype=getattr(torch, options.dtype)))
+        if options.gradient_checkpointing:
+            stock.gradient_checkpointing_enable({"use_reentrant": False})
+        model = add_lora(stock, options.lora) if options.lora.rank else stock
+    return Policy(model, config.vocab_size - 1, NEVER, options.logit_chunk, options.lora.dropout).eval()
+
+
+SHAPES = {"tiny": tiny, "llada": llada, "llada_8b": llada_8b}
+EIGHT_BILLION = {"llada_8b"}  # shapes that are measured only where they are asked for
+
+
+def engine_of(shape: Shape) -> Engine:
+    """Puts the shape's policy under the engine, in its precision."""
+    bfloat16 = shape.policy.llama.dtype == torch.bfloat16
+    return Engine(shape.policy, Optimizer(lr=1e-6), Zero(2 if bfloat16 else 0), bfloat16)
 
 
 def random_prompts(prompts: int, group: int, width: int, policy: Policy) -> Prompts:
@@ -286,13 +320,27 @@ def rolled_out(shape: Shape, engine: Any, sampler: Standard, equal_groups: int =
     """Rolls out the shape's batch with the training loop's own function."""
     stub = Parity(shape.prompts, equal_groups, shape.trainer.group_size)
     problems: Any = [SimpleNamespace(key=i) for i in range(len(shape.prompts) // shape.trainer.group_size)]
-    actor = Actor(sampler, stub, stub, problems)
+    actor = Actor(sampler, stub, stub, problems, Earlier(sampler.length) if sampler.needs_anchors else None)
     return rollout(actor, shape.learner(engine), problems, Draws(0, len(shape.prompts)), Run())
 
 
-def one_update(shape: Shape, engine: Any) -> None:
+class Earlier:
+    """Stands in for a static dataset: each row has an anchor, all of whose tokens may be fixed."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def anchors(self, problem_keys: list[str], choose: str, draws: Draws) -> Anchors:
+        tokens_BL = torch.full((len(problem_keys), self.length), 5)
+        return Anchors(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), -draws.uniform("anchors", 0, self.length))
+
+    def covers(self, problem_key: str) -> bool:
+        return True
+
+
+def one_update(shape: Shape, engine: Any, sampler: Standard | None = None) -> None:
     """Runs a rollout and its inner updates as stp.train does."""
-    done = rolled_out(shape, engine, shape.sampler)
+    done = rolled_out(shape, engine, sampler or shape.sampler)
     update(shape.learner(engine), done, Run())
 
 
@@ -419,9 +467,8 @@ def growth_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
 def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     """Compares STP with the standard sampler. The target is the ratio of forwards, which the time should match to 0.02."""
     unpruned = replace(shape.sampler, steps=max(shape.sampler.steps, shape.sampler.length // 2))
-    rows, L = len(shape.prompts), unpruned.length
-    tokens_BL = torch.full((rows, L), 5)
-    anchors = Anchors(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), -Draws(0, rows).uniform("anchors", 0, L))
+    rows = len(shape.prompts)
+    anchors = Earlier(unpruned.length).anchors([""] * rows, "first", Draws(0, rows))
     variants: dict[str, Callable[[], Any]] = {"standard": partial(shape.rollout, unpruned)}
     forwards = {}
     for gamma, t_cutoff in ((0.05, 0.0), (0.0, 0.05), (0.05, 0.05), (0.1, 0.1)):
@@ -433,6 +480,55 @@ def pruning_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     for name, share in forwards.items():
         over = f"standard, {unpruned.steps} forwards"
         yield turns.row("pruning", shape.name, (name, over), (name, "standard"), share)
+
+
+# the most TFLOP/s of a card in dense bfloat16, by a part of its name
+PEAKS = {"A100": 312.0, "A800": 312.0, "H100": 989.0, "H200": 989.0, "H800": 989.0}
+
+
+def forward_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """Times a rollout's first forward, over its operations at the card's peak (at 1 TFLOP/s if that is unknown)."""
+    policy, length = shape.policy, shape.sampler.length
+    mask_BL = torch.full((len(shape.prompts), length), policy.mask_id, device=shape.device)
+    ids_BS = torch.cat([shape.prompts.ids_BP, mask_BL], dim=1)
+    rows, S = ids_BS.shape
+    index_BW = S * torch.arange(rows)[:, None] + torch.arange(S - length, S - length + shape.sampler.block_length)
+    call = Call(ids_BS, None, index_BW.flatten())
+    with Live(policy, policy.llama.config.vocab_size) as live:
+        bare(policy, call)
+    name = torch.cuda.get_device_name() if shape.device.type == "cuda" else ""
+    peak = next((most for part, most in PEAKS.items() if part in name), 1.0)
+    turns = take_turns({"forward": partial(bare, policy, call)}, repeats, shape.device)
+    teraflop, seconds = live.operations / 1e12, turns.seconds["forward"]
+    over = f"{teraflop:.3g} TFLOP at {peak:g} TFLOP/s"
+    row = turns.row("forward", shape.name, (f"one forward, {rows} x {S}", over), ("forward", "forward"))
+    yield row | {"ratio": spread([s * peak / teraflop for s in seconds])}
+
+
+PAPER_UPDATES, PAPER_SECONDS = 4000, {"standard": 126_045, "stp": 98_537}  # the paper's optimizer updates on MATH, on A800s
+
+
+def paper_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """Times one update of the paper's settings by the standard sampler and by STP, and gives the hours of the paper's run."""
+    if shape.name not in EIGHT_BILLION:
+        return
+    plainly = {f.name: getattr(shape.sampler, f.name) for f in fields(Standard)}
+    samplers: dict[str, Standard] = {"standard": shape.sampler, "stp": Stp(**plainly)}
+    seconds = {}
+    for name, sampler in samplers.items():
+        started = time.perf_counter()
+        one_update(shape, engine, sampler)
+        if shape.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds[name] = time.perf_counter() - started
+    once = {"item": "paper", "shape": shape.name, "target": None, "cpu_s": 0.0}
+    ratio = spread([seconds["stp"] / seconds["standard"]])
+    yield {**once, "what": "update, sampler=stp", "over": "sampler=standard", "ratio": ratio, "wall_s": seconds["stp"]}
+    for name, spent in seconds.items():
+        whole = spent * PAPER_UPDATES / shape.trainer.inner_updates
+        what = f"{PAPER_UPDATES:,} optimizer updates, sampler={name}: {whole / 3600:.1f} h"
+        over = f"the paper's {PAPER_SECONDS[name]:,} s"
+        yield {**once, "what": what, "over": over, "ratio": spread([whole / PAPER_SECONDS[name]]), "wall_s": spent}
 
 
 def savings_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
@@ -625,6 +721,7 @@ def trained_seconds(ranks: int) -> float:
 # ---- the output
 
 ITEMS: dict[str, Callable[[Shape, Any, int], Iterator[Row]]] = {
+    "forward": forward_item,
     "sampler": sampler_item,
     "update": update_item,
     "memory": memory_item,
@@ -634,6 +731,7 @@ ITEMS: dict[str, Callable[[Shape, Any, int], Iterator[Row]]] = {
     "savings": savings_item,
     "compile": compile_item,
     "cache": cache_item,
+    "paper": paper_item,
 }
 
 
@@ -665,7 +763,7 @@ def machine(options: argparse.Namespace) -> Row:
 def main() -> None:
     """Runs the items on the shapes, writes bench.json after each line, and prints a table at the end."""
     parser = argparse.ArgumentParser(prog="python -m stp.bench", description=__doc__)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="default: all")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["tiny", "llada"], help="default: tiny llada")
     parser.add_argument("--items", nargs="+", choices=ITEMS, default=list(ITEMS), help="default: all")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each comparison (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
@@ -684,7 +782,7 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     for name in options.shapes:
         shape = SHAPES[name](torch.device(options.device))
-        engine = Engine(shape.policy, Optimizer(lr=1e-6), Zero())
+        engine = engine_of(shape)
         for item in options.items:
             began = time.perf_counter()
             for found in ITEMS[item](shape, engine, options.repeats):

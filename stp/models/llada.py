@@ -11,6 +11,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from stp.errors import fail, require
 from stp.models.loading import load, read_as, read_config
 
+LLADA_8B: dict[str, Any] = {  # what config.json says of the sizes
+    "d_model": 4096,
+    "n_heads": 32,
+    "n_kv_heads": 32,
+    "n_layers": 32,
+    "mlp_hidden_size": 12288,
+    "embedding_size": 126464,
+    "rope_theta": 500000.0,
+    "rms_norm_eps": 1e-5,
+}
 _CODE = "GSAI-ML/LLaDA-8B-Instruct"
 
 _CONFIG_KEYS = {

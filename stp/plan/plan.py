@@ -23,6 +23,7 @@ from stp.config import Config, check, check_ranks
 from stp.errors import UserError, fail, require
 from stp.models.architectures import architecture
 from stp.models.live import Live
+from stp.models.llada import LLADA_8B
 from stp.models.loading import bidirectional, read_config
 from stp.models.policy import Model, Policy, add_lora
 from stp.models.tiny import shipped
@@ -35,16 +36,6 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per 4-bit weight: half a byte, a sc
 BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size in elements: a buffer that exists from the first backward on
 LIVE = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters: how many weights are gathered at once
 
-_LLADA_8B = {
-    "d_model": 4096,
-    "n_heads": 32,
-    "n_kv_heads": 32,
-    "n_layers": 32,
-    "mlp_hidden_size": 12288,
-    "embedding_size": 126464,
-    "rope_theta": 500000.0,
-    "rms_norm_eps": 1e-5,
-}
 _DREAM_7B = {
     "model_type": "Dream",
     "hidden_size": 3584,
@@ -70,9 +61,9 @@ _QWEN3_06B = {
 }
 # config.json of checkpoints on the hub; with these a plan needs no network
 KNOWN: dict[str, dict[str, Any]] = {
-    "GSAI-ML/LLaDA-8B-Instruct": _LLADA_8B,
-    "GSAI-ML/LLaDA-8B-Base": _LLADA_8B,
-    "GSAI-ML/LLaDA-1.5": _LLADA_8B,
+    "GSAI-ML/LLaDA-8B-Instruct": LLADA_8B,
+    "GSAI-ML/LLaDA-8B-Base": LLADA_8B,
+    "GSAI-ML/LLaDA-1.5": LLADA_8B,
     "Dream-org/Dream-v0-Instruct-7B": _DREAM_7B,
     "Dream-org/Dream-v0-Base-7B": _DREAM_7B,
     "dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1": _QWEN3_06B,
