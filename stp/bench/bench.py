@@ -330,7 +330,7 @@ class Earlier:
     def __init__(self, length: int) -> None:
         self.length = length
 
-    def anchors(self, problem_keys: list[str], choose: str, draws: Draws) -> Anchors:
+    def anchors(self, problem_keys: list[str], choose: str, draws: Draws, right: bool = False) -> Anchors:
         tokens_BL = torch.full((len(problem_keys), self.length), 5)
         return Anchors(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), -draws.uniform("anchors", 0, self.length))
 
