@@ -18,10 +18,16 @@ from stp.text import visible
 Run = dict[str, Any]
 
 GROUPS = ("task", "model", "sampler", "estimator", "objective")
-METHOD = ("sampler", "estimator", "objective")  # settings in which rows of a table may differ (except SHARED)
+METHOD = ("sampler", "estimator", "objective", "rescue")  # settings in which rows of a table may differ (except SHARED)
 SHARED = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
 PLACE = ("sampler.gamma", "sampler.t_cutoff")  # a run's place on the heat map
-DEFINING = ("sampler", "estimator", "objective", *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")))
+DEFINING = (
+    "sampler",
+    "estimator",
+    "objective",
+    "rescue",
+    *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")),
+)
 
 ANSWER = {"update": int, "temperature": NUMBER, "problem": str, "correct": bool}
 PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: overflow
@@ -98,7 +104,7 @@ def _solved(folder: Path, summary: Summary) -> dict[str, float]:
 def settings(config: dict[str, Any], summary: Summary) -> dict[str, Any]:
     """Returns everything that decides a run's results except its seed, by command-line names, and the number of problems."""
     record = {k: v for k, v in decisive(config).items() if k not in ("seed", "classes")}
-    chosen = {group: getattr(summary, group) for group in GROUPS}
+    chosen = {group: getattr(summary, group) for group in GROUPS} | {"rescue": summary.rescue or "none"}
     return {**chosen, **leaves(record), "trainer.updates": summary.updates, "problems": summary.final["total"]}
 
 

@@ -13,7 +13,7 @@ KINDS: dict[str, Any] = {
     "finished": str,
     **dict.fromkeys(("seed", "updates"), int),
     **dict.fromkeys(("base", "final", "time"), dict),
-    **dict.fromkeys(("experiment", "code", "same_as"), (str, type(None))),
+    **dict.fromkeys(("experiment", "rescue", "code", "same_as"), (str, type(None))),
     "forwards_per_rollout": (*NUMBER, type(None)),
     "elbo_variance": (dict, type(None)),
 }
@@ -40,6 +40,7 @@ class Summary:
     forwards_per_rollout: float | None
     finished: str
     experiment: str | None = None
+    rescue: str | None = None
     ranks: int | None = None
     config_hash: str | None = None
     seedless_hash: str | None = None

@@ -39,7 +39,7 @@ def summarise(
             "draws": 1 if config.estimator.independent else config.estimator.samples,
         }
     return Summary(
-        **{name: choices.get(name) for name in ("task", "model", "sampler", "estimator", "objective", "experiment")},
+        **{name: choices.get(name) for name in ("task", "model", "sampler", "estimator", "objective", "rescue", "experiment")},
         seed=config.seed,
         updates=config.trainer.updates,
         base=scores(evaluations.base, config.trainer.eval_temperatures),
