@@ -1,7 +1,6 @@
 """`python -m stp.theory` counts, enumerates and measures what the paper's theorems say (read it with docs/theory.md)."""
 
 import argparse
-import copy
 import csv
 import math
 from collections import defaultdict
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from stp.anchors.dataset import scored
 from stp.diffusion import Denoiser, FromLogits
-from stp.estimators import Elbo, Spg
+from stp.estimators import Spg
 from stp.estimators.base import count_masked, mask_exactly, masked_log_probs
 from stp.models.codec import Codec
 from stp.models.policy import Model, Policy, load_policy
@@ -37,11 +36,11 @@ from stp.theory.enumeration import (
     toys,
     variance_of,
 )
+from stp.theory.measuring import TINY, Rows, interval, one_step
+from stp.theory.yardstick import BASES, GROUP, figure, yardstick
 from stp.types import Anchors, Batch, Draws, Noise, Prompts, Trajectory
 
-Rows = list[dict[str, Any]]
 PAPER: dict[str, Any] = {"length": 256, "steps": 128, "block_length": 32}
-TINY: dict[str, Any] = {"length": 48, "steps": 40, "block_length": 24}  # conf/sampling/tiny.yaml
 GAMMAS = (0.05, 0.1, 0.2)
 CLIP = 0.2
 
@@ -154,19 +153,6 @@ def rollouts(policy: Policy, tokenizer: Any, rows: int, seed: int) -> tuple[Traj
     return trajectory, Anchors(trajectory.response_BL, eligible_BL[roomy_B], confidence_BL), later
 
 
-def one_step(policy: Policy, trajectory: Trajectory, advantage_B: Tensor, grpo: Grpo, draws: Draws) -> Policy:
-    """Returns theta after the first optimizer step of a run with scale=tiny on these rollouts. `policy` stays theta_old."""
-    later, estimator = copy.deepcopy(policy).requires_grad_(True), Elbo()
-    noise, trainable_BL = estimator.draw(trajectory, draws), trajectory.trainable_BL
-    weight_BL = grpo.token_weights(trainable_BL, len(advantage_B), int(trainable_BL.sum()))
-    optimizer = torch.optim.AdamW(later.parameters(), lr=1e-4 / 5, betas=(0.9, 0.99), weight_decay=0.0)  # 1/5: warm-up
-    for part in torch.arange(len(advantage_B)).split(32):
-        new, old = (estimator(p, trajectory.rows(part), noise.rows(part)) for p in (later, policy))
-        grpo(new, old, None, advantage_B[part], weight_BL[part]).value.backward()
-    optimizer.step()
-    return later.requires_grad_(False)
-
-
 def paired_noise(trajectory: Trajectory, count: int, draws: Draws) -> Noise:
     """Draws Elbo's exact masks. Draws j and j + count/2 share their time, which separates the two terms of Eq. 14."""
     B, length = trajectory.response_BL.shape
@@ -188,20 +174,6 @@ def variances(draw_BK: Tensor) -> tuple[Tensor, Tensor]:
     """Returns each sequence's variance of one draw, and the part that remains at a given time (the second term of Eq. 14)."""
     half_B2K = draw_BK.view(len(draw_BK), 2, -1)
     return half_B2K.var(dim=2).mean(dim=1), (half_B2K[:, 0] - half_B2K[:, 1]).square().mean(dim=1) / 2
-
-
-def interval(kind: str, pair_B2: Tensor, draws: Draws) -> list[float]:
-    """Bootstraps the mean difference, ratio of means or median ratio of pairs over sequences: [value, 2.5 %, 97.5 %]."""
-    pick_RB = (torch.rand(2000, len(pair_B2), generator=draws.generator("bootstrap")) * len(pair_B2)).long()
-    pick_RB[0] = torch.arange(len(pair_B2))
-    fixed_RB, nothing_RB = pair_B2[pick_RB].unbind(dim=2)
-    if kind == "difference":
-        value_R = (fixed_RB - nothing_RB).mean(dim=1)
-    elif kind == "ratio":
-        value_R = fixed_RB.mean(dim=1) / nothing_RB.mean(dim=1)
-    else:
-        value_R = (fixed_RB / nothing_RB).median(dim=1).values
-    return [float(value_R[0]), *value_R.quantile(torch.tensor([0.025, 0.975]).double()).tolist()]
 
 
 def fixed_tokens(
@@ -342,12 +314,14 @@ def summary(tables: dict[str, Rows]) -> str:
         for what in ("bias", "variance"):
             used = max(abs(r[what]) / r[f"{what}_bound"] for r in tables[name])
             lines.append(f"{name}: the {what} reaches at most {100 * used:.2g} % of its bound")
+    for row in tables.get("yardstick", []):
+        shown = ", ".join(f"{name} {cell(row[name])}" for name in ("bias", "V", "V_delta", "cosine"))
+        lines.append(f"yardstick, {row['base']}, gamma {row['gamma']:g}, {row['estimator']}: {shown}")
     return "\n".join(f"- {line}" for line in lines)
 
 
 def write(tables: dict[str, Rows], to: Path) -> None:
     """Writes theory.md with the summary and every table, and each table as CSV (an interval in three columns)."""
-    to.mkdir(parents=True, exist_ok=True)
     text = summary(tables) + "\n\n"
     for name, rows in tables.items():
         lines = [" | ".join(rows[0]), "|".join(["---"] * len(rows[0])), *(" | ".join(map(cell, row.values())) for row in rows)]
@@ -393,16 +367,16 @@ def draw(tables: dict[str, Rows], series: dict[str, Tensor], to: Path) -> None:
     for offset, key in ((-0.2, "share_of_tokens"), (0.2, "share_of_variance")):
         shares.bar([i + offset for i in range(len(rows))], [r[key] for r in rows], 0.4, label=key.replace("_", " "))
     shares.set_xticks(range(len(rows)), ["most\nconfident", "2", "3", "4", "least\nconfident", "answer\nand EOS"])
-    for name, figure in (("eq3", eq3), ("fixed", fixed)):
-        for axes in figure.axes:
+    for name, drawn in (("eq3", eq3), ("fixed", fixed)):
+        for axes in drawn.axes:
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, fontsize="small")
-        figure.savefig(to / f"theory_{name}.png", dpi=150)
-        plt.close(figure)
+        drawn.savefig(to / f"theory_{name}.png", dpi=150)
+        plt.close(drawn)
 
 
 def main() -> None:
-    """Counts, enumerates and measures. Writes theory.md, a CSV per table and two figures."""
+    """Counts, enumerates and measures. Writes theory.md, a CSV per table and the figures."""
     parser = argparse.ArgumentParser(prog="python -m stp.theory", description=__doc__)
     parser.add_argument("--to", type=Path, default=Path("outputs/theory"), help="folder to write (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=96, help="sequences of Theorem 4.3 (default: %(default)s)")
@@ -410,8 +384,16 @@ def main() -> None:
         "--draws", type=int, default=48, help="single draws per sequence, an even number (default: %(default)s)"
     )
     parser.add_argument("--models", type=int, default=200, help="toy models of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--yardstick-rows", type=int, default=16, help="rollouts per base of the yardstick; 0: none (default: %(default)s)"
+    )
+    parser.add_argument("--forwards", type=int, default=6, help="forwards of each of its estimates (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="estimates by each of its estimators (default: %(default)s)")
+    parser.add_argument("--bases", nargs="+", choices=BASES, default=list(BASES), help="its tiny bases (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default: %(default)s)")
     options = parser.parse_args()
+    if options.yardstick_rows % GROUP or options.repeats < 2 or options.forwards % 6 or options.forwards < 6:
+        parser.error(f"--yardstick-rows must be a multiple of {GROUP}, --repeats at least 2, --forwards a multiple of 6")
     if options.draws < 16 or options.draws % 2 or options.rows < 4 or options.models < 1:
         parser.error("--draws must be even and at least 16, --rows at least 4, --models at least 1")
     tables = {"theorem_4_1": forwards(Draws(options.seed, 4))}
@@ -425,6 +407,10 @@ def main() -> None:
     tables["theorem_4_3"], tables["variance_shares"], deltas = measured
     tables["theorem_4_4"], tables["two_samples"] = gaussian_noise()
     tables["theorem_4_4_elbo_noise"] = elbo_noise(deltas)
+    options.to.mkdir(parents=True, exist_ok=True)
+    if options.yardstick_rows:
+        tables["yardstick"] = yardstick(options.bases, options.yardstick_rows, options.forwards, options.repeats, options.seed)
+        figure(tables["yardstick"], options.to / "theory_yardstick.png")
     write(tables, options.to)
     draw(tables, series, options.to)
     print(f"{summary(tables)}\nwritten to {options.to}")

@@ -1,5 +1,6 @@
 """`stp.theory`: its enumerations against the estimators, and the laws it reports."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -7,13 +8,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from stp.estimators import Elbo, Spg
+from stp.estimators import Causal, Elbo, OneStep, Spg
+from stp.models.policy import Policy
+from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo
-from stp.samplers import Stp
-from stp.theory import enumeration, theory
+from stp.samplers import Standard, Stp
+from stp.tasks import Countdown
+from stp.theory import enumeration, theory, yardstick
 from stp.theory.enumeration import L, V
 from stp.theory.theory import CLIP
-from stp.types import Anchors, Draws, LogProbs
+from stp.types import Anchors, Draws, LogProbs, Prompts
 from tests import toys
 
 SEQUENCES = torch.cartesian_prod(*[torch.arange(V)] * L)
@@ -213,7 +217,9 @@ def test_theorem_4_4_holds_for_one_sample():
 
 
 def test_the_command_writes_tables_and_figures(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["theory", "--to", str(tmp_path), "--rows", "4", "--draws", "16", "--models", "2"])
+    monkeypatch.setattr(
+        "sys.argv", ["theory", "--to", str(tmp_path), "--rows", "4", "--draws", "16", "--models", "2", "--yardstick-rows", "0"]
+    )
     theory.main()
     text = (tmp_path / "theory.md").read_text()
     assert text.split("\n\n")[0] in capsys.readouterr().out
@@ -228,3 +234,33 @@ def test_the_bounds_have_the_proofs_constants():
     found = theory.limits(-2.0, 1.0, torch.tensor([0.25, 1.0], dtype=torch.float64))
     assert found["bias_bound"] == pytest.approx(math.e * (0.25 + 1) / 2 + 2 * math.e * (0.5 + 1) / 2)
     assert found["variance_bound"] == pytest.approx(4 * math.e**2 * (0.25 + 1) / 2)
+
+
+def test_the_yardstick_finds_the_exact_estimators_and_the_biased_ones(tmp_path):
+    """On a small random model with six tokens, six forwards are all that `causal` and `trace` need."""
+    tokenizer, B, length = tiny_tokenizer(Countdown.phrases), 4, 6
+    policy = Policy(new_tiny(tokenizer, 0, width=32, layers=1), tokenizer.mask_token_id, tokenizer.eos_token_id).eval()
+    later = copy.deepcopy(policy)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in (*policy.parameters(), *later.parameters()):
+            weight += 0.2 * torch.randn(weight.shape, generator=generator)
+    draws, prompts = Draws(0, B), Prompts(torch.full((B, 3), 7))
+    done = Standard(length=length, steps=length, block_length=1, temperature=1.0)(policy, prompts, draws)
+    measured = yardstick.Measured(policy, later, done, torch.tensor([1.0, -1.0, 2.0, 0.0]), draws)
+    rows = {row["estimator"]: row for row in yardstick.compare(measured, 6, 2, "toy")}
+    for name in ("trace, groups", "trace, surprise", "trace, uniform = causal"):
+        row = rows[name]
+        assert_close([row["bias"][0], row["bias_delta"][0]], [0.0, 0.0], rtol=0, atol=1e-4)
+        assert max(row["V"], row["V_delta"]) < 1e-8 and row["cosine"] == pytest.approx(1, abs=1e-5)
+        assert row["forwards"] == float(done.trainable_BL.sum(dim=1).double().mean())
+    one_step, exact = (
+        estimator(policy, done, estimator.draw(done, draws)).token_BL.sum(dim=1).detach()
+        for estimator in (OneStep(), Causal(samples=length))
+    )
+    assert_close(rows["one_step"]["bias"][0], float((one_step - exact).mean()), rtol=1e-3, atol=1e-3)
+    assert rows["one_step"]["V"] == 0 and rows["elbo"]["V"] > 0.01 and rows["one_step"]["cosine"] < 0.999
+    assert rows["elbo"]["cosine"] < 0.999
+    table = [{"base": "toy", "gamma": 0.0, "tokens": 6.0, **row} for row in rows.values()]
+    yardstick.figure(table, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
