@@ -13,7 +13,7 @@ from torch import Tensor
 from stp.batches import Batches, MicroBatch, Scored, assemble, micro_batches, score_rows
 from stp.diffusion import Denoiser
 from stp.estimators.base import score
-from stp.metrics import elbo_stats, rollout_stats, sample_records, spent
+from stp.metrics import confidence_stats, elbo_stats, rollout_stats, sample_records, spent
 from stp.objectives import Loss
 from stp.probe import probe
 from stp.ranks import Ranks
@@ -40,12 +40,14 @@ def train(actor: Actor, learner: Learner, run: Run, seed: int | str, done: int =
             rolled = rollout(actor, learner, chosen, draws, run)
             actor.visits.add(rolled.first, run.ranks)
             stats = update(learner, rolled, run)
-            metrics = {"update": number + 1, **rollout_stats(rolled, trainer.group_size, run.ranks), **stats}
+            sure, calibration = confidence_stats(rolled.first, actor.sampler.threshold, run.ranks)
+            metrics = {"update": number + 1, **rollout_stats(rolled, trainer.group_size, run.ranks), **sure, **stats}
             metrics |= guard.watch(metrics)
             if trainer.probe_every and number % trainer.probe_every == 0:
                 with run.clock.phase("probe"):
                     metrics |= probe(learner, rolled, run)
             run.tracker.append("samples", sample_records(rolled, run.tracker.samples))
+            run.tracker.append("calibration", calibration)
             complete: Unlogged = {"metrics": metrics, "before": before}
             run.complete(complete)
             metrics, before = log(complete, batch, run)
@@ -140,6 +142,7 @@ class Takes:
             anchored_B=torch.zeros_like(correct_B) if anchors is None else anchors.anchored_B[rows_R],
             correct_B=correct_B,
             draws=self.draws.select(rows_R),
+            pruning=actor.sampler.pruning(anchors),
         )
 
 

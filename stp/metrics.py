@@ -1,4 +1,4 @@
-"""What an update tells about itself: the ELBO's variance (Theorems 4.3 and 4.4), rewards, lengths and forwards."""
+"""What an update tells about itself: the ELBO's variance (Theorems 4.3 and 4.4), rewards, lengths, forwards, confidence."""
 
 from typing import Any
 
@@ -80,6 +80,7 @@ def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, 
         "pruning/rows_with_nothing_fixed": float((tensors["fixed"] == 0).float().mean()),
         "pruning/rows_without_anchor": float(tensors["without_anchor"].mean()),
         "pruning/trainable": float(tensors["trainable"].mean()),
+        **rollout.pruning,
         "nfe": float(trajectory.nfe),
         "nfe/run": float(tensors["nfe_run"].max()),
     } | rescue_stats(rollout, group_size, ranks)
@@ -112,6 +113,55 @@ def rescue_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, f
     batch, rows = sums.pop("batch"), max(sums["rows_replaced"], 1)
     per = {"forwards": batch, "reward_before": batch, "all_wrong": batch / group_size, "hinted": rows, "taught": rows}
     return {f"rescue/{name}": value / per.get(name, 1) for name, value in sums.items()}
+
+
+BINS = 50  # equal parts of [0, 1] into which the confidence of completions falls
+
+
+def confidence_stats(rollout: Rollout, tau: float | None, ranks: Ranks) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Returns how sure the policy was of what it committed, and whether it was right: metrics, and calibration.jsonl's record.
+
+    A token's confidence is the probability that it had when it was committed. A completion's confidence is the mean over the
+    tokens that the policy chose, up to its EOS. tau: the threshold from which on a token is committed at once; None: there is
+    none. The record has sums over the completions of each bin that holds any, out of BINS equal parts of [0, 1].
+    """
+    trajectory = rollout.trajectory
+    committed_BL = trajectory.trainable_BL & (trajectory.step_BL >= 0)
+    confidence_BL = trajectory.logp_BL.exp() * committed_BL
+    tokens_B = committed_BL.sum(dim=1)
+    below_B = (
+        (committed_BL & (trajectory.logp_BL < torch.tensor(tau).log())).sum(dim=1)
+        if tau is not None
+        else torch.zeros_like(tokens_B)
+    )
+    rows = ranks.lists(
+        {
+            "tokens": tokens_B.tolist(),
+            "confidence": confidence_BL.sum(dim=1, dtype=torch.float64).tolist(),
+            "below": below_B.tolist(),
+            "forwards": trajectory.nfe_B.tolist(),
+            "correct": rollout.correct_B.long().tolist(),
+            "reward": rollout.reward_B.tolist(),
+        }
+    )
+    sums = {name: torch.tensor(values, dtype=torch.float64) for name, values in rows.items()}
+    tokens = float(sums["tokens"].sum().clamp(min=1))
+    metrics = {
+        "confidence/mean": float(sums["confidence"].sum()) / tokens,
+        "nfe/tokens_per_forward": tokens / float(sums["forwards"].sum().clamp(min=1)),
+    }
+    if tau is not None:
+        metrics["confidence/below_tau"] = float(sums["below"].sum()) / tokens
+    chose = sums["tokens"] > 0
+    if not chose.any():  # every completion is its anchor's tokens alone
+        return metrics, []
+    of_rows = {"count": chose.double(), "confidence": sums["confidence"] / sums["tokens"].clamp(min=1)}
+    of_rows = {name: v[chose] for name, v in (of_rows | {n: sums[n] for n in ("correct", "reward")}).items()}
+    metrics["confidence/gap"] = float((of_rows["confidence"] - of_rows["correct"]).mean())
+    bin_B = (of_rows["confidence"] * BINS).long().clamp(max=BINS - 1)
+    held = bin_B.unique()
+    columns = {name: bin_B.bincount(values, minlength=BINS)[held].tolist() for name, values in of_rows.items()}
+    return metrics, [{"update": rollout.draws.update + 1, "bin": held.tolist(), **columns}]
 
 
 def sample_records(rollout: Rollout, count: int) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ M chosen positions, V vocabulary, G completions per prompt. `masked_BKL` is a [B
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, Self
 
 import torch
@@ -270,6 +270,7 @@ class Rollout:
     advantage_B: 0 for all of a group whose rewards are equal. anchored_B: whether the row's problem has an anchor.
     correct_B: whether the completion is right, as accuracy counts it. reward_parts: the named parts that add up to reward_B.
     rescued: what a rescue did, if there is one.
+    pruning: what the sampler tells of its prunings of the global batch, as metrics.
     """
 
     problems: Sequence[Question]
@@ -282,6 +283,7 @@ class Rollout:
     correct_B: Tensor
     draws: Draws
     rescued: Rescued | None = None
+    pruning: dict[str, float] = field(default_factory=dict)
 
     @property
     def first(self) -> "Rollout":

@@ -1,4 +1,4 @@
-"""Draws the report's pictures with matplotlib: Figure 3, heat maps, learning curves, phases."""
+"""Draws the report's pictures with matplotlib: Figure 3, heat maps, learning curves, phases, reliability."""
 
 import math
 import textwrap
@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from stp.report.calibration import Part
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -151,6 +153,27 @@ def methods(runs: list[Run], to: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize="small")
     _save(figure, to / "accuracy.png", [axes])
+
+
+def reliability(curves: dict[str, dict[str, list[Part]]], path: Path) -> None:
+    """Draws a panel per method: the solve rate of completions over their confidence, at the beginning and at the end."""
+    columns = min(3, len(curves))
+    lines = -(-len(curves) // columns)
+    size = (3.6 * columns, 3.2 * lines)
+    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
+    for axes, (method, by_quarter) in zip(grid.flat, curves.items(), strict=False):
+        for i, (name, curve) in enumerate(by_quarter.items()):
+            x, y = [part.confidence for part in curve], [part.solved for part in curve]
+            axes.plot(x, y, marker="o", markersize=4, color=f"C{i}", label=name)
+        axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+        axes.set(xlabel="confidence of a completion", ylabel="solve rate", ylim=(-0.02, 1.02))
+        axes.set_title(_wrapped(method, 48), fontsize="x-small")
+        axes.legend(frameon=False, fontsize="x-small")
+    low = min(part.confidence for by_quarter in curves.values() for curve in by_quarter.values() for part in curve)
+    grid[0, 0].set_xlim(low - 0.05, 1.0)
+    for axes in list(grid.flat)[len(curves) :]:
+        axes.set_axis_off()
+    _save(figure, path, list(grid.flat))
 
 
 def _wrapped(text: str, width: int) -> str:

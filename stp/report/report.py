@@ -12,7 +12,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from stp.evaluation.intervals import counts
-from stp.report import figures
+from stp.report import calibration, figures
 from stp.report.runs import CLOCKS, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
 
@@ -454,7 +454,7 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
 
 
 def main() -> None:
-    """Reads the runs. Writes tables.md and runs.md, with a CSV and a PNG for each table and figure."""
+    """Reads the runs. Writes tables.md, runs.md and calibration.md, with a CSV and a PNG for each table and figure."""
     parser = argparse.ArgumentParser(prog="python -m stp.report", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; all finished runs under outputs/ by default")
     parser.add_argument("--to", type=Path, default=Path("outputs/report"), help="folder to write (default: %(default)s)")
@@ -490,6 +490,11 @@ def main() -> None:
         options.to / "runs.csv", [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows]
     )
     figures.methods(newest(single), options.to)
+    curves = calibration.curves(newest(single))
+    if curves:
+        (options.to / "calibration.md").write_text(calibration.markdown(newest(single), curves), encoding="utf-8")
+        write_csv(options.to / "calibration.csv", calibration.rows(curves))
+        figures.reliability(curves, options.to / "reliability.png")
     ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
     tables = write_tables(runs, options.to, options.clock, ignored)
     print(tables or markdown(rows))

@@ -32,6 +32,9 @@ DEFINING = (
 ANSWER = {"update": int, "temperature": NUMBER, "problem": str, "correct": bool}
 PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: overflow
 
+SUMS = ("count", "confidence", "correct", "reward")  # what calibration.jsonl adds up for the completions of each bin
+CALIBRATION = {"update": int, **dict.fromkeys(("bin", *SUMS), list)}
+
 CLOCKS = {
     "wall": ("train_s", "wall clock"),
     "cpu": ("cpu_s", "of the processors, which other work on a machine does not stretch"),
@@ -73,6 +76,7 @@ def _load_run(folder: Path, clock: str) -> Run | None:
         "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
         "solved": _solved(data, summary),
         "probes": _records(data / "variance.jsonl", PROBE) if (data / "variance.jsonl").exists() else [],
+        "calibration": _calibration(data / "calibration.jsonl"),
         "settings": found,
         "seedless_hash": seedless_hash(config),
         "split": str(config["trainer"].get("eval_split", "test")),
@@ -92,6 +96,18 @@ def _records(path: Path, kinds: dict[str, Any]) -> list[dict[str, Any]]:
     if not records:
         raise ValueError(f"{path.name} is empty")
     return records
+
+
+def _calibration(path: Path) -> list[dict[str, Any]]:
+    """Reads a calibration.jsonl, if there is one, without the updates in which a reward was not finite."""
+    records = _records(path, CALIBRATION) if path.exists() else []
+    for record in records:
+        bins, sums = record["bin"], [record[name] for name in SUMS]
+        known = all(value is None or (type(value) in NUMBER and abs(value) < 1e9) for column in sums for value in column)
+        counted = known and all(value is not None and value >= 1 for value in record["count"])
+        if not (counted and all(type(place) is int for place in bins) and {len(column) for column in sums} == {len(bins)}):
+            raise ValueError(f"{path.name}: the bins of update {record['update']} do not fit together")
+    return [record for record in records if not any(None in record[name] for name in SUMS)]
 
 
 def _solved(folder: Path, summary: Summary) -> dict[str, float]:

@@ -32,6 +32,9 @@ class Guards:
     equal_groups: float | None = field(
         default=0.95, metadata={"help": "alarm above this fraction of groups whose rewards are all equal; null: none"}
     )
+    confidence: float | None = field(
+        default=0.99, metadata={"help": "alarm above this mean confidence of the tokens that rollouts commit; null: none"}
+    )
     grace: float = field(
         default=25.0, metadata={"help": "seconds after SIGTERM or SIGINT in which an update may end and be saved"}
     )
@@ -40,7 +43,7 @@ class Guards:
     def __post_init__(self) -> None:
         for name in ("max_bad_updates", "window"):
             require(getattr(self, name) >= 1, f"guards.{name}", getattr(self, name), "choose at least 1")
-        for name in ("kl", "clipped", "entropy", "length", "equal_groups"):
+        for name in ("kl", "clipped", "entropy", "length", "equal_groups", "confidence"):
             value = getattr(self, name)
             require(value is None or value >= 0, f"guards.{name}", value, "a threshold is 0 or more; null turns it off")
         for name in ("grace", "rank_timeout"):
@@ -55,6 +58,7 @@ ALARMS = {
     "entropy": ("elbo/elbo", -1, "below"),
     "length": ("completion/length", 1, "below"),
     "equal_groups": ("reward/equal_groups", 1, "above"),
+    "confidence": ("confidence/mean", 1, "above"),
 }
 
 

@@ -155,6 +155,7 @@ class Tracker:
         self._drop_after("eval", min(logged, updates - 1))
         self._drop_after("variance", update)
         self._drop_after("samples", update)
+        self._drop_after("calibration", update)
         for line in read_jsonl(self.folder / "metrics.jsonl") if self.run is not None else []:
             if line["update"] >= self.run.step:
                 self._send(line)

@@ -74,6 +74,15 @@ class Standard:
         """Returns the anchors from which the rows of a global batch start. The standard sampler needs none and returns None."""
         return None
 
+    @property
+    def threshold(self) -> float | None:
+        """The confidence from which on a draw is revealed at once, or None if a schedule decides."""
+        return None
+
+    def pruning(self, anchors: Anchors | None) -> dict[str, float]:
+        """Returns metrics of how a global batch is pruned, beside those that a rollout shows by itself."""
+        return {}
+
     def start(self, anchors: Anchors | None, draws: Draws) -> Start:
         """Returns where the whole global batch begins. The standard sampler begins fully masked."""
         tokens_BL = torch.zeros(draws.batch, self.length, dtype=torch.long)

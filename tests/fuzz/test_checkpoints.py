@@ -286,6 +286,7 @@ FILES = {
     "metrics.jsonl": {"update": 1, "reward/mean": 0.5},
     "eval.jsonl": {"update": 2, "temperature": 0.0, "problem": "p", "correct": True},
     "variance.jsonl": {"update": 1, "variance": 1.0, "variance_per_token": 0.1},
+    "calibration.jsonl": {"update": 1, "bin": [9], "count": [2.0], "confidence": [1.9], "correct": [1.0], "reward": [0.4]},
 }
 
 

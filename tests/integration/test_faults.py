@@ -39,7 +39,7 @@ def test_the_alarm_of_three_updates_rings_at_the_third(whole):
 
 def assert_same(found, whole):
     assert metrics(found) == metrics(whole)
-    for name in ("variance", "samples", "eval"):
+    for name in ("variance", "samples", "calibration", "eval"):
         assert read_jsonl(found / f"{name}.jsonl") == read_jsonl(whole / f"{name}.jsonl")
     assert all(torch.equal(a, b) for a, b in zip(weights(found).values(), weights(whole).values(), strict=True))
     assert not list(found.glob("checkpoints/writing-*"))

@@ -142,6 +142,7 @@ def line(update, **changed):
         ("entropy", "elbo/elbo", -0.01),
         ("length", "completion/length", 2.0),
         ("equal_groups", "reward/equal_groups", 1.0),
+        ("confidence", "confidence/mean", 0.995),
     ],
 )
 def test_an_alarm_is_the_mean_of_a_window_beyond_its_threshold(tmp_path, name, metric, bad):
