@@ -55,8 +55,9 @@ class Prompts(Rows):
         """Returns the prompts without the columns that are padding in every row."""
         if self.real_BP is None:
             return self
-        real_BP = self.real_BP[:, int((~self.real_BP.any(dim=0)).sum()) :]
-        return Prompts(self.ids_BP[:, -real_BP.shape[1] :], None if bool(real_BP.all()) else real_BP)
+        padding = int((~self.real_BP.any(dim=0)).sum())
+        real_BP = self.real_BP[:, padding:]
+        return Prompts(self.ids_BP[:, padding:], None if bool(real_BP.all()) else real_BP)
 
     def attend(self, length: int) -> Tensor | None:
         """Returns attend_BS for a response of `length` tokens: False on padding. None if there is none."""

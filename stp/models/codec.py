@@ -59,8 +59,11 @@ class Codec:
         return ids if self.prompt_tokens is None else ids[-self.prompt_tokens :]
 
     def prompts(self, problems: list[Problem]) -> Prompts:
-        """Returns left-padded prompts. Their real_BP is None if nothing is padded."""
-        encoded = [self.encode_prompt(p.question) for p in problems]
+        """Returns the prompts of these problems."""
+        return self.padded([self.encode_prompt(p.question) for p in problems])
+
+    def padded(self, encoded: list[list[int]]) -> Prompts:
+        """Returns left-padded prompts of these tokens. Their real_BP is None if nothing is padded."""
         width = max(len(ids) for ids in encoded)
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         ids_BP = torch.tensor([[pad] * (width - len(ids)) + ids for ids in encoded])

@@ -12,6 +12,7 @@ from stp.errors import UserError
 from stp.evaluate.evaluate import Evaluation
 from stp.export import Export
 from stp.generate.generate import Generation
+from stp.lm_eval.harness import Harness
 from stp.plan.plan import Plan
 from stp.pregenerate import Pregeneration
 from stp.pretrain.pretrain import Pretraining
@@ -24,6 +25,7 @@ ROOTS = {
     "evaluate": Evaluation,
     "trace": Tracing,
     "generate": Generation,
+    "lm_eval": Harness,
     "export": Export,
     "pretrain": Pretraining,
 }

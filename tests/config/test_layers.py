@@ -32,7 +32,7 @@ ROOMS = [
     {"trained", "anchors", "cli"},
 ]
 DOORS = {
-    *("train", "evaluate", "pregenerate", "pretrain", "export", "plan", "trace", "generate"),  # through Hydra
+    *("train", "evaluate", "pregenerate", "pretrain", "export", "plan", "trace", "generate", "lm_eval"),  # through Hydra
     *("report", "theory", "bench", "soak"),
 }
 CORE = set().union(*METHOD) - {"errors"}

@@ -72,9 +72,7 @@ def test_an_unfinished_text_ends_at_eos():
     assert generate.unfinished(codec, [one, mask, mask, two, eos, mask, one], mask) == "1··+"
 
 
-@pytest.mark.parametrize(
-    "asked", ["a, b = c?", "it's {x} [y", "~5 or so", "${x}^2$", "'quoted", "\\frac{1}{2}\\", "a\nb", "7", "ü"]
-)
+@pytest.mark.parametrize("asked", ["a, b = c? it's {x} [y ${x}^2$ \\frac{1}{2}\\", "~5\nü", "'quoted", "7"])
 def test_any_question_can_be_asked(asked):
     assert composed("generate", *arguments([f"question={asked}"])).question == asked
 
