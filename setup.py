@@ -18,9 +18,9 @@ setup(
     package_dir={"stp": "stp", "stp.conf": "conf"},  # an installed package holds the top-level conf/ as stp/conf
     package_data={"stp.trace": ["trace.html"], "stp.conf": ["*.yaml", "*/*.yaml"], "stp.models": ["tiny_base/*/*"]},
     install_requires=[
-        "torch>=2.13,<2.15",
-        "transformers>=5.23,<5.24",
-        "peft>=0.21,<0.22",
+        "torch>=2.11,<2.15",
+        "transformers>=5.17,<5.25",
+        "peft>=0.19,<0.22",
         "deepspeed>=0.19.8,<0.20",
         "hydra-core>=1.3.8,<1.4",
         "omegaconf>=2.3.1,<2.4",

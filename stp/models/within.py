@@ -16,7 +16,7 @@ class KeysValues:
         self.begin, self.end = begin, end
         self.layers: list[tuple[Tensor, Tensor]] = []  # (keys, values) of each layer, each [B, heads, S, head size]
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Stores the keys and values that were computed now. Returns those of all positions."""
         if layer == len(self.layers):
             self.layers.append((keys, values))

@@ -30,6 +30,7 @@ from stp.run.engine import Zero
 from tests.config import composed
 from tests.integration.runs import environment
 
+ROTARY = 1e-4  # some releases of transformers compute the rotary angles by a matrix product, which is counted
 ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -287,14 +288,18 @@ def test_operations_are_two_for_each_weight_and_token():
     d, mlp, layers, vocabulary = 96, 256, config.num_hidden_layers, config.vocab_size
     trunk = 2 * rows * tokens * layers * (4 * d * d + 3 * d * mlp)
     head, attention = 2 * positions * d * vocabulary, 4 * rows * tokens**2 * d * layers
-    assert score_cost(policy, rows, tokens, positions).operations == trunk + head + attention
-    assert draw_cost(policy, rows, tokens, positions, 0.9, "none").operations == trunk + head + attention
-    assert update_cost(policy, rows, tokens, positions, False).operations == 3 * (trunk + head) + 3.5 * attention
+    assert score_cost(policy, rows, tokens, positions).operations == pytest.approx(trunk + head + attention, rel=ROTARY)
+    assert draw_cost(policy, rows, tokens, positions, 0.9, "none").operations == pytest.approx(
+        trunk + head + attention, rel=ROTARY
+    )
+    assert update_cost(policy, rows, tokens, positions, False).operations == pytest.approx(
+        3 * (trunk + head) + 3.5 * attention, rel=ROTARY
+    )
     again = update_cost(policy, rows, tokens, positions, True).operations
     down = 2 * rows * tokens * layers * d * mlp  # a layer's last product, whose result no gradient needs: not made again
-    assert again == 4 * trunk - down + 3 * head + 4.5 * attention
+    assert again == pytest.approx(4 * trunk - down + 3 * head + 4.5 * attention, rel=ROTARY)
     eager = skeleton(replace(options, attention="eager"))
-    assert score_cost(eager, rows, tokens, positions).operations == trunk + head + attention
+    assert score_cost(eager, rows, tokens, positions).operations == pytest.approx(trunk + head + attention, rel=ROTARY)
 
 
 def test_a_rollouts_operations_are_those_of_the_documentation():

@@ -25,15 +25,16 @@ ON_CPU = ["model.prompt_tokens=8", "sampler.length=16", "sampler.block_length=8"
 ON_CPU += ["trainer.group_size=2", "estimator.samples=1"]
 CONFIGURATIONS = {
     "8B, LoRA, Table 8": (LLADA_8B, []),
+    "1.4B, every weight trained": (LLADA_1B, ["model.lora.rank=0", "objective.beta=0"]),
     "8B, LoRA, zero=stage3, cache, micro-batches of 2": (
         LLADA_8B,
         ["zero=stage3", "sampler.cache=dual", "trainer.micro_batch=2", "model.logit_chunk=1024"],
     ),
-    "1.4B, every weight trained": (LLADA_1B, ["model.lora.rank=0", "objective.beta=0"]),
 }
+ON_CPU_TOO = list(CONFIGURATIONS)[:2]  # stage 3 leaves its own linear layers in torch, for the tests that follow as well
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", CONFIGURATIONS if torch.cuda.is_available() else ON_CPU_TOO)
 def test_the_plan_is_what_the_gpu_allocates(tmp_path, device, found, name):
     sizes, overrides = CONFIGURATIONS[name]
     if device.type == "cpu":

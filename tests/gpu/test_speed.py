@@ -32,11 +32,15 @@ def engine(shape):
     made.destroy()
 
 
-@pytest.mark.parametrize(("item", "repeats"), [("forward", 5), ("sampler", 2), ("cache", 2), ("paper", 1)])
+REPEATS = {"forward": 5, "sampler": 2, "cache": 2, "paper": 1}
+ON_CPU = {"forward": 1, "paper": 1}  # tests/integration/test_bench.py runs the others there
+
+
+@pytest.mark.parametrize(("item", "repeats"), (REPEATS if torch.cuda.is_available() else ON_CPU).items())
 def test_an_item_is_measured(found, shape, engine, item, repeats):
     short = replace(shape, sampler=replace(shape.sampler, steps=min(FORWARDS, shape.sampler.steps)))
     of = shape if item == "paper" else short
-    for row in bench.ITEMS[item](of, engine, repeats if torch.cuda.is_available() else 1):
+    for row in bench.ITEMS[item](of, engine, repeats):
         ratio = "{median:.3f} [{min:.3f}, {max:.3f}]".format(**row["ratio"])
         target = "" if row["target"] is None else f"at most {row['target']:g}"
         right = None if row["target"] is None or not torch.cuda.is_available() else row["ratio"]["median"] <= row["target"]

@@ -8,6 +8,7 @@ from stp.diffusion import FromLogits, within
 from stp.errors import UserError
 from stp.models.policy import Policy
 from stp.models.tiny import new_tiny
+from stp.models.within import KeysValues
 from stp.samplers import Standard, Stp
 from stp.types import Anchors, Draws, Prompts
 from tests.models import TOKENIZER, random_ids
@@ -23,6 +24,13 @@ def a_policy(layers, shifted=False):
             p.mul_(4.0 if p.dim() == 2 else 1.0)
     policy.shifted = shifted
     return policy
+
+
+def test_what_a_release_of_transformers_passes_beside_keys_and_values_is_left_aside():
+    """A layer calls `update(keys, values, layer)`, since 5.24 with its other arguments as `kwargs`."""
+    keys, values = torch.zeros(2, ROWS, 1, WIDTH, 4)
+    kept = KeysValues(BEGIN, END).update(keys, values, 0, kwargs={"position_ids": None})
+    assert kept[0] is keys and kept[1] is values
 
 
 def padding(padded):
