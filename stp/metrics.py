@@ -63,6 +63,7 @@ def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, 
             "trainable": trajectory.trainable_BL.sum(dim=1).tolist(),
             "without_anchor": (~rollout.anchored_B).tolist(),
             "correct": rollout.correct_B.tolist(),
+            "nfe": trajectory.nfe_B.tolist(),
             "nfe_run": [trajectory.nfe_run],
         }
     )
@@ -81,9 +82,18 @@ def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, 
         "pruning/rows_without_anchor": float(tensors["without_anchor"].mean()),
         "pruning/trainable": float(tensors["trainable"].mean()),
         **rollout.pruning,
-        "nfe": float(trajectory.nfe),
+        **forwards(trajectory.scheduled, trajectory.nfe, tensors["nfe"]),
         "nfe/run": float(tensors["nfe_run"].max()),
     } | rescue_stats(rollout, group_size, ranks)
+
+
+def forwards(scheduled: bool, nfe: int, nfe_B: Tensor) -> dict[str, float]:
+    """Returns the forwards of a rollout: the schedule's count (Theorem 4.1), or what the rows needed where each has its own."""
+    if scheduled:
+        return {"nfe": float(nfe)}
+    quartiles = nfe_B.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+    named = zip(("nfe/q25", "nfe/median", "nfe/q75"), quartiles, strict=True)
+    return {"nfe": float(nfe_B.mean()), **dict(named), "nfe/max": float(nfe_B.max())}
 
 
 def rescue_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, float]:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from stp.config.groups import SCHEMAS
 from stp.config.record import recorded
 from stp.errors import require
+from stp.samplers import Standard
 
 LENGTHS = ("length", "steps", "block_length", "temperature")  # what conf/sampling sets
 
@@ -42,7 +43,8 @@ def bring(config: DictConfig, run: Path, given: Sequence[str]) -> None:
         schema = {option.__name__: option for option in SCHEMAS[group].values()}[record["classes"][group]]
         other = OmegaConf.get_type(own) is not schema or (group == "model" and own.name != theirs["name"])
         if group == "sampler":  # the command keeps its own class: training may prune, evaluation does not
-            brought = OmegaConf.merge(own, {name: value for name, value in theirs.items() if name in own})
+            left = ("reveal", "tau") if OmegaConf.get_type(own) is Standard else ()  # and evaluation is by the schedule
+            brought = OmegaConf.merge(own, {name: value for name, value in theirs.items() if name in own and name not in left})
         elif group in names and other:
             continue
         else:

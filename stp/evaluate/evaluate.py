@@ -6,8 +6,9 @@
 import dataclasses
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from omegaconf import MISSING
@@ -78,7 +79,7 @@ class Evaluation:
 
 
 def main(config: Evaluation) -> None:
-    """Evaluates with the standard sampler. Writes eval.jsonl batch by batch, and summary.json."""
+    """Evaluates with the standard sampler, by schedule or threshold. Writes eval.jsonl batch by batch, and summary.json."""
     from hydra.core.hydra_config import HydraConfig
 
     if config.completions is not None:
@@ -121,15 +122,23 @@ def main(config: Evaluation) -> None:
         tokens, started = 0, time.perf_counter()
         with tracker.progress() as progress:
             bar = progress.add_task(f"T={temperature:g}", total=len(problems) * k, completed=before, note="")
-            for chunk in evaluate(policy, standard_sampler(sampler, temperature), here, k, before):
+            unpruned = replace(standard_sampler(sampler, temperature), reveal=sampler.reveal, tau=sampler.tau)
+            for chunk in evaluate(policy, unpruned, here, k, before):
                 tracker.append("eval", [{"temperature": temperature, **r} for r in chunk])
                 tokens += sum(r["tokens"] for r in chunk)
                 speed = tokens / (time.perf_counter() - started)
                 progress.update(bar, advance=len(chunk), note=f"{speed:.0f} tok/s")
         if tracker.active:  # the file also has what an interrupted evaluation kept
             end = begin + len(problems) * k
-            score = summary[f"T={temperature:g}"] = measured(read_jsonl(folder / "eval.jsonl")[begin:end], k)
+            records = read_jsonl(folder / "eval.jsonl")[begin:end]
+            score = summary[f"T={temperature:g}"] = measured(records, k)
             tracker.say(f"T={temperature:g}: {shown(score)}")
+            if sampler.reveal == "threshold":
+                forwards = [r["forwards"] for r in records]
+                score["forwards"] = {"mean": mean(forwards), "median": median(forwards), "max": max(forwards)}
+                tracker.say(
+                    f"forwards: {mean(forwards):.1f} on average, {max(forwards)} at most, {sampler.steps} by the schedule"
+                )
             begin = end
     tracker.summary(summary)
     tracker.say(f"records in {folder}; intervals: {INTERVALS}")
@@ -137,12 +146,13 @@ def main(config: Evaluation) -> None:
 
 def settings(config: Evaluation, problems: list[Problem], options: Model, sampler: Standard) -> dict[str, Any]:
     """Returns the settings that decide an evaluation's records, apart from weights and tokenizer. Batches and ranks do not."""
+    revealed = {} if sampler.reveal == "schedule" else {"reveal": sampler.reveal, "tau": sampler.threshold}
     return {
         "protocol": type(config.protocol).__name__.lower(),
         "task": {"name": config.task.name, **dataclasses.asdict(config.task)},
         "problems": {"count": len(problems), "hash": fingerprint(problems)},
         "model": {name: getattr(options, name) for name in ("dtype", "quantize", "attention", "instructions")},
-        "sampler": {name: getattr(sampler, name) for name in ("length", "steps", "block_length")},
+        "sampler": {name: getattr(sampler, name) for name in ("length", "steps", "block_length")} | revealed,
         "temperatures": list(config.temperatures),
         "samples": config.samples,
         "seed": config.seed,

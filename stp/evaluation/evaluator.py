@@ -51,7 +51,7 @@ def held_out(task: Any, trained_on: str | None) -> tuple[str, list[Problem]]:
 
 
 def standard_sampler(sampler: Standard, temperature: float) -> Standard:
-    """Returns the unpruned sampler with another sampler's lengths. Evaluation uses it, whatever sampler trains."""
+    """Returns the unpruned sampler with another sampler's lengths, by the schedule. Evaluation uses it, whatever trains."""
     return Standard(sampler.length, sampler.steps, sampler.block_length, temperature)
 
 
@@ -87,9 +87,12 @@ class Evaluator:
             records: list[dict[str, Any]] = []
             if repeated[mine]:  # in the last chunk a rank may have nothing to do, but still meets the others below
                 trajectory = generate(denoise, sampler, batch, self.rows, mine)
-                tokens_B = trajectory.until_eos_BL.sum(dim=1).tolist()
-                for problem, text, tokens in zip(repeated[mine], self.codec.completions(trajectory), tokens_B, strict=True):
-                    records.append(record(self.task, problem, text, self.codec.prefill) | {"tokens": tokens})
+                rows = {"tokens": trajectory.until_eos_BL.sum(dim=1).tolist()}
+                if not trajectory.scheduled:
+                    rows["forwards"] = trajectory.nfe_B.tolist()
+                each = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+                for problem, text, counted in zip(repeated[mine], self.codec.completions(trajectory), each, strict=True):
+                    records.append(record(self.task, problem, text, self.codec.prefill) | counted)
             yield ranks.lists({"records": records})["records"]
 
 

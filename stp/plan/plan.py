@@ -276,7 +276,7 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     each = (micro * config.estimator.copies(sampler.length, start.nfe), tokens, min(scored, chunk), scored, trainer.updates)
     passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
     drawn = (at_once, tokens, at_once * block, at_once * block, trainer.updates, sampler.temperature)
-    found = [Forwards("rollout", start.nfe * -(-rows // at_once), *drawn)]
+    found = [Forwards("rollout", sampler.forwards(start)[1] * -(-rows // at_once), *drawn)]
     if config.rescue.most:
         found.append(Forwards("rescue", config.rescue.most * found[0].count, *drawn))
     old = sets if config.model.lora.dropout else sets - 1  # the first inner update computes it on the first set
@@ -529,6 +529,9 @@ def show(planner: Planner, config: Plan, found: list[Memory], console: Console) 
         numbers = (kind.times, kind.count, kind.rows, kind.tokens, kind.positions)
         table.add_row(name, *(f"{number:,}" for number in numbers))
     console.print(table)
+    if config.sampler.reveal == "threshold":
+        fewest, most = config.sampler.forwards(config.sampler.start(None, Draws(0, 1)))
+        console.print(f"rollout: by threshold each row takes {fewest} to {most} forwards; all sums here are of the most")
     batch = trainer.prompts_per_update * trainer.group_size
     trunk = sum(kind.count * kind.rows * kind.tokens for kind in runs) * first
     console.print(

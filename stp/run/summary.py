@@ -15,6 +15,7 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(("base", "final", "time"), dict),
     **dict.fromkeys(("experiment", "rescue", "code", "same_as"), (str, type(None))),
     "forwards_per_rollout": (*NUMBER, type(None)),
+    "forwards": (dict, type(None)),
     "elbo_variance": (dict, type(None)),
 }
 
@@ -24,7 +25,9 @@ class Summary:
     """A run's settings in short, its accuracy before and after, its time and its ELBO's variance.
 
     base and final hold the counts at the first temperature, and those at others under their names. time: seconds by phase.
-    same_as: the folder of the run with the same settings that this one stands for. What may be None may be missing in a file.
+    forwards_per_rollout: the schedule's count, or, where each row has its own, the mean over rows and updates; `forwards` then
+    has quartiles and the maximum. same_as: the folder of the run with the same settings that this one stands for. What may be
+    None may be missing in a file.
     """
 
     task: str | None
@@ -47,6 +50,7 @@ class Summary:
     code: str | None = None
     eval: dict[str, Any] | None = None
     problems: dict[str, dict[str, Any]] | None = None
+    forwards: dict[str, float] | None = None
     elbo_variance: dict[str, Any] | None = None
     peak_memory_mb: float | None = None
     same_as: str | None = None

@@ -61,9 +61,24 @@ class Standard:
             require(self.reveal == "threshold", "sampler.tau", self.tau, rule)
 
     @property
+    def threshold(self) -> float:
+        """The confidence from which on every draw is revealed."""
+        return TAU if self.tau is None else self.tau
+
+    @property
     def floor(self) -> int:
-        """How many tokens a forward reveals at least, with reveal=threshold: then N forwards reveal L tokens of one block."""
+        """How many tokens a forward reveals at least, with reveal=threshold: ceil(L / N)."""
         return -(-self.length // self.steps)
+
+    def forwards(self, start: Start) -> tuple[int, int]:
+        """Returns the fewest and the most forwards of a row that starts fully masked. A schedule has but one count."""
+        if self.reveal == "schedule":
+            return start.nfe, start.nfe
+        most, masks = 0, self.length
+        while masks > start.keep:  # a forward reveals the floor, or the rest of its block
+            masks -= min(self.floor, (masks - 1) % self.block_length + 1)
+            most += 1
+        return 1, most + start.fill  # an EOS in the first block can end a row at once
 
     @property
     def needs_anchors(self) -> bool:
@@ -108,8 +123,7 @@ class Standard:
         if scheduled:
             by_schedule(canvas, start, self.cache)
         else:
-            threshold = Threshold(TAU if self.tau is None else self.tau, self.floor, self.block_length, self.cache)
-            threshold(canvas, start.keep)
+            Threshold(self.threshold, self.floor, self.block_length, self.cache)(canvas, start.keep)
         if start.fill:
             canvas.fill()
         return canvas.trajectory(start, scheduled)

@@ -30,8 +30,9 @@ from stp.run import preflight, ranks
 from stp.run.files import write_atomically
 from stp.run.memory import move
 from stp.run.tracking import Logging, Tracker
-from stp.samplers import Standard, Stp
+from stp.samplers import Adaptive, Pruned, Standard, Stp
 from stp.samplers.reveal import Start
+from stp.samplers.schedule import Window
 from stp.text import visible, visible_lines
 from stp.types import Draws, Prompts
 
@@ -107,7 +108,8 @@ class Denoised:
 
     forward_L: the forward that revealed the token, counted from 1; 0 if it was fixed, None if the row ended first.
     confidence_L: the token's probability at temperature 1, None if no forward revealed it.
-    fill: the forward that filled every remaining mask by argmax, if one did. windows: (begin, end, forwards) of the schedule.
+    fill: the forward that filled every remaining mask by argmax, if one did. nfe: the schedule's count of forwards. windows:
+    (begin, end, forwards) of the schedule; by threshold, forwards is 0.
     """
 
     ids_L: list[int]
@@ -127,6 +129,11 @@ def denoise_row(denoise: Denoiser, sampler: Standard, prompts: Prompts, start: S
     width = prompts.ids_BP.shape[1]
     watch.settle(torch.cat([prompts.ids_BP[row].cpu(), trajectory.response_BL[0]]))
     fixed_L = trajectory.fixed_BL[0].tolist()
+    last = trajectory.step_BL[0] == trajectory.nfe_B[0] - 1
+    masks = int((last | ((trajectory.step_BL[0] < 0) & ~trajectory.fixed_BL[0])).sum())  # what the last forward found masked
+    # a row that ends before the schedule, or with more masks than a fill takes, leaves nothing to fill
+    filled = watch.forwards == trajectory.nfe if trajectory.scheduled else masks <= start.keep
+    windows = start.windows if trajectory.scheduled else blocks(sampler)
     shown = [watch.revealed.get(width + place, (None, None)) for place in range(sampler.length)]
     return Denoised(
         trajectory.response_BL[0].tolist(),
@@ -135,10 +142,15 @@ def denoise_row(denoise: Denoiser, sampler: Standard, prompts: Prompts, start: S
         int(trajectory.until_eos_BL[0].sum()),
         trajectory.nfe,
         trajectory.nfe_run,
-        # a row that ends before the schedule leaves nothing to fill
-        trajectory.nfe if start.fill and watch.forwards == trajectory.nfe else None,
-        [(window.begin, window.end, window.forwards) for window in start.windows],
+        watch.forwards if start.fill and filled else None,
+        [(window.begin, window.end, window.forwards) for window in windows],
     )
+
+
+def blocks(sampler: Standard) -> list[Window]:
+    """Returns the blocks through which a row goes at its own pace."""
+    W = sampler.block_length
+    return [Window(begin, begin + W, 0) for begin in range(0, sampler.length, W)]
 
 
 def _shown(value: Any) -> Any:
@@ -212,8 +224,10 @@ def main(config: Tracing) -> None:
     prompts = codec.prompts(problems)
     shown: list[dict[str, Any]] = [{"id": problem.id, "question": problem.question, "runs": []} for problem in problems]
     pair = {"Standard": replace(standard_sampler(sampler, sampler.temperature), cache=sampler.cache)}
-    if isinstance(sampler, Stp):
-        pair["STP"] = sampler
+    if isinstance(sampler, Pruned):
+        pair["Adaptive" if isinstance(sampler, Adaptive) else "STP"] = sampler
+    elif sampler.reveal == "threshold":
+        pair["By threshold"] = sampler
     for name, one in pair.items():
         start = one.start(anchors, draws)
         for row, problem in enumerate(problems):
@@ -234,6 +248,8 @@ def main(config: Tracing) -> None:
     facts += [f"{sampler.steps} steps", f"blocks of {sampler.block_length}"]
     if isinstance(sampler, Stp):
         facts += [f"gamma {sampler.gamma:g}", f"t_cutoff {sampler.t_cutoff:g}", f"anchors: {sampler.anchors}"]
+    if sampler.reveal == "threshold":
+        facts += [f"tau {sampler.threshold:g}, at least {sampler.floor} a forward"]
     try:
         write_atomically(file, page(f"{type(task).__name__}: rollouts step by step", facts, shown))
     except OSError as error:

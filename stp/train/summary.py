@@ -1,6 +1,7 @@
 """Writes summary.json and the closing lines of a run."""
 
 import time
+from statistics import mean
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ def summarise(
             "cpu_s": seconds.get("cpu", 0.0),
             **{f"{name}_s": seconds.get(name, 0.0) for name in phases},
         },
-        forwards_per_rollout=metrics[-1]["nfe"] if metrics else None,
+        forwards_per_rollout=mean(line["nfe"] for line in metrics) if metrics else None,
+        forwards=spread_of_forwards(metrics),
         finished=time.strftime("%Y-%m-%dT%H:%M:%S"),
         ranks=ranks.world_size(),
         config_hash=config_hash(config),
@@ -63,6 +65,14 @@ def summarise(
         elbo_variance=variances,
         peak_memory_mb=peak_memory_mb(),
     )
+
+
+def spread_of_forwards(metrics: list[dict[str, Any]]) -> dict[str, float] | None:
+    """Returns quartiles (means over the updates) and the maximum of the rows' forwards; None if a schedule counts them."""
+    if not metrics or "nfe/max" not in metrics[-1]:
+        return None
+    quartiles = {name: mean(line[f"nfe/{name}"] for line in metrics) for name in ("q25", "median", "q75")}
+    return quartiles | {"max": max(line["nfe/max"] for line in metrics)}
 
 
 def scores(measured: dict[str, Any], temperatures: list[float]) -> dict[str, Any]:
