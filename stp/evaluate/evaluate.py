@@ -133,7 +133,7 @@ def main(config: Evaluation) -> None:
             records = read_jsonl(folder / "eval.jsonl")[begin:end]
             score = summary[f"T={temperature:g}"] = measured(records, k)
             tracker.say(f"T={temperature:g}: {shown(score)}")
-            if sampler.reveal == "threshold":
+            if sampler.threshold is not None:
                 forwards = [r["forwards"] for r in records]
                 score["forwards"] = {"mean": mean(forwards), "median": median(forwards), "max": max(forwards)}
                 tracker.say(
@@ -146,7 +146,7 @@ def main(config: Evaluation) -> None:
 
 def settings(config: Evaluation, problems: list[Problem], options: Model, sampler: Standard) -> dict[str, Any]:
     """Returns the settings that decide an evaluation's records, apart from weights and tokenizer. Batches and ranks do not."""
-    revealed = {} if sampler.reveal == "schedule" else {"reveal": sampler.reveal, "tau": sampler.threshold}
+    revealed = {} if sampler.threshold is None else {"reveal": sampler.reveal, "tau": sampler.threshold}
     return {
         "protocol": type(config.protocol).__name__.lower(),
         "task": {"name": config.task.name, **dataclasses.asdict(config.task)},

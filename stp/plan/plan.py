@@ -529,7 +529,7 @@ def show(planner: Planner, config: Plan, found: list[Memory], console: Console) 
         numbers = (kind.times, kind.count, kind.rows, kind.tokens, kind.positions)
         table.add_row(name, *(f"{number:,}" for number in numbers))
     console.print(table)
-    if config.sampler.reveal == "threshold":
+    if config.sampler.threshold is not None:
         fewest, most = config.sampler.forwards(config.sampler.start(None, Draws(0, 1)))
         console.print(f"rollout: by threshold each row takes {fewest} to {most} forwards; all sums here are of the most")
     batch = trainer.prompts_per_update * trainer.group_size

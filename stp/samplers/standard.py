@@ -57,13 +57,8 @@ class Standard:
         require_choice("sampler.reveal", self.reveal, ("schedule", "threshold"))
         if self.tau is not None:
             require(0 < self.tau <= 1, "sampler.tau", self.tau, "a confidence lies in (0, 1]; 0.9 is usual")
-            rule = "a schedule has no threshold; add sampler.reveal=threshold, or leave tau out"
+            rule = "a schedule has no threshold; add sampler.reveal=threshold, or sampler.tau=null"
             require(self.reveal == "threshold", "sampler.tau", self.tau, rule)
-
-    @property
-    def threshold(self) -> float:
-        """The confidence from which on every draw is revealed."""
-        return TAU if self.tau is None else self.tau
 
     @property
     def floor(self) -> int:
@@ -72,7 +67,7 @@ class Standard:
 
     def forwards(self, start: Start) -> tuple[int, int]:
         """Returns the fewest and the most forwards of a row that starts fully masked. A schedule has but one count."""
-        if self.reveal == "schedule":
+        if self.threshold is None:
             return start.nfe, start.nfe
         most, masks = 0, self.length
         while masks > start.keep:  # a forward reveals the floor, or the rest of its block
@@ -92,7 +87,7 @@ class Standard:
     @property
     def threshold(self) -> float | None:
         """The confidence from which on a draw is revealed at once, or None if a schedule decides."""
-        return None
+        return None if self.reveal == "schedule" else TAU if self.tau is None else self.tau
 
     def pruning(self, anchors: Anchors | None) -> dict[str, float]:
         """Returns metrics of how a global batch is pruned, beside those that a rollout shows by itself."""
@@ -119,11 +114,10 @@ class Standard:
         open positions become EOS.
         """
         canvas = Canvas(denoise, prompts, start, draws, self.temperature)
-        scheduled = self.reveal == "schedule"
-        if scheduled:
+        if self.threshold is None:
             by_schedule(canvas, start, self.cache)
         else:
             Threshold(self.threshold, self.floor, self.block_length, self.cache)(canvas, start.keep)
         if start.fill:
             canvas.fill()
-        return canvas.trajectory(start, scheduled)
+        return canvas.trajectory(start, scheduled=self.threshold is None)

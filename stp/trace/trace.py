@@ -226,7 +226,7 @@ def main(config: Tracing) -> None:
     pair = {"Standard": replace(standard_sampler(sampler, sampler.temperature), cache=sampler.cache)}
     if isinstance(sampler, Pruned):
         pair["Adaptive" if isinstance(sampler, Adaptive) else "STP"] = sampler
-    elif sampler.reveal == "threshold":
+    elif sampler.threshold is not None:
         pair["By threshold"] = sampler
     for name, one in pair.items():
         start = one.start(anchors, draws)
@@ -248,7 +248,7 @@ def main(config: Tracing) -> None:
     facts += [f"{sampler.steps} steps", f"blocks of {sampler.block_length}"]
     if isinstance(sampler, Stp):
         facts += [f"gamma {sampler.gamma:g}", f"t_cutoff {sampler.t_cutoff:g}", f"anchors: {sampler.anchors}"]
-    if sampler.reveal == "threshold":
+    if sampler.threshold is not None:
         facts += [f"tau {sampler.threshold:g}, at least {sampler.floor} a forward"]
     try:
         write_atomically(file, page(f"{type(task).__name__}: rollouts step by step", facts, shown))
