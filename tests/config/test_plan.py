@@ -226,6 +226,17 @@ def test_forwards_follow_estimator_and_objective(override, phases, copies):
     assert runs[-1].rows == 6 * copies
 
 
+@pytest.mark.parametrize(("rescue", "times"), [("igpo", 1), ("resample", 3)])
+def test_a_rescue_is_counted_at_its_most(rescue, times, capsys):
+    """As if every group were rolled out again every time. igpo also scores the solutions, whatever the sampler is."""
+    config = composed("plan", f"rescue={rescue}", "sampler=standard", "trainer.eval_size=0", "trainer.probe_every=0", "ranks=1")
+    found = {one.phase: one.count for one in forwards(config, 1)}
+    assert found["rescue"] == times * found["rollout"]
+    assert [one.phase for one in beside(config, 1)] == (["solutions"] if rescue == "igpo" else [])
+    plan.main(config)
+    assert f"rescue: 0 to {found['rescue']:,} forwards per update" in capsys.readouterr().out
+
+
 def test_checkpointing_trades_activations_and_the_chunk_bounds_logits():
     planner = Planner(composed("plan", "experiment=lora").model)
     config = composed("plan", "experiment=lora")

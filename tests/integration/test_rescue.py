@@ -8,7 +8,7 @@ import torch
 from stp.errors import UserError
 from stp.run.files import read_jsonl
 from stp.tasks import Countdown
-from tests.integration.runs import composed, metrics, run, weights
+from tests.integration.runs import metrics, run, weights
 
 IGPO = ["sampler=standard", "rescue=igpo", "rescue.chunk=[2,4]", "task=gsm8k", "trainer.eval_size=0", "trainer.probe_every=0"]
 KEEP = ["trainer.updates=3", "trainer.checkpoint_every=1", "trainer.keep_checkpoints=9", "optimizer.lr=1e-3"]
@@ -41,8 +41,3 @@ def test_hints_need_solutions(tmp_path, monkeypatch):
 def test_solutions_must_fit(tmp_path):
     with pytest.raises(UserError, match=r"rescue=igpo: no solution .* within sampler\.length=8; raise it"):
         run(tmp_path / "run", "rescue=igpo", "sampler=standard", "sampler.length=8", "sampler.steps=8", "trainer.eval_size=0")
-
-
-def test_the_options_are_checked():
-    with pytest.raises(UserError, match=r"rescue\.replace=1\.0"):
-        composed("rescue=igpo", "rescue.replace=1.0")

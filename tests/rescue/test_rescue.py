@@ -117,6 +117,7 @@ def test_igpo_keeps_right_completions_alone_and_no_more_than_its_share(replace):
     assert all(same(after, before, slice(row, row + 1)) for row in (~replaced_B).nonzero().flatten().tolist())
     assert (after.advantage_B.view(-1, G)[replaced_NG.any(dim=1)] != 0).all()
     assert after.rescued.groups == int((~right_NG.any(dim=1)).sum()) - 1
+    assert same(after.first, before) and before.first is before  # what solve rates and confidences are counted from
 
 
 def test_igpo_changes_nothing_where_no_hinted_completion_is_right():
