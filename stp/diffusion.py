@@ -123,7 +123,7 @@ def draw_tokens(
     position is inverted through the cumulative distribution, in float32. The mask token itself is never drawn.
     overwrite: float32 logits may be overwritten, to save a copy.
     """
-    rows = max(1, (QUEUED if logits_MV.is_cuda else CACHED) // logits_MV.shape[1])
+    rows = max(1, (CACHED if logits_MV.is_cpu else QUEUED) // logits_MV.shape[1])
     parts = logits_MV.split(rows)
     uniforms = [None] * len(parts) if uniform_M is None else uniform_M.split(rows)
     drawn = [_draw_tokens(_buffer(p, overwrite), temperature, u, mask_id) for p, u in zip(parts, uniforms, strict=True)]

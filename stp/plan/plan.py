@@ -119,8 +119,11 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *_:
 AttentionInterface.register("fused_on_meta", _attention)
 
 
-def skeleton(options: Model) -> Policy:
-    """Returns the policy of `options` on the meta device, from its config alone: shapes without storage, with adapters."""
+def skeleton(options: Model, layers: int | None = None) -> Policy:
+    """Returns the policy of `options` on the meta device, from its config alone: shapes without storage, with adapters.
+
+    layers: how many of its layers to make; None makes all.
+    """
     folder = shipped(options.base or "countdown") if options.path is None else Path(options.path).expanduser()
     if not folder.is_dir() and options.path not in KNOWN:
         fail("model.path", options.path, f"no such folder; a plan needs its config.json, or one of {', '.join(KNOWN)}")
@@ -128,6 +131,7 @@ def skeleton(options: Model) -> Policy:
     kind = architecture(raw)
     config: Any = kind.config(raw, folder)
     config._attn_implementation = "eager" if options.attention == "eager" else "fused_on_meta"
+    config.num_hidden_layers = layers or config.num_hidden_layers
     with torch.device("meta"):
         model: Any = bidirectional(kind.stock._from_config(config, dtype=getattr(torch, options.dtype)))
         if options.lora.rank:
@@ -392,11 +396,23 @@ def memory(sizes: Sizes, zero: Zero, ranks: int, frozen_copy: bool, phases: Mapp
     return Memory(ranks, kept, {phase: there(phase) for phase in phases}, state if zero.offload == "cpu" else 0)
 
 
+def deeper(two: Cost, three: Cost, layers: int) -> Cost:
+    """Returns the cost of a model of `layers` equal layers from its costs with two and with three of them.
+
+    It is exact, because the peak always lies where the activations of all layers exist, at the head or in the last layer.
+    """
+    more = layers - 3
+    peak = {part: size + more * (size - two.peak[part]) for part, size in three.peak.items()}
+    return Cost(Counter(peak), three.operations + more * (three.operations - two.operations))
+
+
 class Planner:
-    """Computes memory and operations of similar configurations. Each kind of forward runs only once."""
+    """Computes memory and operations of similar configurations. Each kind of forward runs once, on two and on three layers."""
 
     def __init__(self, options: Model) -> None:
         self.policy = skeleton(options)
+        self.layers = self.policy.llama.config.num_hidden_layers
+        self.thin = [skeleton(options, layers) for layers in (2, 3)]
         self.sizes = {kind: Sizes.of(self.policy, replace(options, quantize=kind)) for kind in {"none", options.quantize}}
         if options.lora.rank and options.dtype == "bfloat16":  # `remedy` may try it
             self.sizes["nf4"] = Sizes.of(self.policy, replace(options, quantize="nf4"))
@@ -423,7 +439,8 @@ class Planner:
 
     def cost(self, config: Plan, kind: Forwards, checkpointing: bool | None = None) -> Cost:
         """Returns what one forward of this kind needs."""
-        self.policy.logit_chunk = config.model.logit_chunk
+        for policy in self.thin:
+            policy.logit_chunk = config.model.logit_chunk
         if kind.backward:
             again = config.model.gradient_checkpointing if checkpointing is None else checkpointing
             # backward recomputes logits one chunk at a time, but log-probabilities stay for all scored positions
@@ -434,9 +451,10 @@ class Planner:
         return self._once(draw_cost, kind.rows, kind.tokens, kind.positions, kind.temperature, cache)
 
     def _once(self, measure: Callable[..., Cost], *arguments: Any) -> Cost:
-        key = (measure.__name__, self.policy.logit_chunk, *arguments)
+        key = (measure.__name__, self.thin[0].logit_chunk, *arguments)
         if key not in self.done:
-            self.done[key] = measure(self.policy, *arguments)
+            two, three = (measure(policy, *arguments) for policy in self.thin)
+            self.done[key] = deeper(two, three, self.layers)
         return self.done[key]
 
 

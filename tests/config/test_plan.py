@@ -18,6 +18,7 @@ from stp.plan.plan import (
     Sizes,
     attention_operations,
     beside,
+    deeper,
     draw_cost,
     forwards,
     hours,
@@ -246,7 +247,13 @@ def test_checkpointing_trades_activations_and_the_chunk_bounds_logits():
     assert planner.memory(small, 1, True).total("update") <= kept.total("update")
 
 
-def test_what_cannot_fit_is_refused_and_the_change_named_makes_it_fit(capsys):
+@pytest.fixture(scope="module")
+def published():
+    """The planner of LLaDA-8B at paper scale."""
+    return Planner(composed("plan", "scale=paper").model)
+
+
+def test_what_cannot_fit_is_refused_and_the_change_named_makes_it_fit(capsys, published):
     with pytest.raises(UserError) as refused:
         plan.main(composed("plan", "scale=paper", "ranks=1", "gpu_memory=23"))
     rule = "gpu_memory=23: 23.8 GiB are needed on each of 1 GPU(s) (update: weights 14.9, adapter 0.3, gradients 0.3, "
@@ -257,11 +264,28 @@ def test_what_cannot_fit_is_refused_and_the_change_named_makes_it_fit(capsys):
     shown = capsys.readouterr().out
     assert "8,183,353,344 parameters, 167,772,160 trainable (2.05%)" in shown and "fits on" not in shown
     config = composed("plan", "scale=paper", named[0])
-    assert 19 < Planner(config.model).memory(config, 1).peak / GIB < 21
+    assert 19 < published.memory(config, 1).peak / GIB < 21
     # 0.2 GiB of 24 are no room for a CUDA context; without a reserve it would fit
     tight = composed("plan", "scale=paper", "gpu_memory=24")
-    needed = Planner(tight.model).memory(tight, 1)
+    needed = published.memory(tight, 1)
     assert not plan.fits(tight, needed) and plan.fits(replace(tight, reserve=0.0), needed)
+
+
+@pytest.mark.parametrize("lora", [Lora(), Lora(rank=8, dropout=0.05)])
+@pytest.mark.parametrize(("positions", "rows"), [(30, 4), (3000, 1)])  # the peak lies in the last layer, or at the head
+def test_two_and_three_layers_tell_the_cost_of_any_number(lora, positions, rows):
+    options = Model(path="Dream-org/Dream-v0-Instruct-7B", dtype="bfloat16", lora=lora, logit_chunk=100)
+    two, three, seven = (skeleton(options, layers) for layers in (2, 3, 7))
+    for measure, *given in (
+        (update_cost, positions, False),
+        (update_cost, positions, True),
+        (score_cost, positions),
+        (draw_cost, positions, 0.9, "none"),
+        (draw_cost, positions, 0.0, "dual"),
+    ):
+        whole = measure(seven, rows, 50, *given)
+        assert deeper(measure(two, rows, 50, *given), measure(three, rows, 50, *given), 7) == whole
+    assert whole.peak.total() > 0
 
 
 @pytest.fixture
@@ -313,14 +337,13 @@ def test_operations_are_two_for_each_weight_and_token():
     assert score_cost(eager, rows, tokens, positions).operations == pytest.approx(trunk + head + attention, rel=ROTARY)
 
 
-def test_a_rollouts_operations_are_those_of_the_documentation():
+def test_a_rollouts_operations_are_those_of_the_documentation(published):
     """docs/performance.md: 79.7 TFLOP for a forward of 12 rows of 456 tokens, which an H100 at its peak does in 81 ms."""
     config = composed("plan", "scale=paper", "gpu_tflops=1000", "utilization=0.5", "trainer.updates=10")
-    planner = Planner(config.model)
     rollout = next(kind for kind in forwards(config, 1) if kind.phase == "rollout")
-    each = planner.cost(config, rollout).operations
+    each = published.cost(config, rollout).operations
     assert each == pytest.approx(79.7e12, rel=0.01)
-    spent = hours(planner, config, 1)
+    spent = hours(published, config, 1)
     assert spent["rollout"] == pytest.approx(each * 116 * 10 / 0.5e15 / 3600)
     assert set(spent) == {"pregeneration", "anchors", "evaluation", "probe", "rollout", "old policy", "reference", "update"}
 
