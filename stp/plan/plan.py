@@ -1,8 +1,9 @@
 """`python -m stp.plan` tells what a configuration of stp.train needs, before a GPU is asked for.
 
-The policy is built on the meta device, without storage. One forward of each phase runs through it, and for an update also the
-backward pass. The plan adds up the bytes of every live tensor and the operations of every matrix product, and counts weights,
-gradients and the optimizer's state. Hours follow from the operations at a stated share of a GPU's peak.
+The policy is built on the meta device, without storage: its first two and its first three layers, from which the cost of all
+follows. One forward of each phase runs through it, and for an update also the backward pass. The plan adds up the bytes of
+every live tensor and the operations of every matrix product, and counts weights, gradients and the optimizer's state. Hours
+follow from the operations at a stated share of a GPU's peak.
 """
 
 import itertools
@@ -407,12 +408,15 @@ def deeper(two: Cost, three: Cost, layers: int) -> Cost:
 
 
 class Planner:
-    """Computes memory and operations of similar configurations. Each kind of forward runs once, on two and on three layers."""
+    """Computes memory and operations of similar configurations.
+
+    Each kind of forward runs once: on two and on three layers of a deep model, and on a shallow one as it is.
+    """
 
     def __init__(self, options: Model) -> None:
         self.policy = skeleton(options)
         self.layers = self.policy.llama.config.num_hidden_layers
-        self.thin = [skeleton(options, layers) for layers in (2, 3)]
+        self.measured = [self.policy] if self.layers <= 5 else [skeleton(options, layers) for layers in (2, 3)]
         self.sizes = {kind: Sizes.of(self.policy, replace(options, quantize=kind)) for kind in {"none", options.quantize}}
         if options.lora.rank and options.dtype == "bfloat16":  # `remedy` may try it
             self.sizes["nf4"] = Sizes.of(self.policy, replace(options, quantize="nf4"))
@@ -439,7 +443,7 @@ class Planner:
 
     def cost(self, config: Plan, kind: Forwards, checkpointing: bool | None = None) -> Cost:
         """Returns what one forward of this kind needs."""
-        for policy in self.thin:
+        for policy in self.measured:
             policy.logit_chunk = config.model.logit_chunk
         if kind.backward:
             again = config.model.gradient_checkpointing if checkpointing is None else checkpointing
@@ -451,10 +455,10 @@ class Planner:
         return self._once(draw_cost, kind.rows, kind.tokens, kind.positions, kind.temperature, cache)
 
     def _once(self, measure: Callable[..., Cost], *arguments: Any) -> Cost:
-        key = (measure.__name__, self.thin[0].logit_chunk, *arguments)
+        key = (measure.__name__, self.measured[0].logit_chunk, *arguments)
         if key not in self.done:
-            two, three = (measure(policy, *arguments) for policy in self.thin)
-            self.done[key] = deeper(two, three, self.layers)
+            costs = [measure(policy, *arguments) for policy in self.measured]
+            self.done[key] = costs[0] if len(costs) == 1 else deeper(costs[0], costs[1], self.layers)
         return self.done[key]
 
 

@@ -243,7 +243,7 @@ def test_checkpointing_trades_activations_and_the_chunk_bounds_logits():
     config = composed("plan", "experiment=lora")
     plain, kept = planner.memory(config, 1, False), planner.memory(config, 1, True)
     assert kept.total("update") < 0.5 * plain.total("update") and kept.kept == plain.kept
-    small = replace(config, model=replace(config.model, logit_chunk=64))
+    small = replace(config, model=replace(config.model, logit_chunk=1024))
     assert planner.memory(small, 1, True).total("update") <= kept.total("update")
 
 
@@ -274,8 +274,7 @@ def test_what_cannot_fit_is_refused_and_the_change_named_makes_it_fit(capsys, pu
 @pytest.mark.parametrize("lora", [Lora(), Lora(rank=8, dropout=0.05)])
 @pytest.mark.parametrize(("positions", "rows"), [(30, 4), (3000, 1)])  # the peak lies in the last layer, or at the head
 def test_two_and_three_layers_tell_the_cost_of_any_number(lora, positions, rows):
-    options = Model(path="Dream-org/Dream-v0-Instruct-7B", dtype="bfloat16", lora=lora, logit_chunk=100)
-    two, three, seven = (skeleton(options, layers) for layers in (2, 3, 7))
+    two, three, seven = (skeleton(Model(lora=lora, logit_chunk=1000), layers) for layers in (2, 3, 7))
     for measure, *given in (
         (update_cost, positions, False),
         (update_cost, positions, True),
