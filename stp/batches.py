@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stp.diffusion import Denoiser
 from stp.estimators.base import Estimator, score
-from stp.objectives import Objective
+from stp.objectives.base import Objective, by_token
 from stp.ranks import Ranks
 from stp.types import LogProbs, Noise, Rollout, Trajectory
 
@@ -52,9 +52,9 @@ class Batches:
         trajectory = rollout.trajectory
         trainable_BL = trajectory.trainable_BL
         tokens = int(ranks.sum({"tokens": int(trainable_BL.sum())})["tokens"])
-        learns_B = torch.ones_like(rollout.advantage_B, dtype=torch.bool)
+        learns_B = torch.ones_like(rollout.reward_B, dtype=torch.bool)
         if not objective.trains_equal:
-            learns_B = rollout.advantage_B != 0
+            learns_B = by_token(rollout.advantage_B != 0).any(dim=1)
         by_width = trajectory.prompts.by_width()
         learning_R, idle_R = by_width[learns_B[by_width]], by_width[~learns_B[by_width]]
         parts = micro_batches(learning_R, size, ranks) or [IDLE]
@@ -65,10 +65,13 @@ Scored = list[tuple[Tensor, LogProbs]]  # indices of some rows, and the log-like
 
 
 def score_rows(
-    denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, parts: list[MicroBatch]
+    denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, parts: list[MicroBatch], draws: int = 0
 ) -> Scored:
-    """Returns the log-likelihoods of the live parts, without gradients. Every part is run: all ranks need equal forwards."""
-    found = [score(denoise, estimator, trajectory.rows(p.rows), noise.rows(p.rows), len(p.rows)) for p in parts]
+    """Returns the log-likelihoods of the live parts, without gradients. Every part is run: all ranks need equal forwards.
+
+    draws: how many draws of a completion share a forward; 0: all of them.
+    """
+    found = [score(denoise, estimator, trajectory.rows(p.rows), noise.rows(p.rows), len(p.rows), draws) for p in parts]
     return [(part.rows, values) for part, values in zip(parts, found, strict=True) if part.live]
 
 

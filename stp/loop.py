@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stp.batches import Batches, MicroBatch, Scored, assemble, micro_batches, score_rows
 from stp.diffusion import Denoiser
-from stp.estimators.base import score
+from stp.estimators.base import score, share, together
 from stp.metrics import confidence_stats, elbo_stats, rollout_stats, sample_records, spent
-from stp.objectives import Loss
+from stp.objectives.base import Loss, by_token
 from stp.probe import probe
 from stp.ranks import Ranks
 from stp.roles import Actor, Learner, Policy, Run, Unlogged
@@ -68,7 +68,11 @@ def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Dra
         rolled = takes.rewarded(trajectory, takes.mine)
     with run.clock.phase("rescue"):
         rolled = actor.rescue(rolled, takes)
-    return replace(rolled, advantage_B=learner.objective.advantages(rolled.reward_B, takes.group_size))
+    log_ratio_B = None
+    if learner.objective.tilts_reference:
+        with run.clock.phase("score"):
+            log_ratio_B = reference_log_ratio(learner, rolled)
+    return replace(rolled, advantage_B=learner.objective.advantages(rolled.reward_B, takes.group_size, log_ratio_B))
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,18 @@ class Takes:
         )
 
 
+def reference_log_ratio(learner: Learner, rollout: Rollout) -> Tensor:
+    """Returns log p_reference - log p_old of each whole completion, on masks of their own, which no inner update has."""
+    trainer, estimator, policy = learner.trainer, learner.estimator, learner.engine.policy
+    noise = estimator.draw(rollout.trajectory, rollout.draws, trainer.inner_updates, policy)
+    assert learner.reference is not None
+    reference, old = (
+        score(denoise, estimator, rollout.trajectory, noise, trainer.micro_batch, trainer.micro_draws).token_BL.sum(dim=1)
+        for denoise in (learner.reference, policy)
+    )
+    return reference - old
+
+
 def update(learner: Learner, rollout: Rollout, run: Run) -> dict[str, float]:
     """Makes mu optimizer updates on one rollout (Eq. 1). theta, theta_old and the reference share their masks.
 
@@ -171,28 +187,48 @@ def update(learner: Learner, rollout: Rollout, run: Run) -> dict[str, float]:
 
 
 def inner_update(learner: Learner, rollout: Rollout, batches: Batches, masks: "MaskSet", inner: int) -> "Step":
-    """Runs forward, loss and backward for each micro-batch, then one step of the optimizer."""
+    """Runs forward, loss and backward for each micro-batch, or each part of its draws, then one step of the optimizer."""
     engine, trajectory, step = learner.engine, rollout.trajectory, Step(rollout, masks)
+    advantage = rollout.advantage_B
+    if learner.objective.weighs_rows and inner:  # before the first, theta is theta_old and every weight is 1
+        advantage = weighed(learner, rollout, batches.ranks, masks)
     engine.policy.train()
     for j, part in enumerate(batches.parts):
-        rows, last = part.rows, j == len(batches.parts) - 1
-        with keyed_dropout(engine.policy, rollout.draws, f"dropout/{inner}", rows):
-            new = learner.estimator(engine, trajectory.rows(rows), masks.noise.rows(rows))
-        device = new.token_BL.device
-        old, reference = masks.against(part, new)
-        weight_BL = batches.weight_BL[rows] * part.live
-        loss = learner.objective(new, old, reference, rollout.advantage_B[rows].to(device), weight_BL.to(device))
-        engine.backward(step.checked(part, new, loss) * batches.ranks.count, last=last)
+        rows, found = part.rows, []
+        noises = masks.noise.rows(rows).split(learner.trainer.micro_draws * learner.estimator.copies_per_draw)
+        for d, noise in enumerate(noises):
+            with keyed_dropout(engine.policy, rollout.draws, f"dropout/{inner}" + f"/{d}" * (d > 0), rows):
+                found.append(learner.estimator(engine, trajectory.rows(rows), noise))
+            new, found[d] = share(found[d], noise, noises), found[d].detach()
+            device = new.token_BL.device
+            old, reference = masks.against(part, new)
+            weight_BL = batches.weight_BL[rows] * part.live
+            loss = learner.objective(new, old, reference, advantage[rows].to(device), weight_BL.to(device))
+            last = j == len(batches.parts) - 1 and d == len(noises) - 1
+            engine.backward(step.checked(new, loss, 1 / len(noises)) * batches.ranks.count, last=last)
+        step.keep(part, together(found, noises))
     step.norm, step.lr = engine.step()
     engine.policy.eval()
-    masks.settle()
+    masks.settle(step.new)
     return step
+
+
+def weighed(learner: Learner, rollout: Rollout, ranks: Ranks, masks: "MaskSet") -> Tensor:
+    """Returns the advantages times the weights that the objective gives to rows now that theta has moved."""
+    trainer, trajectory = learner.trainer, rollout.trajectory
+    at_once = (trainer.micro_batch, trainer.micro_draws)
+    assert masks.old is not None
+    new = score(learner.engine.policy, learner.estimator, trajectory, masks.noise, *at_once)
+    n_B = trajectory.trainable_BL.sum(dim=1).clamp(min=1)
+    log_ratio_B = (new.token_BL - masks.old.token_BL).sum(dim=1) / n_B
+    weight_B = learner.objective.row_weights(log_ratio_B, trainer.group_size, ranks)
+    return by_token(rollout.advantage_B) * weight_B[:, None]
 
 
 class MaskSet:
     """One set of Monte Carlo masks, with the log-likelihoods that theta_old and the reference have on it (on the CPU).
 
-    If `old` is left to the first inner update, which computes it anyway, `found` collects it part by part.
+    If `old` is left to the first inner update, which computes it anyway, `found` holds the rows that do not learn.
     """
 
     def __init__(self, noise: Noise, old: LogProbs | None, reference: LogProbs | None, found: Scored | None = None) -> None:
@@ -204,13 +240,12 @@ class MaskSet:
         old, reference = (None if k is None else k.rows(part.rows).to(device) for k in (self.old, self.reference))
         if self.found is not None:  # nothing has moved yet: theta_old is theta itself
             old = new.detach()
-            self.found += [(part.rows, old)] if part.live else []
         return old, reference
 
-    def settle(self) -> None:
-        """Completes theta_old's log-likelihoods once the first inner update is over, because theta has moved then."""
+    def settle(self, learnt: Scored) -> None:
+        """Completes theta_old's log-likelihoods by those of the first inner update, after which theta has moved."""
         if self.found is not None:
-            self.old, self.found = assemble(self.found, self.noise), None
+            self.old, self.found = assemble(self.found + learnt, self.noise), None
 
 
 def score_mask_sets(learner: Learner, rollout: Rollout, batches: Batches) -> list[MaskSet]:
@@ -220,20 +255,22 @@ def score_mask_sets(learner: Learner, rollout: Rollout, batches: Batches) -> lis
     dropout is on). Rows that do not learn are then scored here, for the ELBO's statistics alone.
     """
     engine, estimator, objective, trainer = learner.engine, learner.estimator, learner.objective, learner.trainer
-    trajectory, size = rollout.trajectory, trainer.micro_batch
+    trajectory, size, draws = rollout.trajectory, trainer.micro_batch, trainer.micro_draws
     count = trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
     sets = []
     for i in range(count):
         noise = estimator.draw(trajectory, rollout.draws, i, engine.policy)
+        if draws:  # all ranks need equal passes, and an estimator's number of draws may depend on a rank's rows
+            noise = noise.padded(int(batches.ranks.largest(noise.weight_BK.shape[1])))
         old = reference = found = None
         if objective.needs_old and i == 0 and not engine.policy.dropout:
             idle = micro_batches(batches.idle_R, size, batches.ranks) if count == 1 else []
-            found = score_rows(engine.policy, estimator, trajectory, noise, idle)
+            found = score_rows(engine.policy, estimator, trajectory, noise, idle, draws)
         elif objective.needs_old:
-            old = score(engine.policy, estimator, trajectory, noise, size)
-        if learner.reference is not None:
+            old = score(engine.policy, estimator, trajectory, noise, size, draws)
+        if objective.needs_reference and learner.reference is not None:
             learning = micro_batches(batches.learning_R, size, batches.ranks)
-            reference = assemble(score_rows(learner.reference, estimator, trajectory, noise, learning), noise)
+            reference = assemble(score_rows(learner.reference, estimator, trajectory, noise, learning, draws), noise)
         sets.append(MaskSet(noise, old, reference, found))
     return sets
 
@@ -244,24 +281,26 @@ class Step:
     def __init__(self, rollout: Rollout, masks: MaskSet) -> None:
         self.masks, self.norm, self.lr = masks, math.nan, math.nan
         self.sums: dict[str, Tensor] = {}
-        self.new: Scored = []
-        self.live: list[bool] = []
+        self.new: Scored = []  # of the micro-batches that are not idle
         self.bad = {"reward": _bad(rollout.reward_B)}
         for name, known in (("old", masks.old), ("reference", masks.reference)):
             self.bad[name] = torch.zeros(()) if known is None else _bad(known.token_BL)
 
-    def checked(self, part: MicroBatch, new: LogProbs, loss: Loss) -> Tensor:
-        """Returns the loss of a micro-batch, or NaN if any value so far is not finite.
+    def checked(self, new: LogProbs, loss: Loss, fraction: float) -> Tensor:
+        """Returns the loss of a micro-batch, or of this fraction of the passes over its draws; NaN if any value is not finite.
 
         A NaN loss makes every gradient NaN on every rank, and the engine then applies none: no rank has to ask the others.
         """
         for name, value in (("new", new.token_BL), ("loss", loss.value)):
             self.bad[name] = self.bad.get(name, 0.0) + _bad(value)
-        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in loss.stats.items()}
-        self.new.append((part.rows, new.detach()))
-        self.live.append(part.live)
+        stats = loss.stats | {"count": loss.stats["count"] * fraction}  # each pass counts the same tokens
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in stats.items()}
         wrong = torch.stack([value.to(loss.value.device) for value in self.bad.values()]).sum() > 0
         return loss.value * torch.ones_like(loss.value).masked_fill(wrong, torch.nan)
+
+    def keep(self, part: MicroBatch, new: LogProbs) -> None:
+        """Keeps theta's log-likelihoods of a micro-batch, unless it is idle."""
+        self.new += [(part.rows, new)] if part.live else []
 
     @property
     def applied(self) -> bool:
@@ -270,12 +309,12 @@ class Step:
 
     def drawn(self) -> list[tuple[Tensor, Tensor]]:
         """Returns (rows, draw_BK) of theta for each live micro-batch, on the CPU."""
-        return [(rows, new.draw_BK.cpu()) for (rows, new), live in zip(self.new, self.live, strict=True) if live]
+        return [(rows, new.draw_BK.cpu()) for rows, new in self.new]
 
     def metrics(self, ranks: Ranks) -> dict[str, float]:
-        """Returns the loss, the gradient's norm, the learning rate, and means over the scored tokens of all ranks."""
+        """Returns the loss, the gradient's norm, the learning rate, and means over the tokens (or completions) of all ranks."""
         sums = ranks.sum({name: float(value) for name, value in self.sums.items()})
-        scored = max(sums.pop("tokens"), 1.0)
+        scored = max(sums.pop("count"), 1.0)
         return {"loss": sums.pop("loss"), "grad_norm": self.norm, "lr": self.lr, **{k: v / scored for k, v in sums.items()}}
 
     def not_finite(self, ranks: Ranks) -> dict[str, float]:
@@ -286,7 +325,8 @@ class Step:
         """Returns this rank's tensors of a step that was not applied."""
         known = {"old_BL": self.masks.old, "reference_BL": self.masks.reference}
         tensors = {name: kept.token_BL for name, kept in known.items() if kept is not None}
-        rows_R, new_BL = (torch.cat(values) for values in zip(*((rows, new.token_BL) for rows, new in self.new), strict=True))
+        rows_R = torch.cat([torch.zeros(0, dtype=torch.long), *(rows for rows, _ in self.new)])
+        new_BL = assemble(self.new, self.masks.noise).token_BL[rows_R]
         return tensors | {"masked_BKL": self.masks.noise.masked_BKL, "new_rows": rows_R, "new_BL": new_BL}
 
 

@@ -186,7 +186,7 @@ def sample_records(rollout: Rollout, count: int) -> list[dict[str, Any]]:
             "fixed": rollout.trajectory.fixed_BL[i].nonzero().squeeze(1).tolist(),
             **_rescued(rollout, i),
             "rewards": rollout.reward_parts[i],
-            "advantage": float(rollout.advantage_B[i]),
+            "advantage": float(rollout.advantage_B[i].mean()),
         }
         for i in range(min(count, len(rollout.completions)))
     ]

@@ -20,6 +20,10 @@ class Trainer:
     micro_batch: int = field(
         default=8, metadata={"help": "completions per backward pass and rank (each with its K draws): bounds memory"}
     )
+    micro_draws: int = field(
+        default=0,
+        metadata={"help": "Monte Carlo draws per backward pass, if not all K (0): bounds memory where the loss is linear in them"},
+    )
     eval_every: int = field(
         default=0, metadata={"help": "updates between evaluations; 0 evaluates at the start and the end only"}
     )
@@ -59,7 +63,7 @@ class Trainer:
             self.group_size >= 2, "trainer.group_size", self.group_size, "an advantage compares completions; choose at least 2"
         )
         require(self.probe_draws >= 2, "trainer.probe_draws", self.probe_draws, "a variance needs at least 2 estimates")
-        for name in ("eval_every", "eval_size", "checkpoint_every", "probe_every"):
+        for name in ("micro_draws", "eval_every", "eval_size", "checkpoint_every", "probe_every"):
             value = getattr(self, name)
             require(value >= 0, f"trainer.{name}", value, "choose 0 (off) or more")
         require_choice("trainer.eval_split", self.eval_split, ("test", "validation"))
@@ -68,3 +72,7 @@ class Trainer:
         )
         for value in self.eval_temperatures:
             require(0 <= value <= 10, "trainer.eval_temperatures", value, "a temperature lies in [0, 10]")
+
+    def draws_at_once(self, draws: int) -> int:
+        """Returns how many of a completion's draws share a pass."""
+        return min(draws, self.micro_draws or draws)

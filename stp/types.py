@@ -151,6 +151,23 @@ class Noise(Rows):
     prompt_BKP: Tensor | None = None
     states: bool = False
 
+    def split(self, size: int) -> list["Noise"]:
+        """Returns the draws in parts of at most `size`, or in one part if it is 0."""
+        count = self.weight_BK.shape[1]
+        parts = [slice(k, k + size) for k in range(0, count, size)] if 0 < size < count else [slice(None)]
+        tensors = {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
+        return [replace(self, **{name: t[:, part] for name, t in tensors.items()}) for part in parts]
+
+    def padded(self, count: int) -> "Noise":
+        """Adds draws that mask nothing until there are `count` of them, and keeps the mean over all draws as it is."""
+        more = count - self.weight_BK.shape[1]
+        if not more:
+            return self
+        tensors = {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
+        padded = {name: torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], dim=1) for name, t in tensors.items()}
+        padded["weight_BK"] *= count / (count - more)
+        return replace(self, **padded)
+
 
 @dataclass(frozen=True)
 class LogProbs(Rows):
@@ -268,9 +285,9 @@ class Rescued:
 class Rollout:
     """This rank's share of a global batch after its rollout, on the CPU.
 
-    advantage_B: 0 for all of a group whose rewards are equal. anchored_B: whether the row's problem has an anchor.
-    correct_B: whether the completion is right, as accuracy counts it. reward_parts: the named parts that add up to reward_B.
-    rescued: what a rescue did, if there is one.
+    advantage_B: 0 for all of a group whose rewards are equal; [B, L] if tokens have advantages of their own.
+    anchored_B: whether the row's problem has an anchor. correct_B: whether the completion is right, as accuracy counts it.
+    reward_parts: the named parts that add up to reward_B. rescued: what a rescue did, if there is one.
     pruning: what the sampler tells of its prunings of the global batch, as metrics.
     """
 

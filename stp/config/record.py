@@ -19,7 +19,7 @@ from stp.models.policy import Model
 
 INVALID = (OmegaConfBaseException, yaml.YAMLError)  # errors in a file of settings
 FREE = (
-    *("trainer.micro_batch", "trainer.rollout_rows", "trainer.eval_"),
+    *("trainer.micro_batch", "trainer.micro_draws", "trainer.rollout_rows", "trainer.eval_"),
     *("zero.stage", "zero.offload"),
     *("model.logit_chunk", "model.gradient_checkpointing"),
     *("task.on_error", "task.timeout"),
@@ -66,10 +66,11 @@ def binding(record: dict[str, Any]) -> dict[str, Any]:
     """Returns the settings by name that must not change when a run is continued: they decide its draws or its updates.
 
     Settings that change only memory, rounding or evaluation are left out, and so is the place of the problems, whose contents
-    are compared. LoRA's dropout is drawn for each micro-batch, so with dropout the micro-batch's size must not change either.
+    are compared. LoRA's dropout is drawn for each pass, so with dropout a pass must keep its completions and draws, too.
     """
     settings = unplaced(record)
-    free = FREE if not settings.get("model.lora.dropout") else tuple(name for name in FREE if name != "trainer.micro_batch")
+    dropout = settings.get("model.lora.dropout")
+    free = tuple(name for name in FREE if not (dropout and name.startswith("trainer.micro_")))
     return {name: value for name, value in settings.items() if not name.startswith(free)}
 
 

@@ -41,17 +41,19 @@ def check(config: Config) -> None:
             True,
             "kept keys and values are not compiled; use sampler.cache=none",
         )
-    if full and config.model.dtype == "bfloat16" and config.objective.beta > 0:
-        require(
-            config.zero.stage < 3,
-            "objective.beta",
-            config.objective.beta,
-            "the reference would be a whole frozen copy on each GPU; use LoRA (model.lora.rank=128) or objective.beta=0",
-        )
+    objective = type(config.objective).__name__.lower()
+    if full and config.model.dtype == "bfloat16" and config.objective.reads_reference and config.zero.stage == 3:
+        rule = "the reference would be a whole frozen copy on each GPU; use LoRA (model.lora.rank=128) or "
+        if config.objective.tilts_reference:
+            fail("objective", objective, f"{rule}another objective")
+        fail("objective.beta", config.objective.beta, f"{rule}objective.beta=0")
     if isinstance(config.estimator, Spg) and not isinstance(config.objective, PolicyGradient):
-        fail("objective", type(config.objective).__name__.lower(), "SPG's bounds have no ratio; use objective=policy_gradient")
+        fail("objective", objective, "SPG's bounds have no ratio; use objective=policy_gradient")
+    if config.trainer.micro_draws:
+        check_micro_draws(config)
     if config.zero.stage == 3:
-        scored = config.trainer.micro_batch * config.estimator.positions(config.sampler.length)
+        at_once = config.estimator.positions_at_once(config.sampler.length, config.trainer.micro_draws)
+        scored = config.trainer.micro_batch * at_once
         require(
             config.model.logit_chunk >= scored,
             "model.logit_chunk",
@@ -66,6 +68,18 @@ def check_instruction(built: Any, given: Sequence[str]) -> None:
     asked = not isinstance(getattr(built, "model", None), Model) or built.model.instructions
     rule = "this model is asked without an instruction, the question alone; leave it out, or add model.instructions=true"
     require(asked or not named, "task.instruction", f"{getattr(built.task, 'instruction', '')!r:.40}", rule)
+
+
+def check_micro_draws(config: Config) -> None:
+    """Refuses to backpropagate draws apart where the parts would not add up to the whole."""
+    draws, estimator = config.trainer.micro_draws, type(config.estimator).__name__.lower()
+    rule = (
+        f"the ratio of objective={type(config.objective).__name__.lower()} is an exponential of the mean over all draws, so they "
+        "need one pass; lower trainer.micro_batch, or use objective=policy_gradient, which has the same gradient at theta_old"
+    )
+    require(config.objective.linear, "trainer.micro_draws", draws, rule)
+    rule = f"the upper bound of estimator={estimator} is the log of a mean over all draws, so they need one pass; leave it at 0"
+    require(config.estimator.separable, "trainer.micro_draws", draws, rule)
 
 
 def check_ranks(config: Config, ranks: int) -> None:

@@ -40,6 +40,20 @@ class Estimator(ABC):
         """Returns the most positions that a set of draws scores in a completion of `length` tokens."""
         return self.samples * length
 
+    def positions_at_once(self, length: int, draws: int) -> int:
+        """Returns the most positions that `draws` of a set's draws score; 0: all of them."""
+        return min(self.positions(length), (draws or self.positions(length)) * self.copies_per_draw * length)
+
+    @property
+    def separable(self) -> bool:
+        """Whether `token_BL` is a mean over draws, each of which can be evaluated alone."""
+        return True
+
+    @property
+    def copies_per_draw(self) -> int:
+        """How many masked copies make one draw; they are evaluated together."""
+        return 1
+
     @abstractmethod
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """Returns which trainable positions each of the K draws masks, and the draws' weights."""
@@ -160,13 +174,33 @@ def distinct(row_RX: Tensor) -> tuple[Tensor, Tensor]:
     return first_U, order_K.argsort()[kind_R]
 
 
-def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int) -> LogProbs:
-    """Returns log-likelihoods on the CPU, without gradients. Each forward takes `rows` completions of similar prompt width."""
+def score(
+    denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int, draws: int = 0
+) -> LogProbs:
+    """Returns log-likelihoods on the CPU, without gradients. Each forward takes `rows` completions of similar prompt width.
+
+    draws: how many draws of a completion share a forward; 0: all of them.
+    """
     order, parts = trajectory.prompts.by_width(), []
     with torch.no_grad():
         for part in order.split(rows):
-            parts.append(estimator(denoise, trajectory.rows(part), noise.rows(part)))
+            some = noise.rows(part).split(draws * estimator.copies_per_draw)
+            parts.append(together([estimator(denoise, trajectory.rows(part), noise) for noise in some], some))
     return concatenate([part.to("cpu") for part in parts]).rows(order.argsort())
+
+
+def together(parts: list[LogProbs], noises: list[Noise]) -> LogProbs:
+    """Joins what parts of a set of draws give: `token_BL` is the mean over all draws."""
+    if len(parts) == 1:
+        return parts[0]
+    token_BL = torch.stack([share(part, noise, noises).token_BL for part, noise in zip(parts, noises, strict=True)]).sum(dim=0)
+    return LogProbs(token_BL, torch.cat([part.draw_BK for part in parts], dim=1))
+
+
+def share(found: LogProbs, noise: Noise, noises: list[Noise]) -> LogProbs:
+    """Returns what the draws `noise` add to the mean over all draws."""
+    fraction = noise.weight_BK.shape[1] / sum(part.weight_BK.shape[1] for part in noises)
+    return found if fraction == 1 else replace(found, token_BL=found.token_BL * fraction)
 
 
 def concatenate(parts: list[LogProbs]) -> LogProbs:

@@ -40,10 +40,14 @@ class Coupled(Estimator):
         )
 
     def copies(self, length: int, forwards: int) -> int:
-        return (2 + self.full) * self.samples
+        return self.copies_per_draw * self.samples
 
     def positions(self, length: int) -> int:
         return (1 + self.full) * self.samples * length
+
+    @property
+    def copies_per_draw(self) -> int:
+        return 2 + self.full
 
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """Returns K masks, each followed by its complement, and with `full` by a mask of everything."""
@@ -69,4 +73,4 @@ class Coupled(Estimator):
     def __call__(self, denoise: Denoiser, trajectory: Trajectory, noise: Noise) -> LogProbs:
         """Eq. 4's token-wise estimate. draw_BK holds the mean over the copies of each draw."""
         single = super().__call__(denoise, trajectory, noise)
-        return replace(single, draw_BK=single.draw_BK.unflatten(1, (-1, 2 + self.full)).mean(dim=2))
+        return replace(single, draw_BK=single.draw_BK.unflatten(1, (-1, self.copies_per_draw)).mean(dim=2))

@@ -40,6 +40,10 @@ class Spg(Estimator):
         require(0 <= self.mixture <= 1, "estimator.mixture", self.mixture, "the weight of the upper bound lies in [0, 1]")
         require(self.block_length >= 1, "estimator.block_length", self.block_length, "a block has at least 1 token")
 
+    @property
+    def separable(self) -> bool:
+        return False  # the upper bound is the log of a mean over draws
+
     def noise(self, trajectory: Trajectory, draws: Draws, step: int) -> Noise:
         """Returns K block-wise masks with weights n/m, and the tail that each of them hides."""
         K, (B, L) = self.samples, trajectory.response_BL.shape

@@ -277,9 +277,12 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
     tokens = config.model.prompt_tokens + sampler.length
     at_once, micro = min(rows, trainer.rollout_rows), min(rows, trainer.micro_batch)
     block = max([window.end - window.begin for window in start.windows] + [start.keep])
-    scored = micro * config.estimator.positions(sampler.length)
-    each = (micro * config.estimator.copies(sampler.length, start.nfe), tokens, min(scored, chunk), scored, trainer.updates)
-    passes, sets = -(-rows // micro), trainer.inner_updates if trainer.fresh_masks else 1
+    draws = config.estimator.copies(sampler.length, start.nfe) // config.estimator.copies_per_draw
+    at_a_time = trainer.draws_at_once(draws)
+    scored = micro * config.estimator.positions_at_once(sampler.length, trainer.micro_draws)
+    copies = micro * at_a_time * config.estimator.copies_per_draw
+    each = (copies, tokens, min(scored, chunk), scored, trainer.updates)
+    passes, sets = -(-rows // micro) * -(-draws // at_a_time), trainer.inner_updates if trainer.fresh_masks else 1
     drawn = (at_once, tokens, at_once * block, at_once * block, trainer.updates, sampler.temperature)
     found = [Forwards("rollout", sampler.forwards(start)[1] * -(-rows // at_once), *drawn)]
     if config.rescue.most:
@@ -289,6 +292,10 @@ def forwards(config: Plan, ranks: int) -> list[Forwards]:
         found.append(Forwards("old policy", old * passes, *each))
     if config.objective.needs_reference:
         found.append(Forwards("reference", sets * passes, *each))
+    if config.objective.tilts_reference:  # theta_old and the reference, once
+        found.append(Forwards("weights", 2 * passes, *each))
+    if config.objective.weighs_rows and trainer.inner_updates > 1:
+        found.append(Forwards("weights", (trainer.inner_updates - 1) * passes, *each))
     return [*found, Forwards("update", trainer.inner_updates * passes, *each, backward=True)]
 
 
@@ -427,11 +434,11 @@ class Planner:
         phases: dict[str, Mapping[str, float]] = {}
         kinds = [*beside(config, ranks), *forwards(config, ranks)]
         # these phases score as many sequences as an update, but without gradients, so they need less
-        for kind in (k for k in kinds if k.phase not in ("old policy", "reference", "probe")):
+        for kind in (k for k in kinds if k.phase not in ("old policy", "reference", "weights", "probe")):
             peak = self.cost(config, kind, checkpointing).peak
             if kind.phase not in phases or peak.total() > sum(phases[kind.phase].values()):  # an evaluation per temperature
                 phases[kind.phase] = peak
-        frozen_copy = config.objective.needs_reference and not config.model.lora.rank
+        frozen_copy = config.objective.reads_reference and not config.model.lora.rank
         return memory(self.sizes[config.model.quantize], config.zero, ranks, frozen_copy, phases)
 
     def operations(self, config: Plan, ranks: int) -> dict[str, float]:

@@ -185,8 +185,8 @@ def announce(config: Config, data: RunData, tracker: Tracker) -> None:
 
 
 def reference_of(config: Config, policy: Policy) -> AdapterOff | Policy | None:
-    """Returns the reference policy of the KL penalty: LoRA's base, or a frozen copy. None if the objective has no penalty."""
-    if not config.objective.needs_reference:
+    """Returns the reference policy: LoRA's base, or a frozen copy. None if the objective reads none."""
+    if not config.objective.reads_reference:
         return None
     return AdapterOff(policy) if config.model.lora.rank else policy.frozen_copy()
 

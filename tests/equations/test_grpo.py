@@ -122,7 +122,7 @@ def test_loss_of_two_completions_by_hand():
         loss = grpo(new, zeros(2, 2), reference, tensor([1.0, -1.0]), weight_BL)
         expected = -(weights[0] * 1.1 + weights[1] * 1.2 + weights[2] * (-0.8 - 0.04 * k3))
         assert_close(float(loss.value), expected, rtol=1e-5, atol=0)
-        assert float(loss.stats["tokens"]) == 3
+        assert float(loss.stats["count"]) == 3
         assert_close(float(loss.stats["ratio/mean"]), 1.1 + 2.0 + 0.5, rtol=1e-5, atol=0)
         assert float(loss.stats["ratio/clipped"]) == 2
 

@@ -32,7 +32,7 @@ def test_the_loss_by_hand():
     assert_close(new.token_BL.grad, tensor([[-0.1, -0.1], [0.0, 0.0], [0.0, 0.0]]))
     assert_close(new.upper_BL.grad, tensor([[0.0, 0.0], [0.4, 0.0], [0.0, 0.0]]))
     stats = {name: float(value) for name, value in loss.stats.items()}
-    assert stats == pytest.approx({"loss": -0.5, "tokens": 5, "bound/lower": -15.0, "bound/upper": -10.0})
+    assert stats == pytest.approx({"loss": -0.5, "count": 5, "bound/lower": -15.0, "bound/upper": -10.0})
     assert not any(value.requires_grad for value in loss.stats.values())
 
 
