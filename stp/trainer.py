@@ -22,7 +22,7 @@ class Trainer:
     )
     micro_draws: int = field(
         default=0,
-        metadata={"help": "Monte Carlo draws per backward pass, if not all K (0): bounds memory where the loss is linear in them"},
+        metadata={"help": "draws per backward pass; 0: all K. Bounds memory, for objectives that are linear in the draws"},
     )
     eval_every: int = field(
         default=0, metadata={"help": "updates between evaluations; 0 evaluates at the start and the end only"}

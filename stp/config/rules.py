@@ -78,7 +78,7 @@ def check_micro_draws(config: Config) -> None:
         "need one pass; lower trainer.micro_batch, or use objective=policy_gradient, which has the same gradient at theta_old"
     )
     require(config.objective.linear, "trainer.micro_draws", draws, rule)
-    rule = f"the upper bound of estimator={estimator} is the log of a mean over all draws, so they need one pass; leave it at 0"
+    rule = f"the bound of estimator={estimator} is the logarithm of a mean over all draws, so they need one pass; leave it at 0"
     require(config.estimator.separable, "trainer.micro_draws", draws, rule)
 
 

@@ -174,9 +174,7 @@ def distinct(row_RX: Tensor) -> tuple[Tensor, Tensor]:
     return first_U, order_K.argsort()[kind_R]
 
 
-def score(
-    denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int, draws: int = 0
-) -> LogProbs:
+def score(denoise: Denoiser, estimator: Estimator, trajectory: Trajectory, noise: Noise, rows: int, draws: int = 0) -> LogProbs:
     """Returns log-likelihoods on the CPU, without gradients. Each forward takes `rows` completions of similar prompt width.
 
     draws: how many draws of a completion share a forward; 0: all of them.

@@ -34,7 +34,8 @@ class Objective(ABC):
         default="mean", metadata={"help": "what a reward is compared with: the group's mean | leave_one_out: of the others"}
     )
     normalize: str = field(
-        default="sequence", metadata={"help": "mean over each completion's tokens first | token: over all tokens | sum of tokens"}
+        default="sequence",
+        metadata={"help": "mean over each completion's tokens first | token: over all tokens | sum of tokens"},
     )
 
     def __post_init__(self) -> None:
@@ -94,7 +95,7 @@ class Objective(ABC):
         return centred_NG.flatten()
 
     def row_weights(self, log_ratio_B: Tensor, group_size: int, ranks: Ranks) -> Tensor:
-        """Returns a weight for each completion of this rank, by which an inner update multiplies its advantage; their mean is 1.
+        """Returns the weights, 1 on average, by which an inner update multiplies the advantages of this rank's completions.
 
         log_ratio_B: log p_theta - log p_old per trainable token. It is asked for only if the objective `weighs_rows`.
         """

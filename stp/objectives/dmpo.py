@@ -9,10 +9,10 @@ from stp.objectives.wd1 import Wd1
 class Dmpo(Wd1):
     """Matches p* ~ p_ref exp(r / alpha): -sum_i (w_i - w'_i) log p_i / n_i in each group of completions drawn from p_old.
 
-    w = softmax(r / alpha + log p_ref - log p_old) are the self-normalised importance weights of p* within the group, and
-    w' = softmax(-r / alpha + log p_ref - log p_old) is the baseline that is subtracted, with strength 1. alpha is `temperature`.
-    Both log-likelihoods are the estimator's, of whole completions, on the same masks, which are drawn for the weights alone. The
-    weights hold for all inner updates.
+    w = softmax(r / alpha + log p_ref - log p_old) are the self-normalised importance weights of p* within the group. The
+    baseline w' = softmax(-r / alpha + log p_ref - log p_old) is subtracted, with strength 1. alpha is `temperature`. Both
+    log-likelihoods are the estimator's, of whole completions, on the same masks, which are drawn for the weights alone.
+    The weights hold for all inner updates.
     """
 
     normalize: str = field(

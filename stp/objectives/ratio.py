@@ -12,7 +12,7 @@ from stp.objectives.base import Objective
 
 @dataclass(frozen=True)
 class Surrogate:
-    """PPO's clipped gain, with its ratio. clipped: where the clip decides the gain. clamped: where the log-ratio was clamped."""
+    """PPO's clipped gain and its ratio. clipped: where the clip decides the gain. clamped: where the log-ratio was clamped."""
 
     gain: Tensor
     ratio: Tensor

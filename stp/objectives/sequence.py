@@ -20,7 +20,9 @@ class Sequence(ClippedRatio):
     k3 = exp(-d) + d - 1, where d is clamped. n is the number of trainable tokens, or the response's length L (ESPO).
     """
 
-    scale: str = field(default="none", metadata={"help": "advantages as r - baseline (none, as published) | over the group's std"})
+    scale: str = field(
+        default="none", metadata={"help": "advantages as r - baseline (none, as published) | over the group's std"}
+    )
     baseline: str = field(
         default="leave_one_out", metadata={"help": "mean of the others' rewards (ESPO) | mean of the group's rewards"}
     )

@@ -16,7 +16,7 @@ class Stable(PolicyGradient):
     """-sum_i w_i A_i L_i, with w = softmax(min(E_new - E_old, log c)) over the group or the whole batch, without a gradient.
 
     L is the estimator's log-likelihood per token (SPG's bounds, as published, or another one), and E its lower bound. The clip
-    holds for either sign of A, and the weights add up to 1, so no estimated ratio makes the update larger than its largest part.
+    holds for either sign of A. The weights add up to 1, so no estimated ratio makes the update larger than its largest part.
     """
 
     normalize: str = field(

@@ -72,6 +72,15 @@ def a_rollout(reward_B: torch.Tensor, objective: Objective) -> Rollout:
     )
 
 
+def part_of(rollout: Rollout, rows: torch.Tensor) -> Rollout:
+    """A rank's share of a rollout."""
+    count = len(rows)
+    tensors = [getattr(rollout, name)[rows] for name in ("reward_B", "advantage_B", "anchored_B", "correct_B")]
+    return Rollout(
+        [None] * count, rollout.trajectory.rows(rows), [""] * count, [{}] * count, *tensors, rollout.draws.select(rows)
+    )
+
+
 def gradients(rollout, objective, micro_batch, ranks, estimator: Estimator | None = None) -> tuple[dict, torch.Tensor]:
     """Metrics and the flat gradient of one update. The reference is another policy, so that the KL has a gradient too."""
     policy = a_policy(0)
@@ -139,18 +148,7 @@ def test_two_ranks_average_to_the_gradient_of_one(estimator, objective):
     tokens = int(rollout.trajectory.trainable_BL.sum())
     shares = []
     for rows in (torch.arange(3), torch.arange(3, 6)):
-        share = Rollout(
-            [None] * 3,
-            rollout.trajectory.rows(rows),
-            [""] * 3,
-            [{}] * 3,
-            rollout.reward_B[rows],
-            rollout.advantage_B[rows],
-            rollout.anchored_B[rows],
-            rollout.correct_B[rows],
-            rollout.draws.select(rows),
-        )
-        shares.append(gradients(share, objective, 2, RankOfTwo(tokens, passes=3), estimator)[1])
+        shares.append(gradients(part_of(rollout, rows), objective, 2, RankOfTwo(tokens, passes=3), estimator)[1])
     assert_close((shares[0] + shares[1]) / 2, expected, rtol=1e-4, atol=1e-6)
 
 
