@@ -28,6 +28,7 @@ def register(name: str = "train", root: type = Config) -> None:
     ROOTS.update({"train": Config, name: root})  # every command may compose training's presets
     OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
     OmegaConf.register_new_resolver("zero_at", lambda scale: {"paper": "stage2"}.get(scale, "off"), replace=True)
+    OmegaConf.register_new_resolver("published_at", _published_at, replace=True)
     OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
@@ -37,6 +38,12 @@ def register(name: str = "train", root: type = Config) -> None:
         page = {"app_name": f"stp.{command}", "template": help_page(command, options)}
         store.store(name=f"{command}_schema", node=options)
         store.store(group="hydra/help", name=f"stp_{command}", node=page)
+
+
+def _published_at(experiment: str, scale: str) -> str:
+    """Resolves `${published_at:${experiment},${scale}}`: the file with a method's published numbers, at the paper's scale."""
+    there = scale == "paper" and (Path(CONF) / "published" / f"{experiment}.yaml").exists()
+    return experiment if there else "none"
 
 
 def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:

@@ -16,7 +16,7 @@ def help_page(name: str, root: type) -> str:
     conf = Path(CONF)
     groups = [g for g in SCHEMAS if g in used]
     groups += ["sampling", "scale"] if "sampler" in groups else []
-    groups += ["training", "experiment", "search", "cluster"] if issubclass(root, Config) else []
+    groups += ["training", "experiment", "published", "search", "cluster"] if issubclass(root, Config) else []
     if groups:
         lines.append("Groups (choose with group=option)")
     for group in groups:

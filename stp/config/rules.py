@@ -41,7 +41,7 @@ def check(config: Config) -> None:
             True,
             "kept keys and values are not compiled; use sampler.cache=none",
         )
-    objective = type(config.objective).__name__.lower()
+    objective = named(config.objective)
     if full and config.model.dtype == "bfloat16" and config.objective.reads_reference and config.zero.stage == 3:
         rule = "the reference would be a whole frozen copy on each GPU; use LoRA (model.lora.rank=128) or "
         if config.objective.tilts_reference:
@@ -72,14 +72,19 @@ def check_instruction(built: Any, given: Sequence[str]) -> None:
 
 def check_micro_draws(config: Config) -> None:
     """Refuses to backpropagate draws apart where the parts would not add up to the whole."""
-    draws, estimator = config.trainer.micro_draws, type(config.estimator).__name__.lower()
+    draws, objective, estimator = config.trainer.micro_draws, named(config.objective), named(config.estimator)
     rule = (
-        f"the ratio of objective={type(config.objective).__name__.lower()} is an exponential of the mean over all draws, so they "
-        "need one pass; lower trainer.micro_batch, or use objective=policy_gradient, which has the same gradient at theta_old"
+        f"the ratio of objective={objective} is the exponential of a mean over draws, so all need one pass; lower "
+        "trainer.micro_batch, or use objective=policy_gradient, whose gradient is the same at theta_old"
     )
     require(config.objective.linear, "trainer.micro_draws", draws, rule)
-    rule = f"the bound of estimator={estimator} is the logarithm of a mean over all draws, so they need one pass; leave it at 0"
+    rule = f"the bound of estimator={estimator} is the log of a mean over draws, so all need one pass; leave it at 0"
     require(config.estimator.separable, "trainer.micro_draws", draws, rule)
+
+
+def named(part: Any) -> str:
+    """Returns the class of an option, as messages name it."""
+    return type(part).__name__.lower()
 
 
 def check_ranks(config: Config, ranks: int) -> None:
