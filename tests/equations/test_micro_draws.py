@@ -1,6 +1,7 @@
 """Draws backpropagated apart give the loss and the gradient of all draws together."""
 
 import pytest
+import torch
 from torch.testing import assert_close
 
 from stp.estimators import Coupled, Elbo
@@ -10,7 +11,6 @@ from stp.roles import Learner, Run
 from stp.trainer import Trainer
 from tests.equations.test_micro_batches import GROUP, REWARDS, a_policy, a_rollout
 from tests.equations.test_savings import Engine as Descent
-from tests.equations.test_weights import torch
 
 PAIRS = [
     (Elbo(samples=5), PolicyGradient()),
@@ -34,10 +34,10 @@ def trained(estimator, objective, micro_draws):
 def test_parts_of_the_draws_add_up(estimator, objective):
     whole, expected, rows = trained(estimator, objective, micro_draws=0)
     before = torch.cat([p.flatten() for p in a_policy(0).parameters()])
-    assert (expected - before).abs().max() > 1e-3 and rows == 2 * estimator.samples * estimator.copies
+    assert (expected - before).abs().max() > 1e-3 and rows == 2 * estimator.samples * estimator.copies_per_draw
     for micro_draws in (1, 2):
         stats, found, rows = trained(estimator, objective, micro_draws)
         assert_close(found, expected, rtol=1e-4, atol=1e-6)
         assert stats == pytest.approx(whole, rel=1e-4, abs=1e-5)
-        assert rows == 2 * micro_draws * estimator.copies
+        assert rows == 2 * micro_draws * estimator.copies_per_draw
     assert trained(estimator, objective, micro_draws=99)[0] == whole

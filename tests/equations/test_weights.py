@@ -155,7 +155,7 @@ def test_dmpo_compares_the_reference_with_the_rollouts_policy_on_masks_of_their_
     trainer = Trainer(updates=1, inner_updates=2, group_size=GROUP, micro_batch=4, fresh_masks=True)
     rollout = a_rollout(REWARDS, objective)
     learner = Learner(Engine(policy), estimator, objective, trainer, reference)
-    found = reference_log_ratio(learner, rollout.trajectory, rollout.draws)
+    found = reference_log_ratio(learner, rollout)
     noise = estimator.draw(rollout.trajectory, rollout.draws, step=2)
     both = [estimator(model, rollout.trajectory, noise).token_BL.sum(dim=1).detach() for model in (reference, policy)]
     assert_close(found, both[0] - both[1], rtol=1e-4, atol=1e-5)
