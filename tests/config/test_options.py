@@ -27,6 +27,7 @@ CASES = [
     for scale in (FILES["scale"] if entry == "train" else [None])
     for group in groups(entry)
     for option in FILES[group]
+    if not option.startswith("method_")  # tests/config/test_methods.py composes them
 ]
 
 

@@ -1,8 +1,8 @@
 """Every method on every task, with the samplers in turn, and every objective with every estimator: updates of real runs.
 
 A method is a preset conf/experiment/method_*.yaml, or a row of the paper. All tasks, samplers, estimators and objectives
-together would be hundreds of runs. So each method runs on each task once, with the next sampler on the next task, and every objective
-meets every estimator on a small policy, without a command line.
+together would be hundreds of runs. So each method runs on each task once, with the next sampler on the next task, and every
+objective meets every estimator on a small policy, without a command line.
 """
 
 import math
