@@ -156,7 +156,7 @@ class Noise(Rows):
         count = self.weight_BK.shape[1]
         parts = [slice(k, k + size) for k in range(0, count, size)] if 0 < size < count else [slice(None)]
         tensors = {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
-        return [replace(self, **{name: t[:, part] for name, t in tensors.items()}) for part in parts]
+        return [replace(self, **{name: t[:, part] for name, t in tensors.items()}) for part in parts]  # type: ignore[arg-type]
 
     def padded(self, count: int) -> "Noise":
         """Adds draws that mask nothing until there are `count` of them, and keeps the mean over all draws as it is."""
@@ -166,7 +166,7 @@ class Noise(Rows):
         tensors = {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
         padded = {name: torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], dim=1) for name, t in tensors.items()}
         padded["weight_BK"] *= count / (count - more)
-        return replace(self, **padded)
+        return replace(self, **padded)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
