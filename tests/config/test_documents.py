@@ -3,8 +3,10 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.config import ROOTS, composed
 
@@ -63,8 +65,16 @@ def test_the_readme_shows_lines_of_the_minimal_loop():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_are_named_exist(document):
-    """`half` is the example of CONTRIBUTING.md, an estimator that a reader adds."""
+    """`half` and `best` are the examples of CONTRIBUTING.md and docs/methods.md, which a reader adds."""
     named = re.findall(
         r"\b(?:stp|conf|scripts|tests|examples)/[\w./-]+\.(?:py|html|yaml|sh)\b", document.read_text(encoding="utf-8")
     )
-    assert [name for name in named if not (ROOT / name).exists() and Path(name).stem != "half"] == []
+    assert [name for name in named if not (ROOT / name).exists() and Path(name).stem not in ("half", "best")] == []
+
+
+def test_the_example_of_an_objective_is_one():
+    """The objective of docs/methods.md is a whole file: it weighs as it says, and the rest is inherited."""
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8").partition("## Add a method")[2]
+    names: dict[str, Any] = {"__name__": "best"}
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], names)
+    assert names["Best"]().advantages(torch.tensor([1.0, 0.0, 0.5, 0.5]), 2).tolist() == [0.5, 0, 0, 0]

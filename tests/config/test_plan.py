@@ -218,6 +218,8 @@ def test_forwards_of_an_update():
         ("estimator=one_step", ["rollout", "old policy", "reference", "update"], 1),
         ("estimator=spg", ["rollout", "update"], 3),
         ("objective.beta=0", ["rollout", "old policy", "update"], 3),
+        ("objective=stable", ["rollout", "old policy", "weights", "update"], 3),
+        ("objective=dmpo", ["rollout", "weights", "update"], 3),
     ],
 )
 def test_forwards_follow_estimator_and_objective(override, phases, copies):
@@ -236,6 +238,14 @@ def test_a_rescue_is_counted_at_its_most(rescue, times, capsys):
     assert [one.phase for one in beside(config, 1)] == (["solutions"] if rescue == "igpo" else [])
     plan.main(config)
     assert f"rescue: 0 to {found['rescue']:,} forwards per update" in capsys.readouterr().out
+
+
+def test_draws_that_are_backpropagated_apart_are_more_passes_of_fewer_rows():
+    runs = [forwards(composed("plan", "scale=paper", "objective=stable", *more), 1) for more in ([], ["trainer.micro_draws=1"])]
+    whole, apart = ({one.phase: one for one in found if one.phase != "rollout"} for found in runs)
+    for phase, count in {"old policy": 8, "weights": 3 * 2, "update": 8}.items():
+        assert (whole[phase].count, whole[phase].rows, whole[phase].scored) == (count, 18, 4608)
+        assert (apart[phase].count, apart[phase].rows, apart[phase].scored) == (3 * count, 6, 1536)
 
 
 def test_checkpointing_trades_activations_and_the_chunk_bounds_logits():
