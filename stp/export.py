@@ -1,4 +1,4 @@
-"""`python -m stp.export checkpoint=<run, adapter or weights folder> to=<format>` writes public formats."""
+"""`python -m stp.export checkpoint=<run, adapter or weights folder> to=<format>` writes public formats, and uploads them."""
 
 import dataclasses
 import os
@@ -15,12 +15,15 @@ from stp import trained
 from stp.cli import run
 from stp.config import run_folder
 from stp.errors import fail, require, require_choice
+from stp.evaluation.intervals import counts, interval
 from stp.models.adapters import adapted_modules, save_adapter
 from stp.models.llada import llada_module, save_llada
 from stp.models.loading import read_config, stored_dtype
 from stp.models.policy import Model, Policy, base_name, checkpoint_folder
 from stp.models.public import ADAPTERS, save_card, save_stock, save_tokenizer
-from stp.run import preflight
+from stp.run import hub, preflight
+from stp.run.checkpoints import MANIFEST
+from stp.run.summary import Summary
 
 OTHERWISE = {"llada": "merged", "adapter_llada": "adapter"}  # a format of LLaDA's own -> the stock format to use instead
 
@@ -46,6 +49,13 @@ class Export:
     folder: str | None = field(
         default=None, metadata={"help": "folder to write; null is export-<to> in the run, <name>-<to> beside other folders"}
     )
+    push: str | None = field(
+        default=None,
+        metadata={"help": "upload to this place on the hub, <user>/<name>, with a card of what was trained and measured"},
+    )
+    dry_run: bool = field(
+        default=False, metadata={"help": "show the card and the files that push= would upload, and keep nothing"}
+    )
     dtype: str | None = field(
         default=None, metadata={"help": "float32 | bfloat16: of the merged weights; null is the run's or the weights' own"}
     )
@@ -54,12 +64,17 @@ class Export:
         require_choice("to", self.to, ("adapter", "adapter_llada", "merged", "llada"))
         if self.dtype is not None:
             require_choice("dtype", self.dtype, ("float32", "bfloat16"))
+        if self.push is not None:
+            hub.require_name(self.push)
+        require(not self.dry_run or self.push is not None, "dry_run", True, "it shows an upload; add push=<user>/<name>")
 
 
 def main(config: Export) -> None:
-    """Writes the checkpoint whole or not at all, and tells where."""
+    """Writes the checkpoint whole or not at all, and tells where. With `push=` it goes on to the hub."""
     folder, model, trained_by = trained.locate(config.checkpoint, config.model)
     to = destination(config)
+    if config.push is not None and not config.dry_run:
+        hub.require_access(config.push)
     preflight.writable("folder", to)
     if config.to in ADAPTERS and not trained.holds_adapter(folder, model):
         fail("to", config.to, "this checkpoint has no adapter, all of its weights are its own; use to=merged")
@@ -79,11 +94,54 @@ def main(config: Export) -> None:
             require(llada, "to", config.to, f"the model is a {kind}, not a LLaDA; use to={OTHERWISE[config.to]}")
         write(policy, aside, config.to, base_name(model))
         save_tokenizer(tokenizer, aside)
-        save_card(aside, config.to, base_name(model), trained_by)
+        save_card(aside, config.to, base_name(model), trained_by, results(config.checkpoint, folder))
+        if config.push is not None:
+            card = aside / "README.md"
+            card.write_text(card.read_text(encoding="utf-8").replace('"<this folder>"', f'"{config.push}"'), encoding="utf-8")
+        if config.dry_run:
+            return show(aside, str(config.push))
         os.replace(aside, to)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     print(to, flush=True)
+    if config.push is not None:
+        print(hub.upload(to, config.push), flush=True)
+
+
+def results(checkpoint: str, folder: Path | None) -> list[str]:
+    """Returns a card's lines on what a run measured, with 95 % intervals: none unless its final weights are exported."""
+    run = run_folder(checkpoint)
+    summary = Summary.read(run) if run is not None and folder is not None and not (folder / MANIFEST).exists() else None
+    if summary is None or "accuracy" not in summary.base or summary.eval is None:
+        return []
+    first = f"T={summary.base['temperature']:g}"
+    asked = {first: (summary.base, summary.final)}
+    asked |= {name: (score, summary.final[name]) for name, score in summary.base.items() if isinstance(score, dict)}
+    about = summary.eval
+    lines = [f"| {about['split']} problems of {summary.task} | before | after |", "|---|---|---|"]
+    lines += [f"| {name} | {_counted(before)} | {_counted(after)} |" for name, (before, after) in asked.items()]
+    source, grading = about.get("source", "unknown"), about.get("grading", "unknown")
+    return [
+        f"Accuracy on held-out problems ({source}; {grading} grading), one completion each, by the standard sampler:",
+        "",
+        *lines,
+        "",
+        "Brackets hold 95 % intervals over problems (Wilson). This is one seed.",
+    ]
+
+
+def _counted(score: dict[str, Any]) -> str:
+    solved_N = [1] * score["correct"] + [0] * (score["total"] - score["correct"])
+    low, high = interval(solved_N, [1] * score["total"])
+    return f"{counts(score)} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def show(folder: Path, name: str) -> None:
+    """Prints what an upload would hold: the files with their sizes, and the card."""
+    print(f"{name} would get these files, and nothing was uploaded:")
+    for file in sorted(folder.iterdir()):
+        print(f"  {file.name}  {file.stat().st_size:,} bytes")
+    print((folder / "README.md").read_text(encoding="utf-8"), flush=True)
 
 
 def destination(config: Export) -> Path:

@@ -1,6 +1,7 @@
 """Writes public formats: a tokenizer and a stock model that transformers 4 and 5 can both read, and a model card."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,11 @@ def save_stock(model: PreTrainedModel, folder: Path, mask_id: int) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def save_card(folder: Path, to: str, base: str, config: dict[str, Any]) -> None:
+def save_card(folder: Path, to: str, base: str, config: dict[str, Any], results: Sequence[str] = ()) -> None:
     """Writes the model card (README.md) of an export.
 
     to: the format. base: the hub id or folder of the weights from which it was made. config: the run's whole config, or empty
-    if it is not known.
+    if it is not known. results: lines on what was measured.
     """
     library = "peft" if to in ADAPTERS else "transformers"
     hub = f"base_model: {base}\n" if not Path(base).is_absolute() else ""
@@ -57,10 +58,46 @@ def save_card(folder: Path, to: str, base: str, config: dict[str, Any]) -> None:
         made += [
             f"- Task: {classes['task']} (problems: {data})",
             f"- Method: reinforcement learning ({', '.join(names)}), {updates} updates, seed {config['seed']}",
+            *_recipe(config),
         ]
-    lines = ["---", f"library_name: {library}", f"{hub}---", "", f"# {title}", "", *made, "", "## Loading", "", "```python"]
+    measured = ["## Results", "", *results, ""] if results else []
+    lines = [
+        "---",
+        f"library_name: {library}",
+        f"{hub}---",
+        "",
+        f"# {title}",
+        "",
+        *made,
+        "",
+        *measured,
+        "## Loading",
+        "",
+        "```python",
+    ]
     lines += [use.strip().replace("<base>", base), "```", "", "## What holds", "", *(f"- {line}" for line in holds), ""]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _recipe(config: dict[str, Any]) -> list[str]:
+    """Returns a card's line on the settings that matter most, where the run's config has them."""
+    named = {
+        "learning rate": ("optimizer", "lr"),
+        "prompts per update": ("trainer", "prompts_per_update"),
+        "completions per prompt": ("trainer", "group_size"),
+        "inner updates": ("trainer", "inner_updates"),
+        "Monte Carlo draws": ("estimator", "samples"),
+        "KL weight": ("objective", "beta"),
+        "response tokens": ("sampler", "length"),
+        "denoising steps": ("sampler", "steps"),
+        "gamma": ("sampler", "gamma"),
+        "t_cutoff": ("sampler", "t_cutoff"),
+    }
+    found = {name: config.get(group, {}).get(key) for name, (group, key) in named.items()}
+    lora = config.get("model", {}).get("lora", {})
+    found["LoRA rank"] = lora.get("rank") or None
+    said = [f"{name} {value:g}" for name, value in found.items() if isinstance(value, int | float)]
+    return [f"- Recipe: {', '.join(said)}"] if said else []
 
 
 ADAPTERS = ("adapter", "adapter_llada")

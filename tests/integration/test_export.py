@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -16,13 +19,14 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from stp import trained
 from stp.config import recorded
 from stp.errors import UserError
-from stp.export import Export, main
+from stp.export import Export, main, results
 from stp.models.adapters import save_adapter
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada
 from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
 from stp.models.tiny import shipped
-from tests.config import composed
+from stp.run.checkpoints import MANIFEST
+from tests.config import composed, told
 from tests.integration.runs import environment, run
 from tests.models import TOKENIZER, random_ids
 from tests.models.test_dream import MASK, write_dream
@@ -278,3 +282,118 @@ def test_the_options_build():
     config = composed("export", "checkpoint=a", "to=llada", "model=dream_7b")
     assert (config.to, config.folder, config.model.path) == ("llada", None, "Dream-org/Dream-v0-Instruct-7B")
     assert dataclasses.replace(config, to="adapter").dtype is None
+
+
+class Hub:
+    """A stand-in for the hub: it remembers what it was asked, or fails in the way that a test wants."""
+
+    asked: list = []
+    failure: Exception | None = None
+
+    def __init__(self, token):
+        self.token = token
+
+    def whoami(self):
+        if self.failure is not None:
+            raise self.failure
+
+    def create_repo(self, name, exist_ok):
+        Hub.asked.append((name, exist_ok, self.token))
+        return f"https://hub.example/{name}"
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        Hub.asked.append((repo_id, sorted(file.name for file in folder_path.iterdir()), commit_message))
+
+
+TOKEN = "hf_ThisIsNoTokenButLooksLikeOne12345678"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setattr("stp.run.hub.HfApi", Hub)
+    monkeypatch.setattr("stp.run.hub.get_token", lambda: TOKEN)
+    monkeypatch.setattr(Hub, "asked", [])
+    return Hub
+
+
+@pytest.fixture
+def measured_run(lora_run, tmp_path):
+    """The run, with scores in its summary: 29.5 and 53.5 % of 512 have Wilson's intervals."""
+    folder = shutil.copytree(lora_run, tmp_path / "measured", ignore=shutil.ignore_patterns("export-*"))
+    summary = json.loads((folder / "summary.json").read_text())
+    for name, correct in (("base", 151), ("final", 274)):
+        score = {"correct": correct, "total": 512, "accuracy": correct / 512}
+        summary[name] = {**score, "temperature": 0.0, "T=1": score}
+    summary["eval"] = {"split": "test", "source": "generated", "grading": "corrected"}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_an_upload_has_a_card_of_what_was_trained_and_measured(hub, measured_run, capsys):
+    export(measured_run, "adapter", push="me/countdown-stp")
+    files = sorted(["README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+    assert hub.asked == [("me/countdown-stp", True, TOKEN), ("me/countdown-stp", files, "Upload export-adapter")]
+    folder = measured_run / "export-adapter"
+    printed = capsys.readouterr().out
+    assert printed == f"{folder}\nhttps://hub.example/me/countdown-stp\n"
+    card = (folder / "README.md").read_text()
+    assert "| T=0 | 29.5% (151/512) [25.7, 33.6] | 53.5% (274/512) [49.2, 57.8] |\n| T=1 | 29.5%" in card
+    assert (
+        "- Recipe: learning rate 0.01, prompts per update 2, completions per prompt 6, " in card and ", LoRA rank 4\n" in card
+    )
+    assert "- Task: Countdown (problems: generate)" in card and f"- Base: `{shipped('countdown')}`" in card
+    assert 'PeftModel.from_pretrained(base.model, "me/countdown-stp")' in card
+    assert TOKEN not in printed + card
+
+
+def test_a_dry_run_shows_it_and_keeps_nothing(hub, measured_run, capsys):
+    export(measured_run, "merged", push="me/x", dry_run=True)
+    printed = capsys.readouterr().out
+    assert not hub.asked and not list(measured_run.glob("export-*"))
+    assert printed.startswith("me/x would get these files, and nothing was uploaded:\n  README.md  ")
+    assert "model.safetensors  " in printed and "53.5% (274/512) [49.2, 57.8]" in printed
+
+
+def test_results_are_those_of_the_final_weights_alone(measured_run):
+    assert results(str(measured_run), measured_run / "adapter") and results(
+        str(measured_run / "adapter"), measured_run / "adapter"
+    )
+    checkpoint = measured_run / "checkpoints" / "update-000001"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / MANIFEST).touch()
+    assert not results(str(checkpoint), checkpoint) and not results("base", None)
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (ConnectionError(f"no route\nfor {TOKEN}"), r"the hub cannot be reached \(no route for …\)$"),
+        (OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set; unset it"),
+        (None, "no token for the hub is here; log in with `hf auth login`, or set HF_TOKEN$"),
+    ],
+)
+def test_an_upload_that_cannot_work_is_refused_before_the_work(failure, said, hub, lora_run, monkeypatch):
+    monkeypatch.setattr(trained, "load", lambda *args: pytest.fail("it loaded before it asked the hub"))
+    monkeypatch.setattr(hub, "failure", failure)
+    if failure is None:
+        monkeypatch.setattr("stp.run.hub.get_token", lambda: None)
+    with pytest.raises(UserError, match=rf"^push=me/x: {said}") as error:
+        export(lora_run, "merged", push="me/x", folder=str(lora_run / "never"))
+    assert "\n" not in str(error.value) and TOKEN not in str(error.value)
+
+
+def test_an_upload_that_breaks_leaves_the_export(hub, lora_run, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise HfHubHTTPError("Forbidden", response=SimpleNamespace(status_code=403, headers={}, request=None))
+
+    monkeypatch.setattr(hub, "create_repo", refuse)
+    rule = r"^push=me/x: the hub refuses it \(403\); the token must be allowed to write to me/x; the export is whole in "
+    with pytest.raises(UserError, match=rule):
+        export(lora_run, "adapter", push="me/x", folder=str(tmp_path / "out"))
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+
+
+def test_places_on_the_hub():
+    assert "push=alone: a place on the hub is <user or organisation>/<name>" in told("export", "push=alone")
+    assert "push=a/b/c: a place on the hub" in told("export", "push=a/b/c")
+    assert "dry_run=True: it shows an upload; add push=" in told("export", "dry_run=true")
