@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from stp.errors import UserError
 from stp.estimators import Trace
 from stp.objectives import Grpo
-from stp.samplers import Standard, Stp
+from stp.samplers import Adaptive, Standard, Stp
 from stp.types import Draws, LogProbs
 from tests.toys import EOS, MASK, PROMPT, Recording, anchors, in_context, log_probs, never_masked, prompts, trajectory
 
@@ -22,6 +22,7 @@ SAMPLERS = {
     "standard": Standard(**SIZE, steps=6),
     "one token a forward": Standard(**SIZE, steps=L),
     "stp": Stp(**SIZE, steps=6, gamma=0.2, t_cutoff=0.25),
+    "adaptive": Adaptive(**SIZE, steps=L, t_cutoff=0.25, tau=0.5),
 }
 
 
