@@ -46,7 +46,7 @@ def test_on_the_policy_that_rolled_out_every_step_gives_back_its_log_probabiliti
     rolled_out = replace(estimate, token_BL=done.logp_BL * done.trainable_BL)
     weight_BL = Grpo().token_weights(done.trainable_BL, B, 1)
     stats = Grpo(beta=0.0)(estimate, rolled_out, None, torch.ones(B), weight_BL).stats
-    assert_close(float(stats["ratio/mean"] / stats["tokens"]), 1.0, rtol=1e-5, atol=0)
+    assert_close(float(stats["ratio/mean"] / stats["count"]), 1.0, rtol=1e-5, atol=0)
     assert len(set(done.step_BL.where(done.trainable_BL, -1).amax(dim=1).tolist())) > 1  # rows of different lengths
     assert bool(((done.step_BL >= 0) & ~done.until_eos_BL).any())  # tokens after an EOS were seen by later forwards
 
