@@ -52,7 +52,10 @@ def elbo_stats(
 
 
 def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, float]:
-    """Returns the means of rewards, lengths and pruned tokens of a rollout, over all ranks, and its forwards."""
+    """Returns the means of rewards, lengths and pruned tokens of a rollout, over all ranks, and its forwards.
+
+    `reward/failed` is the share of completions whose reward could not be computed, if there are any.
+    """
     trajectory = rollout.trajectory
     rows = ranks.lists(
         {
@@ -63,12 +66,14 @@ def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, 
             "trainable": trajectory.trainable_BL.sum(dim=1).tolist(),
             "without_anchor": (~rollout.anchored_B).tolist(),
             "correct": rollout.correct_B.tolist(),
+            "failed": ["failed" in parts for parts in rollout.reward_parts],
             "nfe": trajectory.nfe_B.tolist(),
             "nfe_run": [trajectory.nfe_run],
         }
     )
     tensors = {name: torch.tensor(values, dtype=torch.float32) for name, values in rows.items()}
     spread = tensors["reward"].view(-1, group_size)
+    failed = {"reward/failed": float(tensors["failed"].mean())} if tensors["failed"].any() else {}
     return {
         "reward/mean": float(tensors["reward"].mean()),
         "reward/std": float(tensors["reward"].std()),
@@ -82,6 +87,7 @@ def rollout_stats(rollout: Rollout, group_size: int, ranks: Ranks) -> dict[str, 
         "pruning/rows_without_anchor": float(tensors["without_anchor"].mean()),
         "pruning/trainable": float(tensors["trainable"].mean()),
         **rollout.pruning,
+        **failed,
         **forwards(trajectory.scheduled, trajectory.nfe, tensors["nfe"]),
         "nfe/run": float(tensors["nfe_run"].max()),
     } | rescue_stats(rollout, group_size, ranks)
@@ -132,19 +138,23 @@ def confidence_stats(rollout: Rollout, tau: float | None, ranks: Ranks) -> tuple
     """Returns how sure the policy was of what it committed, and whether it was right: metrics, and calibration.jsonl's record.
 
     A token's confidence is the probability that it had when it was committed. A completion's confidence is the mean over the
-    tokens that the policy chose, up to its EOS. tau: the threshold from which on a token is committed at once, unless a
-    schedule decides. The record has sums over the completions of each bin that holds any, out of BINS equal parts of [0, 1].
+    tokens that the policy chose, up to its EOS. tau: the threshold from which on a token is committed at once; None: there is
+    none. The record has sums over the completions of each bin that holds any, out of BINS equal parts of [0, 1].
     """
     trajectory = rollout.trajectory
     committed_BL = trajectory.trainable_BL & (trajectory.step_BL >= 0)
     confidence_BL = trajectory.logp_BL.exp() * committed_BL
     tokens_B = committed_BL.sum(dim=1)
-    below_BL = committed_BL & (trajectory.logp_BL < torch.tensor(tau or 0.0).log())
+    below_B = (
+        (committed_BL & (trajectory.logp_BL < torch.tensor(tau).log())).sum(dim=1)
+        if tau is not None
+        else torch.zeros_like(tokens_B)
+    )
     rows = ranks.lists(
         {
             "tokens": tokens_B.tolist(),
             "confidence": confidence_BL.sum(dim=1, dtype=torch.float64).tolist(),
-            "below": below_BL.sum(dim=1).tolist(),
+            "below": below_B.tolist(),
             "forwards": trajectory.nfe_B.tolist(),
             "correct": rollout.correct_B.long().tolist(),
             "reward": rollout.reward_B.tolist(),

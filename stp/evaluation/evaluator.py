@@ -99,10 +99,11 @@ class Evaluator:
 def record(task: Task, problem: Problem, text: str, prefill: str) -> dict[str, Any]:
     """Returns the record of a completion. The prefill counts for the reward, which pays for the format, but is not graded."""
     asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
-    reward = sum(task.reward_parts(problem, prefill + text).values())
+    parts = task.reward_parts(problem, prefill + text)
     written = {"prefill": prefill, "completion": text} if prefill else {"completion": text}
     counts = task.counts(problem, text, task.grading)
-    graded = {"reward": reward, "correct": task.solves(problem, text)} | ({"counts": counts} if counts else {})
+    graded = {"reward": sum(parts.values()), "correct": task.solves(problem, text)} | ({"counts": counts} if counts else {})
+    graded |= {"failed": True} if "failed" in parts else {}  # its reward could not be computed
     return asked | written | graded
 
 

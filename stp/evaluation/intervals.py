@@ -12,7 +12,9 @@ def accuracy(records: list[dict[str, Any]]) -> dict[str, Any]:
     others stand in the score under their names.
     """
     first, *others = counted(records)
-    return _share(records, first) | {name: _share(records, name) for name in others}
+    failed = sum(bool(record.get("failed")) for record in records)
+    score = _share(records, first) | {name: _share(records, name) for name in others}
+    return score | ({"failed": failed} if failed else {})  # completions whose reward could not be computed
 
 
 def counted(records: list[dict[str, Any]]) -> list[str]:
@@ -103,4 +105,5 @@ def shown(score: dict[str, Any]) -> str:
     parts = [(f"accuracy{f' ({means[0]})' if means else ''} {counts(score)}", score["interval"]["accuracy"])]
     parts += [(f"{name} {counts(part)}", part["interval"]["accuracy"]) for name, part in beside(score).items()]
     parts += [(f"{name} {100 * score[name]:.1f}%", score["interval"][name]) for name in passes]
-    return ", ".join(f"{part} [{100 * low:.1f}, {100 * high:.1f}]" for part, (low, high) in parts)
+    failed = f", {score['failed']} rewards failed and count as 0" if "failed" in score else ""
+    return ", ".join(f"{part} [{100 * low:.1f}, {100 * high:.1f}]" for part, (low, high) in parts) + failed

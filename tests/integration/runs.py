@@ -17,6 +17,13 @@ from stp.run.files import read_jsonl
 from stp.train import execute
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "own_task"
+OWN = [  # what task=custom needs to know
+    f"task.data.path={EXAMPLE / 'questions.jsonl'}",
+    f"task.reward={EXAMPLE / 'sorting.py'}:reward",
+    f"task.correct={EXAMPLE / 'sorting.py'}:correct",
+    "task.working=answer",  # stands for steps to the answer, which some methods read
+]
 
 SMALL = [
     "seed=2",  # whose first two updates have groups to learn from
@@ -38,10 +45,11 @@ SMALL = [
 
 
 def composed(*overrides: str) -> Any:
-    """The checked config of `python -m stp.train` with the small settings and these overrides."""
+    """The checked config of `python -m stp.train` with the small settings and these overrides; custom is the example's task."""
     register()
+    own = OWN if "task=custom" in overrides else []
     with initialize_config_dir(CONF, version_base="1.3"):
-        return build(compose("train", [*SMALL, *overrides]))
+        return build(compose("train", [*SMALL, *own, *overrides]))
 
 
 def run(folder: Path, *overrides: str) -> dict[str, Any]:

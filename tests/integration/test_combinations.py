@@ -86,7 +86,7 @@ def train(folder: Path, config):
 
 def changed(folder: Path, task: str = "countdown") -> bool:
     """Whether the exported weights are finite, and not those that the run began with."""
-    base, trained = load_file(shipped(task) / "model.safetensors"), weights(folder)
+    base, trained = load_file(shipped(SCHEMAS["task"][task]().base) / "model.safetensors"), weights(folder)
     assert all(weight.isfinite().all() for weight in trained.values())
     return any(not torch.equal(trained[name], base[name]) for name in base)
 
