@@ -10,11 +10,11 @@ from stp.errors import UserError
 from stp.models.llada import load_llada
 from stp.models.policy import load_tokenizer
 from stp.models.tiny import BASES, EOS, MASK, new_tiny, shipped, tiny_tokenizer
-from stp.tasks import Countdown, Gsm8k, Math, format_response
+from stp.tasks import Countdown, Gsm8k, Math, Sudoku, format_response
 from stp.tasks.base import Data
 from tests.models import TOKENIZER, small_model
 
-TASKS = {"countdown": Countdown, "gsm8k": Gsm8k, "math": Math}
+TASKS = {"countdown": Countdown, "gsm8k": Gsm8k, "math": Math, "sudoku": Sudoku}
 PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
 
 
@@ -92,7 +92,7 @@ def test_weights_come_from_the_seed_and_leave_the_global_generator_alone():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_shipped_base_belongs_to_the_tokenizer(task):
-    tokenizer = tiny_tokenizer(TASKS[task].phrases)
+    tokenizer = tiny_tokenizer(TASKS[task].phrases, TASKS[task].largest_token)
     assert load_tokenizer(shipped(task)).backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
     model = load_llada(shipped(task))
     assert model.config.vocab_size == len(tokenizer)
@@ -105,7 +105,9 @@ def test_the_shipped_bases_are_those_of_the_tasks_and_small():
 
 
 def test_a_task_without_a_base_is_told_how_to_get_one():
-    with pytest.raises(UserError, match=r"model.base=chess: .*countdown, gsm8k, math.*python -m stp.pretrain task=chess"):
+    with pytest.raises(
+        UserError, match=r"model.base=chess: .*countdown, gsm8k, math, sudoku.*python -m stp.pretrain task=chess"
+    ):
         shipped("chess")
 
 
@@ -122,7 +124,7 @@ def test_a_word_problem_is_told_in_a_few_tokens_and_a_name_or_number_is_one(task
 def test_an_example_is_right_if_and_only_if_it_is_careful(task):
     """Countdown's guesses may hit; what is careless or guessed elsewhere is always wrong, and well formed."""
     rng = random.Random(0)
-    options, tokenizer = TASKS[task](), tiny_tokenizer(TASKS[task].phrases)
+    options, tokenizer = TASKS[task](), tiny_tokenizer(TASKS[task].phrases, TASKS[task].largest_token)
     for problem in TASKS[task](data=Data(train_size=100)).problems("train"):
         for style in ("careful", "careless", "guess"):
             text = options.example(problem, style, rng)
