@@ -40,10 +40,14 @@ def register(name: str = "train", root: type = Config) -> None:
         store.store(group="hydra/help", name=f"stp_{command}", node=page)
 
 
-def _published_at(experiment: str, scale: str) -> str:
-    """Resolves `${published_at:${experiment},${scale}}`: the file with a method's published numbers, at the paper's scale."""
+def _published_at(*, _root_: DictConfig) -> str:
+    """Resolves `${published_at:}`: the file with a method's published numbers, at the paper's scale, if one preset is chosen.
+
+    Hydra knows no choice of a group in which several options are chosen, as in `experiment=[lora,method_espo]`.
+    """
+    experiment, scale = _root_.get("experiment"), _root_.get("scale")
     there = scale == "paper" and (Path(CONF) / "published" / f"{experiment}.yaml").exists()
-    return experiment if there else "none"
+    return str(experiment) if there else "none"
 
 
 def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:

@@ -90,6 +90,13 @@ def test_the_command_line_wins_over_published_numbers():
     assert composed("experiment=method_espo", "scale=paper", "published=none").trainer.inner_updates == 4
 
 
+def test_several_presets_still_compose():
+    """Hydra tells no single choice then, so the published numbers have to be named."""
+    both = "experiment=[table1_unigrpo,method_espo]"
+    assert composed(both, "scale=paper").trainer.inner_updates == 4
+    assert composed(both, "scale=paper", "published=method_espo").trainer.inner_updates == 8
+
+
 def test_settings_that_make_the_method():
     """What a table of methods promises, by name."""
     for name, setting, value in [
