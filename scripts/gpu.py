@@ -40,7 +40,7 @@ def main() -> int:
     """Runs the parts and writes the table."""
     parser = argparse.ArgumentParser(prog="scripts/gpu.py", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    parser.add_argument("--seconds", type=float, default=1.0, help="scales the time of every part (default: %(default)s)")
+    parser.add_argument("--times", type=float, default=1.0, help="multiplies the time of every part (default: %(default)s)")
     default = Path(os.environ.get("OUT") or ROOT / "outputs") / "gpu"
     parser.add_argument("--to", type=Path, default=default, help="folder to write (default: $OUT/gpu, or outputs/gpu)")
     options = parser.parse_args()
@@ -51,7 +51,7 @@ def main() -> int:
         return 2
     about, lines, began, left = machine(), list[Line](), time.monotonic(), 0.0
     for part in options.parts:
-        started, share = time.monotonic(), max(PARTS[part] * options.seconds + left, 0.0)
+        started, share = time.monotonic(), max(PARTS[part] * options.times + left, 0.0)
         lines += run(part, share, options.to)
         left = share - (time.monotonic() - started)
         about["seconds"] = round(time.monotonic() - began)
