@@ -138,23 +138,19 @@ def confidence_stats(rollout: Rollout, tau: float | None, ranks: Ranks) -> tuple
     """Returns how sure the policy was of what it committed, and whether it was right: metrics, and calibration.jsonl's record.
 
     A token's confidence is the probability that it had when it was committed. A completion's confidence is the mean over the
-    tokens that the policy chose, up to its EOS. tau: the threshold from which on a token is committed at once; None: there is
-    none. The record has sums over the completions of each bin that holds any, out of BINS equal parts of [0, 1].
+    tokens that the policy chose, up to its EOS. tau: the threshold from which on a token is committed at once, unless a
+    schedule decides. The record has sums over the completions of each bin that holds any, out of BINS equal parts of [0, 1].
     """
     trajectory = rollout.trajectory
     committed_BL = trajectory.trainable_BL & (trajectory.step_BL >= 0)
     confidence_BL = trajectory.logp_BL.exp() * committed_BL
     tokens_B = committed_BL.sum(dim=1)
-    below_B = (
-        (committed_BL & (trajectory.logp_BL < torch.tensor(tau).log())).sum(dim=1)
-        if tau is not None
-        else torch.zeros_like(tokens_B)
-    )
+    below_BL = committed_BL & (trajectory.logp_BL < torch.tensor(tau or 0.0).log())
     rows = ranks.lists(
         {
             "tokens": tokens_B.tolist(),
             "confidence": confidence_BL.sum(dim=1, dtype=torch.float64).tolist(),
-            "below": below_B.tolist(),
+            "below": below_BL.sum(dim=1).tolist(),
             "forwards": trajectory.nfe_B.tolist(),
             "correct": rollout.correct_B.long().tolist(),
             "reward": rollout.reward_B.tolist(),

@@ -386,6 +386,27 @@ def sampler_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     yield turns.row("sampler", shape.name, ("sampler", "published loop"), ("stp", "plain"))
 
 
+def adaptive_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
+    """Compares a rollout by threshold with its limit and with the schedule. Rows leave it one after the other.
+
+    Its limit is the forwards of the rows that were still alive, with the head at the open positions of their active blocks. tau
+    is the median confidence of the schedule's draws, because a model with random weights is never sure.
+    """
+    tau = float(shape.rollout().logp_BL.median().exp())
+    sampler = replace(shape.sampler, reveal="threshold", tau=tau)
+    calls, done = sampler_calls(shape, sampler), shape.rollout(sampler)
+    variants: dict[str, Callable[[], Any]] = {
+        "limit": partial(bare_all, shape.policy, calls),
+        "threshold": partial(shape.rollout, sampler),
+        "schedule": shape.rollout,
+    }
+    turns = take_turns(variants, repeats, shape.device)
+    counts = f"rows of {int(done.nfe_B.min())} to {int(done.nfe_B.max())} forwards"
+    yield turns.row("adaptive", shape.name, (f"sampler by threshold, {counts}", "its limit"), ("threshold", "limit"), 1.15)
+    over = f"schedule, {shape.sampler.steps} forwards"
+    yield turns.row("adaptive", shape.name, (f"sampler by threshold, {counts}", over), ("threshold", "schedule"))
+
+
 def update_item(shape: Shape, engine: Any, repeats: int) -> Iterator[Row]:
     """Compares an update with its unavoidable passes and with the published loops: with shared masks, then with fresh ones."""
     for fresh in (False, True):
@@ -723,6 +744,7 @@ def trained_seconds(ranks: int) -> float:
 ITEMS: dict[str, Callable[[Shape, Any, int], Iterator[Row]]] = {
     "forward": forward_item,
     "sampler": sampler_item,
+    "adaptive": adaptive_item,
     "update": update_item,
     "memory": memory_item,
     "growth": growth_item,

@@ -46,9 +46,6 @@ class Harness:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, "choose a whole number from 0 on")
-        likelihood = isinstance(self.estimator, Causal | Elbo) and getattr(self.estimator, "weight", "elbo") == "elbo"
-        name = type(self.estimator).__name__.lower()
-        require(likelihood, "estimator", name, "a log-likelihood needs estimator=elbo (with its weights) or estimator=causal")
 
 
 def composed(arguments: dict[str, Any]) -> Harness:
@@ -59,6 +56,9 @@ def composed(arguments: dict[str, Any]) -> Harness:
     register("lm_eval", Harness)
     with initialize_config_dir(CONF, version_base="1.3"):
         config: Harness = build(compose("lm_eval", given), given)
+    likelihood = isinstance(config.estimator, Causal | Elbo) and getattr(config.estimator, "weight", "elbo") == "elbo"
+    name = type(config.estimator).__name__.lower()
+    require(likelihood, "estimator", name, "a log-likelihood needs estimator=elbo (with its weights) or estimator=causal")
     return config
 
 

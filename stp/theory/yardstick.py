@@ -190,6 +190,6 @@ def figure(table: Rows, path: Path) -> None:
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].axvline(0, color="black", linewidth=0.8)
-    panels[2].legend(frameon=False, fontsize="small")
+    panels[1].legend(frameon=False, fontsize="small", loc="lower right")
     drawn.savefig(path, dpi=150)
     plt.close(drawn)

@@ -37,7 +37,9 @@ def summarise(
             "iqr": float(quartiles[2] - quartiles[0]),
             "trajectories": len(variance),
             "not_finite": len(probed) - len(variance),
-            "draws": 1 if config.estimator.independent else config.estimator.samples,
+            "draws": 1
+            if config.estimator.independent
+            else config.estimator.copies(config.sampler.length, config.sampler.steps),
         }
     return Summary(
         **{name: choices.get(name) for name in ("task", "model", "sampler", "estimator", "objective", "rescue", "experiment")},

@@ -110,6 +110,10 @@ def test_settings_that_make_the_method():
         ("justgrpo", "sampler.block_length", 1),
         ("dapo", "objective.clip_high", 0.28),
         ("coupled_grpo", "estimator.t_range", [0.2, 0.8]),
+        ("igpo", "rescue.share", [0.2, 0.6]),
+        ("igpo", "rescue.chunk", [5, 10]),
+        ("igpo", "rescue.entropy_share", 0.2),
+        ("dapo", "rescue.tries", 3),
     ]:
         assert settings(f"experiment=method_{name}")[setting] == value
     paper = settings("experiment=method_justgrpo", "scale=paper")

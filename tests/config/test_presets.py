@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from stp.config import CONF, config_hash, plain, register
+from stp.samplers import Adaptive
 from stp.train import main
 from tests.config import composed as uncached
 from tests.config.test_options import FILES
@@ -83,7 +84,7 @@ def leaves(tree, prefix=""):
 
 
 def test_every_row_has_its_preset_and_every_preset_its_row():
-    assert {name for name in FILES["experiment"] if not name.startswith("method_")} - {"lora"} == set(ROWS)
+    assert {name for name in FILES["experiment"] if not name.startswith("method_")} - {"lora", "fast"} == set(ROWS)
     assert {"tiny", "paper"} <= set(SCALES)
 
 
@@ -145,6 +146,14 @@ def test_lora_stays_a_preset_of_the_tiny_model():
     before = dict(leaves(plain(default)))
     names = {name for name in changed if changed[name] != before[name]}
     assert names == {"model.lora.rank", "model.lora.alpha", "model.lora.target_modules", "optimizer.lr"}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_fast_preset_is_adaptive_rollouts_and_one_forward_to_score(scale):
+    """It needs no static dataset, and changes nothing beside its sampler and its estimator."""
+    config = composed("experiment=fast", f"scale={scale}")
+    assert isinstance(config.sampler, Adaptive) and not config.sampler.needs_anchors and config.sampler.threshold == 0.9
+    assert config == composed("sampler=adaptive", "estimator=one_step", f"scale={scale}", "sampler.gamma_max=0")
 
 
 # Table 8, as printed, and where it went. Two rows of 6 completions are an update of 12.

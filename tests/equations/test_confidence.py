@@ -20,7 +20,8 @@ def a_rollout(rows: slice = slice(None)) -> SimpleNamespace:
     step_BL, until_eos_BL = torch.tensor(STEPS)[rows], torch.tensor(UNTIL_EOS)[rows]
     prompts = Prompts(torch.zeros(len(step_BL), 1, dtype=torch.long))
     logp_BL = torch.tensor(PROBABILITIES)[rows].log()
-    trajectory = Trajectory(prompts, torch.ones_like(step_BL), step_BL < 0, until_eos_BL, step_BL, logp_BL, nfe=4, nfe_run=4)
+    tensors = torch.ones_like(step_BL), step_BL < 0, until_eos_BL, step_BL, logp_BL
+    trajectory = Trajectory(prompts, *tensors, nfe=4, nfe_run=4)
     correct_B, reward_B = torch.tensor([True, False, True])[rows], torch.tensor([1.0, 0.25, 1.0])[rows]
     return SimpleNamespace(trajectory=trajectory, correct_B=correct_B, reward_B=reward_B, draws=Draws(0, 3, update=6))
 

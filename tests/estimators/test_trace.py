@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from stp.errors import UserError
 from stp.estimators import Trace
 from stp.objectives import Grpo
-from stp.samplers import Standard, Stp
+from stp.samplers import Adaptive, Standard, Stp
 from stp.types import Draws, LogProbs
 from tests.toys import EOS, MASK, PROMPT, Recording, anchors, in_context, log_probs, never_masked, prompts, trajectory
 
@@ -22,6 +22,7 @@ SAMPLERS = {
     "standard": Standard(**SIZE, steps=6),
     "one token a forward": Standard(**SIZE, steps=L),
     "stp": Stp(**SIZE, steps=6, gamma=0.2, t_cutoff=0.25),
+    "adaptive": Adaptive(**SIZE, steps=L, t_cutoff=0.25, tau=0.5),
 }
 
 
@@ -45,7 +46,7 @@ def test_on_the_policy_that_rolled_out_every_step_gives_back_its_log_probabiliti
     rolled_out = replace(estimate, token_BL=done.logp_BL * done.trainable_BL)
     weight_BL = Grpo().token_weights(done.trainable_BL, B, 1)
     stats = Grpo(beta=0.0)(estimate, rolled_out, None, torch.ones(B), weight_BL).stats
-    assert_close(float(stats["ratio/mean"] / stats["tokens"]), 1.0, rtol=1e-5, atol=0)
+    assert_close(float(stats["ratio/mean"] / stats["count"]), 1.0, rtol=1e-5, atol=0)
     assert len(set(done.step_BL.where(done.trainable_BL, -1).amax(dim=1).tolist())) > 1  # rows of different lengths
     assert bool(((done.step_BL >= 0) & ~done.until_eos_BL).any())  # tokens after an EOS were seen by later forwards
 

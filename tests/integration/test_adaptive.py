@@ -16,7 +16,7 @@ from tests.config import composed
 from tests.integration.runs import metrics, run, weights
 from tests.toys import EOS, Recording, anchors, in_context, prompts
 
-KEEP = ["sampler=adaptive", "trainer.checkpoint_every=1", "trainer.probe_every=0", "trainer.eval_size=0"]
+KEEP = ["sampler=adaptive", "sampler.gamma_max=0", "trainer.checkpoint_every=1", "trainer.probe_every=0", "trainer.eval_size=0"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,15 @@ def test_the_limit_is_the_samplers_forwards_and_the_masked_positions_of_the_bloc
     calls = bench.sampler_calls(shape, shape.sampler)
     assert [len(call.index_M) for call in calls] == [24, 12, 24, 12]
     assert all((call.ids_BS.flatten()[call.index_M] == shape.policy.mask_id).all() for call in calls)
+
+
+def test_a_rollout_by_threshold_is_compared_with_the_forwards_of_the_rows_alive(shape):
+    """The least tau reveals a block in each forward: two forwards for 4 positions of each of 6 rows."""
+    calls = bench.sampler_calls(shape, replace(shape.sampler, reveal="threshold", tau=1e-9))
+    assert [len(call.index_M) for call in calls] == [24, 24]
+    uneven = bench.sampler_calls(shape, replace(shape.sampler, steps=8, reveal="threshold", tau=0.02))
+    rows = [len(call.ids_BS) for call in uneven]
+    assert rows == sorted(rows, reverse=True) and rows[-1] < rows[0] == 6
 
 
 def test_the_limit_of_an_update_is_one_pass_of_each_kind(shape, engine, monkeypatch):
