@@ -177,7 +177,7 @@ def local_tasks(folder: Path, problems):
         "TASK = Countdown()\n"
         "KNOWN = {problem.id: problem for problem in TASK.problems('test')}\n"
         "def process_results(doc, results):\n"
-        "    return {'acc': float(TASK.correct(KNOWN[doc['id']], results[0]))}\n"
+        "    return {'acc': float(TASK.solves(KNOWN[doc['id']], results[0]))}\n"
     )
 
 
