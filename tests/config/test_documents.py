@@ -53,12 +53,12 @@ def test_a_table_fits_a_terminal(document):
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1_900
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 2_400
 
 
 def test_the_readme_shows_lines_of_the_minimal_loop():
-    """Its first Python block is an excerpt, with `…` for what is left out."""
-    shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[0].splitlines()
+    """Its last Python block is an excerpt, with `…` for what is left out."""
+    shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[-1].splitlines()
     lines = [line.strip() for line in (ROOT / "examples" / "minimal_loop.py").read_text(encoding="utf-8").splitlines()]
     assert len(shown) > 5 and [line for line in shown if line != "…" and line not in lines] == []
 
