@@ -31,10 +31,10 @@ class Adaptive(Pruned):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_prunings("gamma_max", self.gamma_max, self.t_cutoff)
         rule = "a schedule has one gamma for the whole batch; choose threshold, or sampler=stp"
         require(self.reveal == "threshold", "sampler.reveal", self.reveal, rule)
+        super().__post_init__()
+        check_prunings("gamma_max", self.gamma_max, self.t_cutoff)
 
     @property
     def needs_anchors(self) -> bool:
