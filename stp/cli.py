@@ -220,10 +220,10 @@ def arguments(given: list[str]) -> list[str]:
         fix = f"a field is set without dashes; write {name}={value or '<value>'}" if "." in name or equals else "no such flag"
         require(False, word.partition("=")[0], value, f"{fix}; --help lists groups, options and fields")
     flags = [word for word in given if word not in known.overrides]
-    return flags + [_whole(word) for word in known.overrides]
+    return flags + [whole(word) for word in known.overrides]
 
 
-def _whole(override: str) -> str:
+def whole(override: str) -> str:
     """Puts a path like `to=~/x`, and any text that a person asks, in quotes, so that Hydra's grammar leaves it whole."""
     from stp.config.compose import TEXTS
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from stp.cli import whole
 from tests.config import ROOTS, composed
 
 ROOT = Path(__file__).parents[2]
@@ -21,10 +22,11 @@ def commands() -> list[str]:
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         for line in [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]:
-            command = re.sub(r"<[^>]*>", "x", line.partition("# ")[0]).partition("python -m stp.")[2]
+            typed = re.sub(r"<[^>]*>", "x", line.partition("# ")[0]).partition(" < ")[0]
+            command = typed.partition("python -m stp.")[2]
             entry, *arguments = shlex.split(command) or [""]
-            whole = not any(mark in command for mark in ("…", "|", "--"))
-            if entry in ROOTS and whole:
+            complete = not any(mark in command for mark in ("…", "|", "--"))
+            if entry in ROOTS and complete:
                 found[shlex.join([entry, *arguments])] = None
     return list(found)
 
@@ -39,7 +41,7 @@ def test_links_lead_somewhere(document):
 @pytest.mark.parametrize("command", commands())
 def test_a_command_of_the_documents_composes(command):
     entry, *arguments = shlex.split(command)
-    composed(entry, *arguments)
+    composed(entry, *map(whole, arguments))
 
 
 def test_there_are_commands_in_the_documents():
