@@ -71,7 +71,7 @@ def rollout(actor: Actor, learner: Learner, problems: list[Question], draws: Dra
     log_ratio_B = None
     if learner.objective.tilts_reference:
         with run.clock.phase("score"):
-            log_ratio_B = reference_log_ratio(learner, rolled)
+            log_ratio_B = reference_log_ratio(learner, rolled, run.ranks)
     return replace(rolled, advantage_B=learner.objective.advantages(rolled.reward_B, takes.group_size, log_ratio_B))
 
 
@@ -150,10 +150,19 @@ class Takes:
         )
 
 
-def reference_log_ratio(learner: Learner, rollout: Rollout) -> Tensor:
+def draw(learner: Learner, rollout: Rollout, step: int, ranks: Ranks) -> Noise:
+    """Makes a set of draws for these rows, as many on every rank if they are scored apart.
+
+    All ranks need equal passes (ZeRO-3 gathers weights in each), and an estimator's number of draws may depend on its rows.
+    """
+    noise = learner.estimator.draw(rollout.trajectory, rollout.draws, step, learner.engine.policy)
+    return noise.padded(int(ranks.largest(noise.weight_BK.shape[1]))) if learner.trainer.micro_draws else noise
+
+
+def reference_log_ratio(learner: Learner, rollout: Rollout, ranks: Ranks) -> Tensor:
     """Returns log p_reference - log p_old of each whole completion, on masks of their own, which no inner update has."""
     trainer, estimator, policy = learner.trainer, learner.estimator, learner.engine.policy
-    noise = estimator.draw(rollout.trajectory, rollout.draws, trainer.inner_updates, policy)
+    noise = draw(learner, rollout, trainer.inner_updates, ranks)
     assert learner.reference is not None
     reference, old = (
         score(denoise, estimator, rollout.trajectory, noise, trainer.micro_batch, trainer.micro_draws).token_BL.sum(dim=1)
@@ -259,9 +268,7 @@ def score_mask_sets(learner: Learner, rollout: Rollout, batches: Batches) -> lis
     count = trainer.inner_updates if trainer.fresh_masks and estimator.varies else 1
     sets = []
     for i in range(count):
-        noise = estimator.draw(trajectory, rollout.draws, i, engine.policy)
-        if draws:  # all ranks need equal passes, and an estimator's number of draws may depend on a rank's rows
-            noise = noise.padded(int(batches.ranks.largest(noise.weight_BK.shape[1])))
+        noise = draw(learner, rollout, i, batches.ranks)
         old = reference = found = None
         if objective.needs_old and i == 0 and not engine.policy.dropout:
             idle = micro_batches(batches.idle_R, size, batches.ranks) if count == 1 else []

@@ -19,10 +19,12 @@ class Trace(Estimator):
     """log p of the trace: the sum over its steps of the log-probabilities of the tokens that a step reveals, in its state.
 
     In the state before step s, everything is masked that was revealed at s or later. A draw is such a state: it scores the
-    tokens of s and hides those that came after. `groups` merges neighbouring steps, which are then scored in their first
-    state. With groups=0, on the policy that rolled out (without a cache), token_BL is the trajectory's logp_BL; this takes as
-    many forwards as the rollout had steps. Temporal pruning's argmax fill is a step like the others, and so is trained. Fixed
-    tokens are seen in every state, and a step without trainable tokens is left out.
+    tokens of s and hides those that came after. `groups` cuts each row's own steps, those that reveal a token to score, into
+    this many groups of neighbours, whose sizes differ by one at most; a group is scored in its first state. So a row that
+    ends early has smaller groups, not fewer (unless it has fewer steps than `groups`). With groups=0, on the policy that
+    rolled out (without a cache), token_BL is the trajectory's logp_BL; this takes as many forwards as the rollout had steps.
+    Temporal pruning's argmax fill is a step like the others, and so is trained. Fixed tokens are seen in every state, and a
+    step without trainable tokens is left out.
 
     `pick` says which groups are scored: `all` (each token once), or `samples` of them without replacement. `uniform` takes
     them at even distances from a random start and weighs them by the inverse of their share: unbiased. `surprise` draws them
@@ -33,7 +35,8 @@ class Trace(Estimator):
     `score=confident` also scores, in the states that are picked, every token still masked whose probability under the policy is
     at least `threshold` (one more pass without gradients). A draw of m tokens then weighs n/m, a mean over its tokens.
 
-    These are settings of it: TraceRL (2509.06949), groups = N/8; d2-StepMerge (2509.21474), groups=8; CJ-GRPO (2509.23924),
+    These are settings of it: TraceRL (2509.06949), groups = N/8 (there a group is 8 steps, and a row that ends early has
+    fewer); d2-StepMerge (2509.21474), groups=8 (there of all N steps, so the late ones may be empty); CJ-GRPO (2509.23924),
     groups=0; AGRPO (2510.04019), groups=0 pick=uniform; RLDF (2605.25638), groups=0 pick=surprise score=confident; EGSPO's
     choice of steps (2603.12554), groups=0 pick=entropy.
     """

@@ -1,13 +1,14 @@
 """wd1, DMPO and StableDRL: the weights of whole completions, against numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from stp.estimators import Elbo, Spg
+from stp.estimators import Elbo, Spg, Trace
 from stp.loop import reference_log_ratio, update
 from stp.objectives import Dmpo, PolicyGradient, Stable, Wd1
 from stp.ranks import Ranks
@@ -155,8 +156,45 @@ def test_dmpo_compares_the_reference_with_the_rollouts_policy_on_masks_of_their_
     trainer = Trainer(updates=1, inner_updates=2, group_size=GROUP, micro_batch=4, fresh_masks=True)
     rollout = a_rollout(REWARDS, objective)
     learner = Learner(Engine(policy), estimator, objective, trainer, reference)
-    found = reference_log_ratio(learner, rollout)
+    found = reference_log_ratio(learner, rollout, Ranks())
     noise = estimator.draw(rollout.trajectory, rollout.draws, step=2)
     both = [estimator(model, rollout.trajectory, noise).token_BL.sum(dim=1).detach() for model in (reference, policy)]
     assert_close(found, both[0] - both[1], rtol=1e-4, atol=1e-5)
     assert objective.reads_reference and not objective.needs_reference  # no mask set is scored by the reference
+
+
+class Larger(Ranks):
+    """A rank beside another one whose values are at least 8."""
+
+    def largest(self, value):
+        return max(value, 8)
+
+
+class Counted:
+    """Another policy, and how often it was asked."""
+
+    def __init__(self, policy) -> None:
+        self.policy, self.mask_id, self.forwards = policy, policy.mask_id, 0
+
+    def __call__(self, *args):
+        self.forwards += 1
+        return self.policy(*args)
+
+
+def test_ranks_whose_rows_have_different_steps_ask_equally_often_for_dmpos_weights():
+    """Rows of 2 steps and of 8: with trace groups=0 and the draws apart, a rank alone would ask 2 times, the other 8."""
+    rollout, policy = a_rollout(REWARDS, Dmpo()), a_policy(0)
+    steps_BL = torch.arange(8).expand(ROWS, -1).clone()
+    steps_BL[:GROUP] %= 2
+    rollout = replace(rollout, trajectory=replace(rollout.trajectory, step_BL=steps_BL))
+    trainer = Trainer(updates=1, inner_updates=1, group_size=GROUP, micro_batch=GROUP, micro_draws=1)
+    forwards = []
+    for ranks in (Ranks(), Larger()):
+        for rows in torch.arange(ROWS).split(GROUP):
+            reference = Counted(a_policy(1))
+            learner = Learner(Engine(policy), Trace(groups=0), Dmpo(), trainer, reference)
+            found = reference_log_ratio(learner, part_of(rollout, rows), ranks)
+            forwards.append((reference.forwards, found))
+    (few, alone), (more, _), (padded, same), (whole, _) = forwards
+    assert few == 2 < more and padded == whole == 8
+    assert_close(same, alone, rtol=1e-4, atol=1e-5)
