@@ -3,7 +3,8 @@
     python -m stp.train task=custom task.data.path=examples/own_task/questions.jsonl \\
         task.reward=examples/own_task/sorting.py:reward task.correct=examples/own_task/sorting.py:correct
 
-The questions are in the tiny base's own words, so that it writes the numbers; in which order they come is up to the reward.
+The questions are in the words of the tiny base, which knows how to write the numbers with signs between them. It wants to hit
+the target; the reward does not ask for that, and teaches it to choose signs with which the numbers rise.
 """
 
 import re
