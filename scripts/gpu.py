@@ -98,7 +98,7 @@ def run(part: str, seconds: float, folder: Path) -> list[Line]:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 code = None
-        records = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+        records = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()] if told.exists() else []
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
     return told_of(part, records, code, last[0] if last else "")
 

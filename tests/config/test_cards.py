@@ -17,6 +17,7 @@ from stp.run.ranks import bootstrap, choose_card, refuse_shared_cards
 @pytest.fixture
 def cards(monkeypatch):
     """Makes CUDA show this number of GPUs, the first of which is the current one."""
+    bootstrap()  # with the device that there is: DeepSpeed keeps the one that it is first imported with
 
     def show(count, gib=16.0, visible=None):
         card = SimpleNamespace(total_memory=int(gib * 2**30), uuid="GPU-0")

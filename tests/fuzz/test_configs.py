@@ -16,15 +16,20 @@ from stp.config import SCHEMAS, build
 from tests.config import ROOTS, raw
 from tests.fuzz import inputs, outcome
 from tests.fuzz.texts import CONTROLS
+from tests.integration.runs import EXAMPLE
 
 LIBRARIES = (HydraException, OmegaConfBaseException)  # which stp.cli says in one line
+CUSTOM = ("task=custom", f"task.data.path={EXAMPLE}/questions.jsonl", f"task.reward={EXAMPLE}/sorting.py:reward")
 STARTS = [  # every class of every group is in one of them
     ("train",),
     ("train", "scale=paper", "task=gsm8k", "sampler=standard"),
     ("train", "estimator=spg", "objective=policy_gradient", "task=math"),
     ("train", "estimator=one_step"),
     ("train", "estimator=coupled"),
-    ("train", "estimator=unigrpo"),
+    ("train", "estimator=unigrpo", "sampler=adaptive", "objective=sequence", "rescue=igpo", "task=gsm8k"),
+    ("train", "estimator=trace", "objective=wd1", "rescue=resample", "task=sudoku"),
+    ("train", "estimator=causal", "objective=dmpo"),
+    ("train", "objective=stable", *CUSTOM),
     ("plan",),
     ("evaluate",),
     ("evaluate", "protocol=published"),

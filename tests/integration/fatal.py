@@ -8,7 +8,7 @@ from typing import Any
 
 import stp.anchors.dataset
 import stp.run.checkpoints
-import stp.samplers.standard
+import stp.samplers.reveal
 import stp.trained
 from stp.cli import stop_at_once
 from stp.run.engine import Engine
@@ -18,7 +18,7 @@ from tests.integration.runs import run
 # where a call is counted; the signal comes before the nth one does anything
 MOMENTS: dict[str, tuple[Any, str]] = {
     "static dataset": (stp.anchors.dataset, "save_file"),
-    "forward": (stp.samplers.standard, "draw"),
+    "forward": (stp.samplers.reveal, "draw"),
     "optimizer": (Engine, "step"),
     "checkpoint": (stp.run.checkpoints, "_sync"),
     "latest": (stp.run.checkpoints, "write_atomically"),

