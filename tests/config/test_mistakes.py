@@ -66,7 +66,7 @@ MISTAKES = [
     ("train", "sampler.pregenerations=0", "sampler.pregenerations=0", "at least 1"),
     ("train", "sampler.select=high", "sampler.select=high", "choose one of low_confidence, random"),
     ("train", "sampler.gamma_of=all", "sampler.gamma_of=all", "choose one of length, anchor"),
-    ("train", "sampler.anchors=gold", "sampler.anchors=gold", "choose one of model, ground_truth"),
+    ("train", "sampler.anchors=gold", "sampler.anchors=gold", "choose one of model, correct, ground_truth"),
     ("train", "sampler.choose=last", "sampler.choose=last", "choose one of first, random, best"),
     ("train", "estimator.samples=0", "estimator.samples=0", "at least 1"),
     ("train", "estimator.masks=some", "estimator.masks=some", "choose one of exact, bernoulli"),
