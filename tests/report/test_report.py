@@ -576,8 +576,15 @@ def test_the_command_writes_every_file(everything, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     out = tmp_path / "outputs" / "report"
     assert done.stdout.endswith("written to outputs/report\n") and "62.5 ± 12.5 (4, 5, 6 of 8)" in done.stdout
-    tables = {f"table{n}.csv" for n in range(2, 8)} | {"other_estimators.csv", "figure3.csv", "heatmap.csv", "runs.csv"}
-    assert {path.name for path in out.iterdir()} == PICTURES | tables | {"tables.md", "runs.md"}
+    tables = {f"table{n}.csv" for n in range(2, 8)} | {
+        "other_estimators.csv",
+        "figure3.csv",
+        "heatmap.csv",
+        "runs.csv",
+        "calibration.csv",
+        "calibration.md",
+    }
+    assert {path.name for path in out.iterdir()} == PICTURES | tables | {"reliability.png"} | {"tables.md", "runs.md"}
     for name in PICTURES:
         pixels = matplotlib.image.imread(out / name)
         assert pixels.shape[0] > 200 and pixels.shape[1] > 200

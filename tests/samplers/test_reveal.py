@@ -187,7 +187,7 @@ def test_a_lower_threshold_needs_fewer_forwards_and_a_row_leaves_after_its_eos()
 @pytest.mark.parametrize("block", [4, 6, 12])
 @pytest.mark.parametrize(("steps", "t_cutoff"), [(12, 0.0), (7, 0.0), (12, 0.2), (4, 0.4)])
 def test_the_most_forwards_of_a_row_are_those_of_a_threshold_that_no_draw_reaches(steps, t_cutoff, block):
-    sampler = Adaptive(L, steps, block, 1.0, t_cutoff=t_cutoff, tau=1.0)
+    sampler = Stp(L, steps, block, 1.0, gamma=0.0, t_cutoff=t_cutoff, reveal="threshold", tau=1.0)
     draws = Draws(0, B)
     result = sampler(in_context(L, seed=2, eos=-torch.inf), PROMPTS, draws)
     assert sampler.forwards(sampler.start(None, draws)) == (1, int(result.nfe_B.max()))
