@@ -1,6 +1,9 @@
 """Masked diffusion: the denoiser protocol, the forward process (Eqs. 2 and 7) and the draw of one reverse step."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
@@ -58,6 +61,29 @@ def within(denoise: Denoiser, begin: int, end: int) -> Any:
     if own is None:
         fail("sampler.cache", type(denoise).__name__, "this denoiser keeps no keys and values; choose sampler.cache=none")
     return own(begin, end)
+
+
+class Observed(Denoiser, ABC):
+    """A denoiser that passes everything on to another one, and sees each of its draws, also those of a block (`within`)."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        self.inner, self.mask_id, self.eos_id = inner, inner.mask_id, inner.eos_id
+
+    def __call__(self, *args: Tensor | None) -> Tensor:
+        return self.inner(*args)  # type: ignore[arg-type]
+
+    def draw(self, *args: Any) -> tuple[Tensor, Tensor]:
+        """Draws as the inner denoiser does."""
+        return self.seen(self.inner, *args)
+
+    def within(self, begin: int, end: int) -> Any:
+        """Returns the inner denoiser's `within` for one block, whose draws are seen too."""
+        block = within(self.inner, begin, end)
+        return SimpleNamespace(mask_id=self.mask_id, eos_id=self.eos_id, draw=partial(self.seen, block))
+
+    @abstractmethod
+    def seen(self, inner: Denoiser, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        """Returns what `stp.diffusion.draw` gives for these arguments, and does with the draw what the observer is for."""
 
 
 class FromLogits:

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 from omegaconf import MISSING
@@ -20,7 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from stp import trained
-from stp.diffusion import Denoiser, draw, within
+from stp.diffusion import Denoiser, Observed, draw
 from stp.errors import fail, require
 from stp.models.codec import Codec
 from stp.models.policy import load_tokenizer, require_described
@@ -55,26 +53,14 @@ class Generation:
         require(self.seed >= 0, "seed", self.seed, "choose a whole number from 0 on")
 
 
-class Watched(Denoiser):
+class Watched(Observed):
     """A denoiser that shows the sequences of each draw before it draws."""
 
     def __init__(self, inner: Denoiser, show: Callable[[Tensor], None]) -> None:
-        self.inner, self.show = inner, show
-        self.mask_id, self.eos_id = inner.mask_id, inner.eos_id
+        super().__init__(inner)
+        self.show = show
 
-    def __call__(self, *args: Tensor | None) -> Tensor:
-        return self.inner(*args)  # type: ignore[arg-type]
-
-    def draw(self, *args: Any) -> tuple[Tensor, Tensor]:
-        """Draws as the inner denoiser does."""
-        return self._shown(self.inner, *args)
-
-    def within(self, begin: int, end: int) -> Any:
-        """Returns the inner denoiser's `within` for one block, whose draws are shown too."""
-        block = within(self.inner, begin, end)
-        return SimpleNamespace(mask_id=self.mask_id, eos_id=self.eos_id, draw=partial(self._shown, block))
-
-    def _shown(self, inner: Denoiser, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    def seen(self, inner: Denoiser, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         self.show(ids_BS)
         return draw(inner, ids_BS, *args)
 

@@ -7,10 +7,8 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from html import escape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from torch import Tensor
 from stp import trained
 from stp.anchors.dataset import StaticDataset
 from stp.anchors.make import Maker
-from stp.diffusion import Denoiser, draw, within
+from stp.diffusion import Denoiser, Observed, draw
 from stp.errors import fail, require
 from stp.evaluation.evaluator import Subject, held_out, standard_sampler, trained_on
 from stp.models.codec import Codec
@@ -62,31 +60,19 @@ class Tracing:
         require(self.seed >= 0, "seed", self.seed, "choose a whole number from 0 on")
 
 
-class Watch(Denoiser):
+class Watch(Observed):
     """A denoiser over one row that notes which positions each forward revealed, and how sure it was of their tokens.
 
     revealed: position in the sequence -> (forward, counted from 1; the token's probability at temperature 1).
     """
 
     def __init__(self, inner: Denoiser) -> None:
-        self.inner, self.mask_id, self.eos_id = inner, inner.mask_id, inner.eos_id
+        super().__init__(inner)
         self.forwards = 0
         self.revealed: dict[int, tuple[int, float]] = {}
         self.drawn: dict[int, float] = {}  # what the last forward drew: position -> confidence
 
-    def __call__(self, *args: Tensor | None) -> Tensor:
-        return self.inner(*args)  # type: ignore[arg-type]
-
-    def draw(self, *args: Any) -> tuple[Tensor, Tensor]:
-        """Draws as the inner denoiser does, and notes it."""
-        return self._noted(self.inner, *args)
-
-    def within(self, begin: int, end: int) -> Any:
-        """Returns the inner denoiser's `within` for one block, whose draws are noted too."""
-        block = within(self.inner, begin, end)
-        return SimpleNamespace(mask_id=self.mask_id, eos_id=self.eos_id, draw=partial(self._noted, block))
-
-    def _noted(self, inner: Denoiser, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    def seen(self, inner: Denoiser, ids_BS: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         assert len(ids_BS) == 1, "one row at a time, so that a flat position is its place in the row"
         self.settle(ids_BS[0])
         token_M, confidence_M = draw(inner, ids_BS, *args)
