@@ -16,22 +16,24 @@ from torch import Tensor
 class Rows:
     """A mixin that slices every tensor of a record along its first dimension."""
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that hold a tensor, by name."""
+        return {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}  # type: ignore[arg-type]
+
     def rows(self, index: Tensor | slice) -> Self:
         """Returns the same record for some of its rows (a slice, or an integer tensor)."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **{name: t[index] for name, t in tensors.items() if isinstance(t, Tensor)})  # type: ignore[type-var]
+        return replace(self, **{name: t[index] for name, t in self.tensors.items()})  # type: ignore[type-var]
 
     def patched(self, index: Tensor, rows: Self) -> Self:
         """Returns the same record with its rows at `index` (an integer tensor) replaced by `rows`."""
-        pairs = {f.name: (getattr(self, f.name), getattr(rows, f.name)) for f in fields(self)}  # type: ignore[arg-type]
-        tensors = {name: (mine, other) for name, (mine, other) in pairs.items() if isinstance(mine, Tensor)}
-        return replace(self, **{name: mine.index_copy(0, index, other) for name, (mine, other) in tensors.items()})  # type: ignore[type-var]
+        others = rows.tensors
+        return replace(self, **{name: t.index_copy(0, index, others[name]) for name, t in self.tensors.items()})  # type: ignore[type-var]
 
     def to(self, device: torch.device | str) -> Self:
         """Returns the same record with its tensors on another device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         waits = torch.device(device).type == "cpu"  # a copy to the host must be there before it is read
-        moved = {n: t.to(device, non_blocking=not waits) for n, t in tensors.items() if isinstance(t, Tensor)}
+        moved = {name: t.to(device, non_blocking=not waits) for name, t in self.tensors.items()}
         return replace(self, **moved)  # type: ignore[type-var]
 
 
@@ -155,7 +157,7 @@ class Noise(Rows):
         """Returns the draws in parts of at most `size`, or in one part if it is 0."""
         count = self.weight_BK.shape[1]
         parts = [slice(k, k + size) for k in range(0, count, size)] if 0 < size < count else [slice(None)]
-        tensors = {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
+        tensors = self.tensors
         return [replace(self, **{name: t[:, part] for name, t in tensors.items()}) for part in parts]  # type: ignore[arg-type]
 
     def padded(self, count: int) -> "Noise":
@@ -163,8 +165,7 @@ class Noise(Rows):
         more = count - self.weight_BK.shape[1]
         if not more:
             return self
-        tensors = {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
-        padded = {name: torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], dim=1) for name, t in tensors.items()}
+        padded = {name: torch.cat([t, t.new_zeros(len(t), more, *t.shape[2:])], dim=1) for name, t in self.tensors.items()}
         padded["weight_BK"] *= count / (count - more)
         return replace(self, **padded)  # type: ignore[arg-type]
 

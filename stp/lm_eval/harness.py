@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -166,11 +166,8 @@ class Answers:
         """Returns the estimated log-likelihood of each response: the mean of its draws, `rows` sequences at a time."""
         estimator = self.config.estimator
         noise = estimator.draw(trajectory, draws)
-        at_once = max(1, self.rows // len(trajectory.response_BL))
-        drawn, tensors = [], {f.name: getattr(noise, f.name) for f in fields(noise)}
-        for k in range(0, noise.weight_BK.shape[1], at_once):
-            part = replace(noise, **{n: t[:, k : k + at_once] for n, t in tensors.items() if isinstance(t, torch.Tensor)})
-            drawn.append(estimator(self.policy, trajectory, part).draw_BK.double().cpu())
+        parts = noise.split(max(1, self.rows // len(trajectory.response_BL)))
+        drawn = [estimator(self.policy, trajectory, part).draw_BK.double().cpu() for part in parts]
         return torch.cat(drawn, dim=1).mean(dim=1).tolist()
 
     def _greedy(self, trajectory: Trajectory) -> list[bool]:

@@ -21,6 +21,11 @@ class Loss:
     value: Tensor
     stats: dict[str, Tensor]
 
+    @classmethod
+    def of(cls, value: Tensor, stats: dict[str, Tensor]) -> "Loss":
+        """Returns the record of a loss, whose sums are numbers alone: no gradient flows through them."""
+        return cls(value, {name: sums.detach().float() for name, sums in {"loss": value, **stats}.items()})
+
 
 @dataclass
 class Objective(ABC):

@@ -36,11 +36,10 @@ class Grpo(ClippedRatio):
         loss = -(weight_BL * (surrogate.gain - self.beta * kl_BL)).sum()
         with torch.no_grad():
             stats = {
-                "loss": loss,
                 "count": live_BL.sum(),
                 "ratio/mean": (surrogate.ratio * live_BL).sum(),
                 "ratio/clipped": (live_BL & surrogate.clipped).sum(),
                 "ratio/clamped": (live_BL & clamped_BL).sum(),
                 "kl": (kl_BL * live_BL).sum(),
             }
-        return Loss(loss, {name: value.detach().float() for name, value in stats.items()})
+        return Loss.of(loss, stats)

@@ -46,9 +46,8 @@ class PolicyGradient(Objective):
         loss = -(weight_BL * advantage * bound_BL).sum()
         live_BL = weight_BL > 0
         stats = {
-            "loss": loss,
             "count": live_BL.sum(),
             "bound/lower": (new.token_BL * live_BL).sum(),
             "bound/upper": (upper_BL * live_BL).sum(),
         }
-        return Loss(loss, {name: value.detach().float() for name, value in stats.items()})
+        return Loss.of(loss, stats)

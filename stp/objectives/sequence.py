@@ -57,14 +57,13 @@ class Sequence(ClippedRatio):
         loss = -(weight_BL * (surrogate.gain - self.beta * kl_B1)).sum()
         with torch.no_grad():
             stats = {
-                "loss": loss,
                 "count": live_B.sum(),
                 "ratio/mean": (surrogate.ratio[:, 0] * live_B).sum(),
                 "ratio/clipped": (surrogate.clipped.expand_as(live_BL) & live_BL).any(dim=1).sum(),
                 "ratio/clamped": (live_B & clamped_B1[:, 0]).sum(),
                 "kl": (kl_B1[:, 0] * live_B).sum(),
             }
-        return Loss(loss, {name: value.detach().float() for name, value in stats.items()})
+        return Loss.of(loss, stats)
 
     def divergence(self, away: Tensor) -> Tensor:
         """Estimates the KL to the reference from the log-ratio theta / reference of whole sequences."""

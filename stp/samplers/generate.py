@@ -1,7 +1,7 @@
 """Rolls out this rank's share of a global batch, a few rows at a time."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,7 +50,6 @@ def concatenate(parts: list[Trajectory]) -> Trajectory:
     """Joins trajectory records with the same prompt width into one."""
     first = parts[0].prompts.real_BP
     real_BP = None if first is None else torch.cat([p.prompts.real_BP for p in parts])  # type: ignore[misc]
-    names = [f.name for f in fields(Trajectory) if isinstance(getattr(parts[0], f.name), Tensor)]
-    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    joined = {name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors}
     prompts = Prompts(torch.cat([p.prompts.ids_BP for p in parts]), real_BP)
     return replace(parts[0], prompts=prompts, nfe_run=max(p.nfe_run for p in parts), **joined)  # type: ignore[arg-type]
