@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
@@ -261,7 +260,8 @@ def unexpected(error: Exception) -> str:
     """Returns the message for an error that no rule foresaw: what it is and where it arose."""
     if "Config group override" in str(error):  # Hydra's error for a group that was set to a table or a number
         return f"{error}; a group takes one of its options, which --help lists"
-    if isinstance(error, torch.OutOfMemoryError):
+    torch = sys.modules.get("torch")  # not imported for this, because that takes seconds
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         reason = str(error).partition(" Of the allocated")[0]
         return f"{reason} python -m stp.plan, with the same overrides, says what makes it fit"
     if isinstance(error, OSError) and error.filename is not None:

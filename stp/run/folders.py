@@ -13,17 +13,8 @@ from stp.errors import fail, require
 RECORDS = ".hydra"  # the folder of Hydra's records of a job; a process takes a job's folder by making this one inside it
 SWEEP = "multirun.yaml"  # the file of Hydra's record of a sweep; it takes a sweep's folder in the same way
 WRITTEN = (
-    *(
-        "config.yaml",
-        "metrics.jsonl",
-        "variance.jsonl",
-        "samples.jsonl",
-        "calibration.jsonl",
-        "eval.jsonl",
-        "summary.json",
-        "failed.txt",
-    ),
-    *("evaluation.json", "trace.html", "checkpoints", "weights", "adapter", "bad", "wandb"),
+    *("config.yaml", "metrics.jsonl", "variance.jsonl", "samples.jsonl", "calibration.jsonl", "eval.jsonl"),
+    *("summary.json", "failed.txt", "evaluation.json", "trace.html", "checkpoints", "weights", "adapter", "bad", "wandb"),
 )  # files and folders that a job writes
 
 

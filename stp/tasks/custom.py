@@ -77,14 +77,16 @@ class Custom(Task):
         self.start()
         return super().problems(split)
 
-    def start(self) -> None:
-        """Starts the process of the functions and waits until it has imported them.
+    def start(self) -> "Functions":
+        """Starts the process of the functions, and returns it once it has imported them.
 
         Raises:
             UserError: no reward is named, or a function cannot be imported.
         """
         require(self.reward is not None, "task.reward", self.reward, _NAMES)
-        process(tuple(self.functions.items()), self.timeout, self.code).wait()
+        functions = process(tuple(self.functions.items()), self.timeout, self.code)
+        functions.wait()
+        return functions
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
         """Asks the reward. With task.on_error=zero a call that fails gives the part `failed`, of 0, which metrics count."""
@@ -127,9 +129,7 @@ class Custom(Task):
         Raises:
             UserError: the call fails, and failures stop the work. It names the row, the function and what it did.
         """
-        self.start()
-        functions = process(tuple(self.functions.items()), self.timeout, self.code)
-        parts = functions.call(option, problem.question, problem.gold if self.answer is not None else None, completion)
+        parts = self.start().call(option, problem.question, problem.gold if self.answer is not None else None, completion)
         if isinstance(parts, dict):
             return parts
         where = self.places.get(problem.key, problem.id)
