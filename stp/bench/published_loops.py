@@ -5,6 +5,7 @@ position, although only the active block can change, and picks tokens row by row
 reference on masks of its own, and all groups are trained. The results equal those of the package: tests compare them.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,9 +30,8 @@ def sample(policy: Denoiser, prompts: Prompts, sampler: Standard, generator: tor
     mask_BL = prompts.ids_BP.new_full((rows, length), policy.mask_id)
     ids_BS, attend_BS = torch.cat([prompts.ids_BP, mask_BL], dim=1), prompts.attend(length)
     everywhere = torch.arange(ids_BS.numel(), device=ids_BS.device)
-    step_BS, logp_BS = torch.full_like(ids_BS, -1), torch.zeros(ids_BS.shape, device=ids_BS.device)
     forwards = steps // (length // block_length)
-    for block, end in enumerate(range(start + block_length, start + length + 1, block_length)):
+    for end in range(start + block_length, start + length + 1, block_length):
         for s in range(forwards):
             logits_BSV = policy(ids_BS, attend_BS, everywhere).float().view(*ids_BS.shape, -1)
             logits_BSV[..., policy.mask_id] = -torch.inf
@@ -48,14 +48,12 @@ def sample(policy: Denoiser, prompts: Prompts, sampler: Standard, generator: tor
             for b in range(rows):
                 chosen = confidence_BS[b].topk(count).indices
                 ids_BS[b, chosen] = token_BS[b, chosen]
-                step_BS[b, chosen] = block * forwards + s
-                logp_BS[b, chosen] = confidence_BS[b, chosen].log()
             if ids_BS.is_cuda:
                 torch.cuda.empty_cache()
     response_BL = ids_BS[:, start:]
     fixed_BL = torch.zeros_like(response_BL, dtype=torch.bool)
-    until_BL, revealed = until_eos(response_BL, policy.eos_id), (step_BS[:, start:], logp_BS[:, start:])
-    return Trajectory(prompts, response_BL, fixed_BL, until_BL, *revealed, nfe=steps, nfe_run=steps)
+    done = Trajectory.given(prompts, response_BL, fixed_BL, until_eos(response_BL, policy.eos_id))
+    return replace(done, nfe=steps, nfe_run=steps)  # the loop keeps no record of what it revealed when
 
 
 class Everywhere:
