@@ -25,7 +25,10 @@ ROOTS: dict[str, type] = {}  # the options class of each command that has been r
 
 def register(name: str = "train", root: type = Config) -> None:
     """Gives Hydra a command's schema and help page, all groups' schemas (`schema/…`) and conf's resolvers. Idempotent."""
-    ROOTS.update({"train": Config, name: root})  # every command may compose training's presets
+    wanted = {"train": Config, name: root}  # every command may compose training's presets
+    if wanted.items() <= ROOTS.items():
+        return
+    ROOTS.update(wanted)
     OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
     OmegaConf.register_new_resolver("zero_at", lambda scale: {"paper": "stage2"}.get(scale, "off"), replace=True)
     OmegaConf.register_new_resolver("published_at", _published_at, replace=True)
