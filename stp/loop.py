@@ -131,10 +131,10 @@ class Takes:
         """Rewards the completions of these rows of the global batch. Their advantages are still to be found."""
         actor, problems = self.actor, [self.repeated[row] for row in rows_R.tolist()]
         completions = actor.codec.completions(trajectory)
-        answered = list(zip(problems, completions, strict=True))
-        parts = [actor.task.reward_parts(problem, text) for problem, text in answered]
+        judged = [actor.task.judge(problem, text) for problem, text in zip(problems, completions, strict=True)]
+        parts = [parts for parts, _ in judged]
         reward_B = torch.tensor([sum(p.values()) for p in parts])
-        correct_B = torch.tensor([actor.task.solves(problem, text) for problem, text in answered])
+        correct_B = torch.tensor([solved for _, solved in judged])
         anchors = self.anchors(self.draws)
         return Rollout(
             problems=problems,

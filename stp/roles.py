@@ -61,11 +61,8 @@ class Engine(Denoiser, Protocol):
 class Task(Protocol):
     """Rewards and grades completions."""
 
-    def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
-        """Returns named parts whose sum is the reward."""
-
-    def solves(self, problem: Any, completion: str) -> bool:
-        """Says whether the completion is right."""
+    def judge(self, problem: Any, completion: str) -> tuple[dict[str, float], bool]:
+        """Returns named parts whose sum is the reward, and whether the completion is right."""
 
 
 class Codec(Protocol):

@@ -91,9 +91,9 @@ class Maker:
             texts = codec.tokenizer.batch_decode([i or [] for i in ids])
             known_B = torch.tensor([i is not None for i in ids])
         confidence_BL = scored(self.policy, prompts, response_BL, self.rows)
-        answered = list(zip(problems, texts, strict=True))
-        reward_B = torch.tensor([sum(task.reward_parts(problem, text).values()) for problem, text in answered]).float()
-        correct_B = torch.tensor([task.solves(problem, text) for problem, text in answered])
+        judged = [task.judge(problem, text) for problem, text in zip(problems, texts, strict=True)]
+        reward_B = torch.tensor([sum(parts.values()) for parts, _ in judged]).float()
+        correct_B = torch.tensor([solved for _, solved in judged])
         return response_BL, codec.eligible(response_BL) & known_B[:, None], confidence_BL, reward_B, correct_B
 
 

@@ -309,11 +309,8 @@ class Parity:
     def completions(self, trajectory: Trajectory) -> list[str]:
         return [str(r if r >= self.equal else 0) for r in range(len(trajectory.response_BL))]
 
-    def reward_parts(self, problem: Any, completion: str) -> dict[str, float]:
-        return {"row": float(completion)}
-
-    def solves(self, problem: Any, completion: str) -> bool:
-        return False
+    def judge(self, problem: Any, completion: str) -> tuple[dict[str, float], bool]:
+        return {"row": float(completion)}, False
 
 
 def rolled_out(shape: Shape, engine: Any, sampler: Standard, equal_groups: int = 0) -> Rollout:

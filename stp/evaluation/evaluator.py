@@ -99,10 +99,10 @@ class Evaluator:
 def record(task: Task, problem: Problem, text: str, prefill: str) -> dict[str, Any]:
     """Returns the record of a completion. The prefill counts for the reward, which pays for the format, but is not graded."""
     asked = {"problem": problem.id, "question": problem.question, "ground_truth": problem.gold}
-    parts = task.reward_parts(problem, prefill + text)
+    parts, solved = task.judge(problem, text, prefill)
     written = {"prefill": prefill, "completion": text} if prefill else {"completion": text}
     counts = task.counts(problem, text, task.grading)
-    graded = {"reward": sum(parts.values()), "correct": task.solves(problem, text)} | ({"counts": counts} if counts else {})
+    graded = {"reward": sum(parts.values()), "correct": solved} | ({"counts": counts} if counts else {})
     graded |= {"failed": True} if "failed" in parts else {}  # its reward could not be computed
     return asked | written | graded
 

@@ -23,13 +23,17 @@ def regrade(task: Task, rows: list[tuple[str, dict[str, Any]]], known: dict[str,
             problem = known.get(problem.id, problem)
         text, graded = row["completion"], problem.gold is not None
         prefill = row["prefill"] if isinstance(row.get("prefill"), str) else ""
-        grades = {grading: graded and task.grade(problem, text, grading) for grading in task.gradings}
+        parts, solved = task.judge(problem, text, prefill) if graded else ({}, False)
+        grades = {
+            grading: solved if grading == task.grading else graded and task.grade(problem, text, grading)
+            for grading in task.gradings
+        }
         counts = {grading: task.counts(problem, text, grading) for grading in task.gradings if graded}
-        reward = sum(task.reward_parts(problem, prefill + text).values()) if graded else 0.0
         kept = {name: row[name] for name in ("update", "temperature") if isinstance(row.get(name), int | float)}
         kept |= {"prefill": prefill} if prefill else {}
         asked = {"problem": problem.id, "question": row["question"], "ground_truth": problem.gold}
-        result = {"completion": text, "reward": reward, "correct": grades[task.grading], "grades": grades, "graded": graded}
+        result = {"completion": text, "reward": sum(parts.values(), 0.0), "correct": solved, "grades": grades, "graded": graded}
+        result |= {"failed": True} if "failed" in parts else {}
         if any(counts.values()):
             result |= {"counts": counts[task.grading], "counts_by": counts}
         records.append(kept | asked | result)

@@ -133,7 +133,7 @@ class Task:
         + PUBLISHED_FORM.format("\\boxed{...}")
     )
     gradings: ClassVar[tuple[str, ...]] = REWARDS  # the rules by which a stored completion can be graded
-    hub = Hub("", 0)
+    hub = Hub("", held_out=500)  # no dataset of its own; one must be named
     phrases: ClassVar[tuple[str, ...]] = ()  # pieces of generated problems; the tiny model has a token for each
     largest_token: ClassVar[int] = 100  # the largest number for which the tiny model has a token of its own
 
@@ -167,6 +167,8 @@ class Task:
         """
         size = self.data.size(split)
         if self.data.source == "generate":
+            rule = "name your rows: task.data.path=<file or folder>"
+            require(type(self).draw is not Task.draw, "task.data.source", "generate", rule)
             return self._generate(split, GENERATED if size is None else size)
         from stp.tasks.sources import keeps_validation
 
@@ -210,16 +212,23 @@ class Task:
         """Says whether the completion solves the problem, as accuracy counts it."""
         return self.grade(problem, completion, self.grading)
 
+    def judge(self, problem: Problem, completion: str, prefill: str = "") -> tuple[dict[str, float], bool]:
+        """Returns the parts of the reward, and whether the completion solves the problem.
+
+        A prefill counts for the reward alone, which pays for the format.
+        """
+        return self.reward_parts(problem, prefill + completion), self.solves(problem, completion)
+
     def row(self, row: dict[str, Any], where: str) -> Problem:
         """Makes a problem from a row of a file or the hub. Raises a UserError that names `where` if it is malformed."""
         raise NotImplementedError
 
     def graded_row(self, row: dict[str, Any], where: str) -> Problem:
         """Makes a problem from the row of a stored completion: its `question` and `ground_truth`. Null gives a gold of None."""
-        raise NotImplementedError
+        return Problem(row["question"], row["question"], row["ground_truth"])
 
     def draw(self, rng: random.Random) -> Problem | None:
-        """Draws a problem, or None if the draw is no valid problem."""
+        """Draws a problem, or None if the draw is no valid problem. Tasks without a generator leave it as it is."""
         raise NotImplementedError
 
     def split_key(self, problem: Problem) -> str:
@@ -264,7 +273,7 @@ class Task:
         from stp.tasks.sources import Fit, load_rows
 
         rows = load_rows(self.data, self.hub, split, Fit(self.keeps, self.kept))
-        read = [(where, self.row(row, where)) for where, row in rows]
+        read = [(where, self._row(row, where)) for where, row in rows]
         lost = [where for where, problem in read if not self.gradable(problem)]
         if lost:
             why = "no answer can be graded right: over 400 characters, braces that do not match, or foreign digits"
@@ -272,6 +281,12 @@ class Task:
             require(len(lost) < len(read), f"task.data.{option}", place, f"of all its {len(read)} rows {why}")
             tell_once(f"{', '.join(lost[:10])}{f' and {len(lost) - 10} more' if len(lost) > 10 else ''}: left out, {why}")
         return [problem for where, problem in read if where not in set(lost)]
+
+    def _row(self, row: dict[str, Any], where: str) -> Problem:
+        try:
+            return self.row(row, where)
+        except KeyError as error:
+            fail(where, repr(row)[:200], f"task={self.name} looks for a column {error}")
 
 
 def _text_of(file: str) -> str:

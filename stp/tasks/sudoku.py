@@ -9,7 +9,7 @@ from typing import Any
 
 from stp.errors import fail, require
 from stp.tasks import published
-from stp.tasks.base import FORMAT_INSTRUCTION, PUBLISHED_FORM, Hub, Problem, Task, format_response
+from stp.tasks.base import FORMAT_INSTRUCTION, PUBLISHED_FORM, Problem, Task, format_response
 from stp.tasks.grading import final_answer
 
 CELLS = 16
@@ -57,7 +57,6 @@ class Sudoku(Task):
         "Important: the solution is the WHOLE grid, a string of 16 characters that are all digits from 1 to 4.\n"
         + PUBLISHED_FORM.format("[the 16 characters of the solution, without spaces or separators]")
     )
-    hub = Hub("", held_out=500)  # the published puzzles are a file, so a dataset must be named
     phrases = (ASKED, "Puzzle", ALL_RULES, ROWS_ALONE)
     largest_token = 4  # each cell of a grid is a token
 

@@ -219,12 +219,13 @@ def main(config: Tracing) -> None:
         for row, problem in enumerate(problems):
             done = denoise_row(policy, one, prompts.to(device), start, draws, row)
             text = tokenizer.decode(done.ids_L[: done.until_eos], skip_special_tokens=True)
-            rewards = {part: float(value) for part, value in task.reward_parts(problem, text).items()}
+            parts, solved = task.judge(problem, text)
+            rewards = {part: float(value) for part, value in parts.items()}
 
             def text_of(token: int) -> str:
                 return "EOS" if token == policy.eos_id else tokenizer.decode([token])
 
-            shown[row]["runs"].append(record(name, done, text_of, text, rewards, bool(task.solves(problem, text))))
+            shown[row]["runs"].append(record(name, done, text_of, text, rewards, bool(solved)))
     facts = [
         f"{options.name}, {config.checkpoint}",
         str(subject),

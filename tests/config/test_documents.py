@@ -1,14 +1,22 @@
 """README and docs: their links lead somewhere, their commands compose, their tables fit a terminal."""
 
+import importlib
 import re
 import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 
 from stp.cli import whole
+from stp.config import options
+from stp.errors import UserError
+from stp.evaluation.stored import regrade
+from stp.tasks.base import Data
 from tests.config import ROOTS, composed
 
 ROOT = Path(__file__).parents[2]
@@ -67,11 +75,46 @@ def test_the_readme_shows_lines_of_the_minimal_loop():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_are_named_exist(document):
-    """`half` and `best` are the examples of CONTRIBUTING.md and docs/methods.md, which a reader adds."""
+    """`half`, `best` and `reverse` are examples (CONTRIBUTING.md, docs/methods.md, README.md), which a reader adds."""
     named = re.findall(
         r"\b(?:stp|conf|scripts|tests|examples)/[\w./-]+\.(?:py|html|yaml|sh)\b", document.read_text(encoding="utf-8")
     )
-    assert [name for name in named if not (ROOT / name).exists() and Path(name).stem not in ("half", "best")] == []
+    assert [name for name in named if not (ROOT / name).exists() and Path(name).stem not in ("half", "best", "reverse")] == []
+
+
+@pytest.fixture
+def reverse(tmp_path, monkeypatch):
+    """The README's task, as the two files that it shows, beside rows of two words."""
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").partition("`stp/tasks/reverse.py`")[2]
+    source, settings = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)[0], re.findall(r"With `(.*?)` in", shown)[0]
+    (tmp_path / "conf" / "task").mkdir(parents=True)
+    (tmp_path / "conf" / "task" / "reverse.yaml").write_text(settings)
+    (tmp_path / "reverse.py").write_text(source)
+    (tmp_path / "rows.jsonl").write_text('{"text": "abc"}\n{"text": "hello"}\n')
+    package = importlib.import_module("stp.tasks")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    option = options("stp.tasks")["reverse"]
+    ConfigStore.instance().store(group="schema/task", name="reverse", node=option)
+    given = ["task=reverse", "model.base=countdown", f"task.data.path={tmp_path / 'rows.jsonl'}"]
+    yield composed("train", *given, f"hydra.searchpath=[file://{tmp_path / 'conf'}]").task
+    del ConfigStore.instance().repo["schema"]["task"]["reverse.yaml"], sys.modules["stp.tasks.reverse"]
+    delattr(package, "reverse")
+
+
+def test_the_example_of_a_task_is_one(reverse, tmp_path):
+    """It reads rows and grades and pays completions, stored ones too. What it does not say is inherited."""
+    first, second = reverse.problems("all")
+    assert (reverse.name, second.question, second.gold) == ("reverse", "hello", "olleh")
+    assert reverse.judge(second, "so <answer>olleh</answer>") == ({"right": 1.0}, True)
+    assert reverse.judge(second, "<answer>hello</answer>") == ({"right": 0.0}, False)
+    assert [len(reverse.problems(split)) for split in ("train", "test")] == [1, 1]
+    row = {"question": "abc", "completion": "<answer>cba</answer>", "ground_truth": first.gold}
+    assert regrade(reverse, [("a row", row)], {})[0]["correct"]
+    with pytest.raises(UserError, match=r"^task\.data\.source=generate: name your rows: task\.data\.path=<file or folder>$"):
+        replace(reverse, data=Data()).problems("train")
+    (tmp_path / "rows.jsonl").write_text('{"word": "abc"}\n')
+    with pytest.raises(UserError, match=r"^rows\.jsonl row 1={'word': 'abc'}: task=reverse looks for a column 'text'$"):
+        reverse.problems("all")
 
 
 def test_the_example_of_an_objective_is_one():

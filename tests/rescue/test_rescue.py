@@ -56,12 +56,10 @@ class Matching:
         rows = zip(trajectory.response_BL.tolist(), trajectory.until_eos_BL.sum(dim=1).tolist(), strict=True)
         return [" ".join(map(str, row[:n])) for row, n in rows]
 
-    def solves(self, problem, completion):
+    def judge(self, problem, completion):
         pairs = zip(completion.split(), Solutions().tokens(problem.key).tolist(), strict=False)
-        return sum(a == str(b) for a, b in pairs) >= (1 if problem.key == 0 else self.enough)
-
-    def reward_parts(self, problem, completion):
-        return {"right": float(self.solves(problem, completion))}
+        solved = sum(a == str(b) for a, b in pairs) >= (1 if problem.key == 0 else self.enough)
+        return {"right": float(solved)}, solved
 
 
 class Generating:

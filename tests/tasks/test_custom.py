@@ -16,6 +16,13 @@ from stp.tasks.custom import process
 OWN = """
 import helper
 
+def noted(question, answer, completion):
+    with open("calls", "a") as file:
+        print(completion, file=file)
+    if completion == "raise":
+        raise ValueError("no")
+    return len(completion) - 3
+
 def right(question, answer, completion):
     return float(helper.plain(completion) == answer)
 
@@ -82,7 +89,7 @@ def test_accuracy_compares_the_answer_unless_a_function_decides(own):
 @pytest.mark.parametrize(
     ("completion", "what"),
     [
-        ("raise", "KeyError: 'no such key' (own.py, line 13)"),
+        ("raise", "KeyError: 'no such key' (own.py, line 20)"),
         ("nan", "it returned nan, which is no finite number"),
         ("inf", "it returned -inf, which"),
         ("none", "it returned None, which"),
@@ -110,6 +117,21 @@ def test_a_function_that_fails_is_one_line_with_the_row_or_a_counted_zero(own, c
     assert record(lenient, problem, completion, "")["failed"] and "failed" not in record(lenient, problem, "fine", "")
 
 
+def test_a_reward_that_also_says_what_is_right_is_asked_once_a_completion(own, tmp_path):
+    """In rollouts, evaluations and where stored completions are graded. A failed call is neither paid nor right."""
+    task = own(reward="own.py:noted", answer=None, on_error="zero")
+    problem = task.problems("all")[0]
+    assert task.judge(problem, "four") == ({"reward": 1.0}, True) and task.judge(problem, "ab") == ({"reward": -1.0}, False)
+    assert task.judge(problem, "raise") == ({"failed": 0.0}, False)
+    evaluated = record(task, problem, "four", "")
+    assert (evaluated["reward"], evaluated["correct"]) == (1.0, True)
+    rows = [("a row", {"question": "Sort: cab", "completion": text, "ground_truth": None}) for text in ("four", "raise")]
+    right, failed = regrade(task, rows, {})
+    assert (right["reward"], right["correct"]) == (1.0, True) and "failed" not in right
+    assert (failed["reward"], failed["correct"], failed["failed"]) == (0.0, False, True)
+    assert (tmp_path / "calls").read_text().split() == ["four", "ab", "raise", "four", "four", "raise"]
+
+
 def test_a_function_is_fast_to_ask_and_runs_beside_no_torch(own):
     task = own(reward="own.py:right")
     problem = task.problems("all")[0]
@@ -131,7 +153,7 @@ def test_a_function_is_fast_to_ask_and_runs_beside_no_torch(own):
         ({"reward": "no_such.module:f"}, r"task\.reward=no_such\.module:f: there is no module no_such\.module"),
         (
             {"reward": "own.py:rihgt"},
-            r"task\.reward=own\.py:rihgt: LookupError: it has no function 'rihgt', but judge, named, odd, r",
+            r"task\.reward=own\.py:rihgt: LookupError: it has no function 'rihgt', but judge, named, noted, odd, r",
         ),
         ({"correct": "own.py:OWN"}, r"task\.reward=own\.py:OWN: LookupError: it has no function 'OWN'"),
         ({"question": "text"}, r"task\.question=text: rows\.jsonl row \d has no such column, but q, a"),
