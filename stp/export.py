@@ -15,12 +15,12 @@ from stp import trained
 from stp.cli import run
 from stp.config import run_folder
 from stp.errors import fail, require, require_choice
-from stp.evaluation.intervals import counts, interval
+from stp.evaluation.intervals import beside, counts, interval
 from stp.models.adapters import adapted_modules, save_adapter
 from stp.models.llada import llada_module, save_llada
 from stp.models.loading import read_config, stored_dtype
 from stp.models.policy import Model, Policy, base_name, checkpoint_folder
-from stp.models.public import ADAPTERS, save_card, save_stock, save_tokenizer
+from stp.models.public import ADAPTERS, public_name, save_card, save_stock, save_tokenizer
 from stp.run import hub, preflight
 from stp.run.checkpoints import MANIFEST
 from stp.run.summary import Summary
@@ -92,9 +92,10 @@ def main(config: Export) -> None:
         if config.to in OTHERWISE:
             llada = isinstance(policy.llama, LlamaForCausalLM)
             require(llada, "to", config.to, f"the model is a {kind}, not a LLaDA; use to={OTHERWISE[config.to]}")
-        write(policy, aside, config.to, base_name(model))
+        base = base_name(model) if config.push is None else public_name(base_name(model))
+        write(policy, aside, config.to, base)
         save_tokenizer(tokenizer, aside)
-        save_card(aside, config.to, base_name(model), trained_by, results(config.checkpoint, folder))
+        save_card(aside, config.to, base, trained_by, results(config.checkpoint, folder))
         if config.push is not None:
             card = aside / "README.md"
             card.write_text(card.read_text(encoding="utf-8").replace('"<this folder>"', f'"{config.push}"'), encoding="utf-8")
@@ -112,15 +113,18 @@ def results(checkpoint: str, folder: Path | None) -> list[str]:
     """Returns a card's lines on what a run measured, with 95 % intervals: none unless its final weights are exported."""
     run = run_folder(checkpoint)
     summary = Summary.read(run) if run is not None and folder is not None and not (folder / MANIFEST).exists() else None
-    if summary is None or "accuracy" not in summary.base or summary.eval is None:
+    if summary is None or not summary.scores or summary.eval is None:
         return []
-    first = f"T={summary.base['temperature']:g}"
-    asked = {first: (summary.base, summary.final)}
-    asked |= {name: (score, summary.final[name]) for name, score in summary.base.items() if isinstance(score, dict)}
     about = summary.eval
     lines = [f"| {about['split']} problems of {summary.task} | before | after |", "|---|---|---|"]
-    lines += [f"| {name} | {_counted(before)} | {_counted(after)} |" for name, (before, after) in asked.items()]
+    for temperature, (before, after) in summary.scores.items():
+        lines.append(f"| {temperature} | {_counted(before)} | {_counted(after)} |")
+        other = beside(after)
+        lines += [f"| {temperature}, {name} | {_counted(before[name])} | {_counted(other[name])} |" for name in other]
     source, grading = about.get("source", "unknown"), about.get("grading", "unknown")
+    place = source.removeprefix("from ")
+    if place != source and not place.startswith("the hub's "):
+        source = f"from {Path(place).name}"  # the card is public, the way to a file is not
     return [
         f"Accuracy on held-out problems ({source}; {grading} grading), one completion each, by the standard sampler:",
         "",
@@ -131,8 +135,16 @@ def results(checkpoint: str, folder: Path | None) -> list[str]:
 
 
 def _counted(score: dict[str, Any]) -> str:
-    solved_N = [1] * score["correct"] + [0] * (score["total"] - score["correct"])
-    low, high = interval(solved_N, [1] * score["total"])
+    """Returns the counts with the interval that the run found. An older run kept none: it has one if completions are counted.
+
+    Parts of a completion, as a puzzle's cells, depend on each other, and their counts alone do not say how much.
+    """
+    if "interval" in score:
+        low, high = score["interval"]["accuracy"]
+    elif "unit" not in score:
+        low, high = interval([1] * score["correct"] + [0] * (score["total"] - score["correct"]), [1] * score["total"])
+    else:
+        return counts(score)
     return f"{counts(score)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 

@@ -1,6 +1,7 @@
 """Writes public formats: a tokenizer and a stock model that transformers 4 and 5 can both read, and a model card."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,10 @@ def save_card(folder: Path, to: str, base: str, config: dict[str, Any], results:
     if it is not known. results: lines on what was measured.
     """
     library = "peft" if to in ADAPTERS else "transformers"
-    hub = f"base_model: {base}\n" if not Path(base).is_absolute() else ""
+    name, on_hub = public_name(base), "/" in public_name(base)
+    hub = f"base_model: {name}\n" if on_hub else ""
     title, use, *holds = _CARDS[to]
-    made = [f"- Base: `{base}`"]
+    made = [f"- Base: `{name}`"]
     if config:
         classes = config["classes"]
         names = [f"{group} {classes[group]}" for group in ("sampler", "estimator", "objective")]
@@ -75,8 +77,17 @@ def save_card(folder: Path, to: str, base: str, config: dict[str, Any], results:
         "",
         "```python",
     ]
-    lines += [use.strip().replace("<base>", base), "```", "", "## What holds", "", *(f"- {line}" for line in holds), ""]
+    found = name if on_hub else f"<folder of {name}>"
+    lines += [use.strip().replace("<base>", found), "```", "", "## What holds", "", *(f"- {line}" for line in holds), ""]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def public_name(base: str) -> str:
+    """Returns what others may know of a base: its hub id, also from the hub's cache, or its folder without the way there."""
+    if not Path(base).is_absolute():
+        return base
+    cached = re.search(r"/models--([^/]+)--([^/]+)/snapshots/", base)
+    return f"{cached[1]}/{cached[2]}" if cached else Path(base).name
 
 
 def _recipe(config: dict[str, Any]) -> list[str]:

@@ -321,8 +321,6 @@ def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
 
 def rows_of(run: Run) -> list[dict[str, Any]]:
     """Returns a run's rows in the list of runs: one for each evaluation temperature."""
-    temperatures = {f"T={run['base']['temperature']:g}": (run["base"], run["final"])}
-    temperatures |= {name: (score, run["final"][name]) for name, score in run["base"].items() if isinstance(score, dict)}
     return [
         {
             **{name: run[name] for name in RUN_COLUMNS},
@@ -336,7 +334,7 @@ def rows_of(run: Run) -> list[dict[str, Any]]:
             "train_s": run["time"]["train_s"],
             "total_s": sum(seconds for phase, seconds in run["time"].items() if phase not in ("train_s", "cpu_s")),
         }
-        for name, (base, final) in temperatures.items()
+        for name, (base, final) in run["scores"].items()
     ]
 
 

@@ -63,7 +63,7 @@ def load_runs(folders: list[Path], clock: str = "wall") -> tuple[list[Run], list
 def _load_run(folder: Path, clock: str) -> Run | None:
     """Reads a run and checks the type of every value that the report uses. Returns None for what is no finished run."""
     summary = Summary.read(folder)
-    if summary is None or "accuracy" not in summary.base:
+    if summary is None or not summary.scores:
         return None  # it was not trained here, or not evaluated
     data = (folder / summary.same_as).resolve() if summary.same_as else folder
     config = yaml.safe_load((data / "config.yaml").read_text(encoding="utf-8"))
@@ -72,6 +72,7 @@ def _load_run(folder: Path, clock: str) -> Run | None:
     expect("config.yaml", found, {name: NUMBER for name in PLACE if name in found})
     return {
         **summary.record(),
+        "scores": summary.scores,
         "folder": data,
         "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
         "solved": _solved(data, summary),

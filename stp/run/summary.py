@@ -24,10 +24,10 @@ KINDS: dict[str, Any] = {
 class Summary:
     """A run's settings in short, its accuracy before and after, its time and its ELBO's variance.
 
-    base and final hold the counts at the first temperature, and those at others under their names. time: seconds by phase.
-    forwards_per_rollout: the schedule's count, or, where each row has its own, the mean over rows and updates; `forwards` then
-    has quartiles and the maximum. same_as: the folder of the run with the same settings that this one stands for. What may be
-    None may be missing in a file.
+    base and final hold counts and intervals at the first temperature, and those at others under their names. time: seconds by
+    phase. forwards_per_rollout: the schedule's count, or, where each row has its own, the mean over rows and updates;
+    `forwards` then has quartiles and the maximum. same_as: the folder of the run with the same settings that
+    this one stands for. What may be None may be missing in a file.
     """
 
     task: str | None
@@ -65,10 +65,9 @@ class Summary:
         expect("summary.json", record, KINDS)
         scores = [record["base"], record["final"]]
         if "accuracy" in scores[0]:  # the run was evaluated
-            others = [name for name, score in scores[0].items() if isinstance(score, dict)]
             for score in scores:
                 expect("summary.json", score, SCORE)
-                for name in others:
+                for name in _others(scores[0]):
                     expect("summary.json", score.get(name), {k: v for k, v in SCORE.items() if k != "temperature"})
         expect("summary.json", record["time"], dict.fromkeys(record["time"], NUMBER) | {"train_s": NUMBER})
         if record.get("elbo_variance") is not None:
@@ -89,9 +88,22 @@ class Summary:
         ours = isinstance(record, dict) and {"base", "final", "time", "finished"} <= record.keys()
         return cls.of(record) if ours or (folder / "metrics.jsonl").exists() else None
 
+    @property
+    def scores(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        """The scores before and after training by temperature (`T=0`); the first one counts. Empty if the base has none."""
+        if "accuracy" not in self.base:
+            return {}
+        first = {f"T={self.base['temperature']:g}": (self.base, self.final)}
+        return first | {name: (self.base[name], self.final[name]) for name in _others(self.base)}
+
     def record(self) -> dict[str, Any]:
         """Returns what summary.json holds."""
         return {name: value for name, value in asdict(self).items() if name != "same_as" or value is not None}
+
+
+def _others(score: dict[str, Any]) -> list[str]:
+    """Returns the names of the temperatures that stand within the score of the first one."""
+    return [name for name in score if name.startswith("T=")]
 
 
 def expect(where: str, record: Any, kinds: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stp.config import Config, plain
 from stp.evaluation.evaluator import Evaluator, standard_sampler
-from stp.evaluation.intervals import accuracy, beside, counts
+from stp.evaluation.intervals import accuracy, beside, counts, scored
 from stp.models.codec import Codec
 from stp.models.policy import Policy
 from stp.run import ranks
@@ -66,7 +66,7 @@ class Evaluations:
                     if kept and ranks.rank() == 0:
                         kept.save(records, self.tracker)
             self.tracker.append("eval", [{"update": update, "temperature": temperature, **r} for r in records])
-            scores[f"T={temperature:g}"] = accuracy(records)
+            scores[f"T={temperature:g}"] = scored(records)
             self.tracker.say(f"update {update}: accuracy {counts(scores[f'T={temperature:g}'])} at T={temperature:g}")
         return scores
 

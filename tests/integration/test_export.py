@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from stp import trained
 from stp.config import recorded
 from stp.errors import UserError
+from stp.evaluation.intervals import accuracy, scored
 from stp.export import Export, main, results
 from stp.models.adapters import save_adapter
 from stp.models.dream import load_dream
@@ -74,7 +75,7 @@ def test_a_runs_adapter_names_its_base(lora_run):
     settings = json.loads((lora_run / "adapter" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(shipped("countdown"))
     card = (lora_run / "adapter" / "README.md").read_text()
-    assert f"- Base: `{shipped('countdown')}`\n- Task: Countdown (problems: generate)\n- Method: " in card
+    assert "- Base: `countdown`\n- Task: Countdown (problems: generate)\n- Method: " in card
 
 
 def test_lladas_names_of_an_adapter(lora_run, adapted):
@@ -341,9 +342,34 @@ def test_an_upload_has_a_card_of_what_was_trained_and_measured(hub, measured_run
     assert (
         "- Recipe: learning rate 0.01, prompts per update 2, completions per prompt 6, " in card and ", LoRA rank 4\n" in card
     )
-    assert "- Task: Countdown (problems: generate)" in card and f"- Base: `{shipped('countdown')}`" in card
+    assert "- Task: Countdown (problems: generate)" in card and "- Base: `countdown`" in card
     assert 'PeftModel.from_pretrained(base.model, "me/countdown-stp")' in card
     assert TOKEN not in printed + card
+    public = "".join(file.read_text() for file in folder.glob("*[nd]") if file.suffix in (".json", ".md"))
+    assert str(shipped("countdown").parents[2]) not in public  # nor in the adapter's settings
+
+
+def test_cells_of_a_puzzle_have_the_interval_over_puzzles(tmp_path):
+    """Four puzzles of 8 cells, all right or all wrong: as little is known as of four answers. An older run kept no interval."""
+    cells = [
+        {"problem": str(i), "correct": i < 2, "counts": {"cells": [8 * (i < 2), 8], "puzzles": [int(i < 2), 1]}}
+        for i in range(4)
+    ]
+    whole = {"task": "sudoku", "seed": 0, "updates": 1, "time": {"train_s": 1.0}, "finished": "2026-11-25T12:00:00"}
+    about = {"split": "test", "source": "from /home/me/sudoku.csv", "grading": "published"}
+
+    def card(score):
+        both = {"temperature": 0.0, **score, "T=1": score}
+        (tmp_path / "summary.json").write_text(json.dumps(whole | {"base": both, "final": both, "eval": about}))
+        (tmp_path / "config.yaml").touch()
+        return "\n".join(results(str(tmp_path), tmp_path / "weights"))
+
+    lines = card(scored(cells))
+    assert (
+        "\n| T=0 | 50.0% (16/32 cells) [15.0, 85.0] | 50.0%" in lines and "\n| T=1, puzzles | 50.0% (2/4 puzzles) [15" in lines
+    )
+    assert "(from sudoku.csv; published grading)" in lines and "/home" not in lines
+    assert "\n| T=0 | 50.0% (16/32 cells) | 50.0% (16/32 cells) |\n" in card(accuracy(cells))
 
 
 def test_a_dry_run_shows_it_and_keeps_nothing(hub, measured_run, capsys):

@@ -21,6 +21,8 @@ def test_a_run_leaves_its_files(tmp_path):
     folder = tmp_path / "run"
     assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert summary["base"]["total"] == summary["final"]["total"] == 4
+    low, high = summary["final"]["interval"]["accuracy"]
+    assert low <= summary["final"]["accuracy"] <= high
     assert [line["update"] for line in metrics(folder)] == [1, 2]
     assert {line["update"] for line in read_jsonl(folder / "variance.jsonl")} == {1, 2}
     assert {line["update"] for line in read_jsonl(folder / "eval.jsonl")} == {0, 2}

@@ -79,6 +79,10 @@ def test_a_card_says_what_it_is(to, tmp_path):
     code = card.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert ("attends causally" in card) == (to == "merged")  # what cannot be right in transformers 4
-    save_card(tmp_path, to, "/weights/llada", {})  # a folder's adapter, whose run is not known
+    save_card(tmp_path, to, "/home/me/weights/llada", {})  # a folder's adapter, whose run is not known
     card = (tmp_path / "README.md").read_text()
-    assert "base_model" not in card and "- Base: `/weights/llada`\n\n## Loading" in card
+    assert "base_model" not in card and "- Base: `llada`\n\n## Loading" in card and "/home" not in card
+    assert ('"<folder of llada>"' in card) == (library == "peft")
+    save_card(tmp_path, to, "/home/me/hub/models--GSAI-ML--LLaDA-1.5/snapshots/0f3a", {})  # the hub's cache
+    card = (tmp_path / "README.md").read_text()
+    assert "base_model: GSAI-ML/LLaDA-1.5\n" in card and "/home" not in card

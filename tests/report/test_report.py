@@ -474,7 +474,8 @@ def test_folders_on_the_command_line(runs, monkeypatch, capsys):
 
 
 def test_plain_runs_are_listed_without_any_preset(runs, monkeypatch):
-    both = {"T=1": {"correct": 1, "total": 4, "accuracy": 0.25}}
+    beside = {"interval": {"accuracy": [0.1, 0.7]}, "puzzles": {"correct": 0, "total": 4, "accuracy": 0.0}}
+    both = {"T=1": {"correct": 1, "total": 4, "accuracy": 0.25}, **beside}  # what is no temperature has no line
     base = {"temperature": 0.0, "correct": 1, "total": 4, "accuracy": 0.25} | both
     for seed, solved, correct, more in ((0, "1100", 2, {}), (1, "1110", 3, {"elbo_variance": None})):
         final = {"temperature": 0.0, "correct": correct, "total": 4, "accuracy": correct / 4} | both
