@@ -117,6 +117,16 @@ def test_published_grading_looks_in_several_places(completion, taken):
     assert sudoku_cells(completion, PUZZLE, GRID) == (sum(taken[i] == GRID[i] for i in EMPTY), 8)
 
 
+def test_an_answer_that_is_open_at_the_end():
+    """Published grading reads it up to the end of turn, or as 16 digits that stand alone; nothing else counts or pays."""
+    spaced = f"<answer>{GRID[:8]} {GRID[8:]}"
+    for text, right in ((spaced, 0), (spaced + "<|eot_id|>", 8), (f"<answer>{GRID}", 8), (f"<answer>\\boxed{{{GRID}}}", 8)):
+        assert sudoku_cells(text, PUZZLE, GRID) == (right, 8)
+        assert Sudoku(rewards="published").reward_parts(PROBLEM, text) == {"cells": 0.0}
+        boxed = "boxed" in text
+        assert TASK.solves(PROBLEM, text) is boxed and sum(TASK.reward_parts(PROBLEM, text).values()) == 2.0 * boxed
+
+
 def test_accuracy_is_the_share_of_cells_as_published_and_else_of_puzzles():
     rows = [(GRID, True), (WRONG, False), (GRID[:15], False)]
     counted = [{"problem": text, "correct": ok, "counts": TASK.counts(PROBLEM, answer(text), "corrected")} for text, ok in rows]
