@@ -43,6 +43,11 @@ def seedless_hash(record: dict[str, Any]) -> str:
     return _digest({k: v for k, v in decisive(record).items() if k != "seed"})
 
 
+def seedless(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of `seedless_hash` by their names on the command line."""
+    return leaves({k: v for k, v in decisive(record).items() if k not in ("seed", "classes")})
+
+
 def _digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:12]
 

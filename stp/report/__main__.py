@@ -1,4 +1,4 @@
-"""`python -m stp.report [run folders]` makes the paper's Tables 2-7 and Figure 3 from runs, with learning curves and phases."""
+"""`python -m stp.report [runs]` makes the paper's Tables 2-7 and Figure 3 from runs, with learning curves and phases."""
 
 from stp.report.report import main
 

@@ -1,4 +1,4 @@
-"""`python -m stp.report [run folders]` makes the paper's Tables 2-7 and Figure 3 from runs, with learning curves and phases."""
+"""`python -m stp.report [runs]` makes the paper's Tables 2-7 and Figure 3 from runs, with learning curves and phases."""
 
 import argparse
 import csv
@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from stp.errors import UserError
 from stp.evaluation.intervals import counts
 from stp.report import calibration, figures
 from stp.report.runs import CLOCKS, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
@@ -20,7 +21,8 @@ RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updat
 PHASES = ("sample", "score", "update", "reward", "rescue", "other", "eval", "probe", "checkpoint", "pregenerate")
 MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token"}
 MISSING = "missing"
-COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems")  # settings in which compared runs must agree
+# settings in which compared runs must agree
+COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems", "problems.hash")
 ONE_SEED = "one seed, no interval"
 LEGEND = """\
 - Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
@@ -103,7 +105,7 @@ def base_scores(table: Table, task: str, by_preset: dict[str, list[Run]]) -> lis
 
 
 def comparable(ours: Run, theirs: Run) -> bool:
-    """Says whether two runs have equal task, split, number of updates and number of test problems."""
+    """Says whether two runs have equal task, split, number of updates and test problems."""
     return all(ours["settings"].get(n) == theirs["settings"].get(n) for n in COUNTED)
 
 
@@ -118,13 +120,11 @@ def _relative(value: float, reference: float) -> float | None:
 
 def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float | None]:
     """Returns the mean difference in accuracy (points) over common seeds, with its 95 % interval (None for a single seed)."""
-    by_seed = [{run["seed"]: run["solved"] for run in side} for side in (ours, theirs)]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
-    differences = [[100 * (a[p] - b[p]) for p in sorted(a.keys() & b.keys())] for a, b in pairs]
-    if not differences or not all(differences):
+    by_seed = [{run["seed"]: run["final"]["accuracy"] for run in side} for side in (ours, theirs)]
+    differences = [100 * (by_seed[0][seed] - by_seed[1][seed]) for seed in sorted(by_seed[0].keys() & by_seed[1].keys())]
+    if not differences:
         return {}
-    found = mean_interval([mean(values) for values in differences])
+    found = mean_interval(differences)
     return dict(zip(("points", "points_low", "points_high"), found, strict=True))
 
 
@@ -454,15 +454,21 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
 def main() -> None:
     """Reads the runs. Writes tables.md, runs.md and calibration.md, with a CSV and a PNG for each table and figure."""
     parser = argparse.ArgumentParser(prog="python -m stp.report", description=__doc__)
-    parser.add_argument("runs", nargs="*", type=Path, help="run folders; all finished runs under outputs/ by default")
+    parser.add_argument(
+        "runs", nargs="*", type=Path, help="run folders, or ledgers (.csv); all finished runs under outputs/ by default"
+    )
     parser.add_argument("--to", type=Path, default=Path("outputs/report"), help="folder to write (default: %(default)s)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="which seconds the tables show (default: %(default)s)")
     parser.add_argument("--split", choices=("test", "validation"), help="problems of this split only (default: test, if any)")
     parser.add_argument("--model", help="runs of this model only (needed where there are several)")
     options = parser.parse_args()
-    folders = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
-    runs, ignored = load_runs(folders, options.clock)
-    ignored += [f"{folder}: no finished run is there" for folder in folders if not (folder / "summary.json").exists()]
+    places = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
+    try:
+        runs, ignored = load_runs(places, options.clock)
+    except UserError as error:
+        parser.error(str(error))
+    files = [place if place.suffix == ".csv" else place / "summary.json" for place in places]
+    ignored += [f"{place}: no finished run is there" for place, file in zip(places, files, strict=True) if not file.exists()]
     for line in ignored:
         print(f"left out: {line}", file=sys.stderr)
     models = sorted({run["model"] for run in runs})
@@ -485,7 +491,8 @@ def main() -> None:
     rows = [row for run in single for row in rows_of(run)]
     (options.to / "runs.md").write_text(markdown(rows), encoding="utf-8")
     write_csv(
-        options.to / "runs.csv", [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows]
+        options.to / "every_run.csv",
+        [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows],
     )
     figures.methods(newest(single), options.to)
     curves = calibration.curves(newest(single))

@@ -10,14 +10,16 @@ from typing import Any
 
 import yaml
 
-from stp.config import decisive, leaves, preset_config, seedless_hash
+from stp.config import leaves, preset_config, seedless, seedless_hash
 from stp.report.tables import TASKS
+from stp.run.ledger import Ledger, Line
 from stp.run.summary import NUMBER, Summary, expect
 from stp.text import visible
 
 Run = dict[str, Any]
 
 GROUPS = ("task", "model", "sampler", "estimator", "objective")
+CHOSEN = (*GROUPS, "rescue")
 METHOD = ("sampler", "estimator", "objective", "rescue")  # settings in which rows of a table may differ (except SHARED)
 SHARED = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
 PLACE = ("sampler.gamma", "sampler.t_cutoff")  # a run's place on the heat map
@@ -29,7 +31,6 @@ DEFINING = (
     *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")),
 )
 
-ANSWER = {"update": int, "temperature": NUMBER, "problem": str, "correct": bool}
 PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: overflow
 
 SUMS = ("count", "confidence", "correct", "reward")  # what calibration.jsonl adds up for the completions of each bin
@@ -41,15 +42,22 @@ CLOCKS = {
 }
 
 
-def load_runs(folders: list[Path], clock: str = "wall") -> tuple[list[Run], list[str]]:
-    """Returns finished and evaluated runs (summary, metrics and `settings`), and a line for each damaged folder.
+def load_runs(places: list[Path], clock: str = "wall") -> tuple[list[Run], list[str]]:
+    """Returns the finished and evaluated runs of folders and ledgers (.csv), and a line for each damaged folder.
 
     Folders that are no run of stp.train, or not finished, give neither. If a sweep's folder only refers to an earlier run with
-    the same settings (`same_as`), that run is returned under the folder's own preset.
+    the same settings (`same_as`), that run is returned under the folder's own preset; so is a ledger's run that several
+    presets share.
+
+    Raises:
+        UserError: a file is no ledger.
     """
     runs: list[Run] = []
     damaged: list[str] = []
-    for folder in folders:
+    for folder in places:
+        if folder.suffix == ".csv":
+            runs += _of_ledger(folder, clock)
+            continue
         try:
             run = _load_run(folder, clock)
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
@@ -75,7 +83,6 @@ def _load_run(folder: Path, clock: str) -> Run | None:
         "scores": summary.scores,
         "folder": data,
         "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
-        "solved": _solved(data, summary),
         "probes": _records(data / "variance.jsonl", PROBE) if (data / "variance.jsonl").exists() else [],
         "calibration": _calibration(data / "calibration.jsonl"),
         "settings": found,
@@ -111,18 +118,51 @@ def _calibration(path: Path) -> list[dict[str, Any]]:
     return [record for record in records if not any(None in record[name] for name in SUMS)]
 
 
-def _solved(folder: Path, summary: Summary) -> dict[str, float]:
-    """Returns for each test problem whether it was solved after training, at the temperature that counts."""
-    records = _records(folder / "eval.jsonl", ANSWER)
-    last = [r for r in records if r["update"] == summary.updates and r["temperature"] == summary.final["temperature"]]
-    return {r["problem"]: float(r["correct"]) for r in last}
+def _of_ledger(file: Path, clock: str) -> list[Run]:
+    """Returns the runs of a ledger, once for each of their presets. They have no calibration."""
+    ledger = Ledger(file, "runs")
+    known = ledger.settings()
+    return [
+        {**_of_line(line, known[line.settings_hash], clock), "experiment": preset, "folder": file / line.config_hash}
+        for line in ledger.lines()
+        for preset in (line.presets or (None,))
+    ]
+
+
+def _of_line(line: Line, known: dict[str, Any], clock: str) -> Run:
+    """Returns the run of a ledger's line, with the values that a run's folder would give."""
+    first = {"temperature": line.temperature, "total": line.total}
+    scores = [first | _score(count, line.total) for count in (line.base, line.correct)]
+    for name, pair in line.others.items():
+        for score, count in zip(scores, pair, strict=True):
+            score[name] = {"total": line.total} | _score(count, line.total)
+    seconds = {"train_s": line.train_s, "cpu_s": line.cpu_s, **{f"{name}_s": s for name, s in line.seconds.items()}}
+    probed = [(int(update), *probe) for update, probes in line.probes.items() for probe in probes]
+    return {
+        **{name: getattr(line, name) for name in (*CHOSEN, "seed", "updates", "code", "finished", "split")},
+        **{"base": scores[0], "final": scores[1], "time": seconds, "calibration": []},
+        **{"forwards_per_rollout": line.forwards, "forwards": line.nfe, "elbo_variance": line.variance},
+        "metrics": [{"reward/mean": reward} for reward in line.rewards],
+        "probes": [{"update": u, "variance": v, "variance_per_token": v / max(n, 1) ** 2} for u, v, n in probed],
+        "settings": _whole(known, {name: getattr(line, name) for name in CHOSEN}, line.updates, (line.total, line.problems)),
+        "seedless_hash": line.settings_hash,
+        "seconds": seconds[CLOCKS[clock][0]] or None,
+    }
+
+
+def _score(correct: int | None, total: int) -> dict[str, Any]:
+    return {} if correct is None else {"correct": correct, "total": total, "accuracy": correct / total if total else 0.0}
 
 
 def settings(config: dict[str, Any], summary: Summary) -> dict[str, Any]:
-    """Returns everything that decides a run's results except its seed, by command-line names, and the number of problems."""
-    record = {k: v for k, v in decisive(config).items() if k not in ("seed", "classes")}
-    chosen = {group: getattr(summary, group) for group in GROUPS} | {"rescue": summary.rescue or "none"}
-    return {**chosen, **leaves(record), "trainer.updates": summary.updates, "problems": summary.final["total"]}
+    """Returns everything that decides a run's results except its seed, by command-line names, and the held-out problems."""
+    chosen = {group: getattr(summary, group) for group in CHOSEN} | {"rescue": summary.rescue or "none"}
+    held_out = str((summary.problems or {}).get("eval", {}).get("hash", ""))
+    return _whole(seedless(config), chosen, summary.updates, (summary.final["total"], held_out))
+
+
+def _whole(seedless: dict[str, Any], chosen: dict[str, Any], updates: int, held_out: tuple[int, str]) -> dict[str, Any]:
+    return {**chosen, **seedless, "trainer.updates": updates, "problems": held_out[0], "problems.hash": held_out[1]}
 
 
 def name_methods(runs: list[Run]) -> list[Run]:

@@ -47,6 +47,9 @@ class Logging:
     group: str | None = field(default=None, metadata={"help": "W&B's group; null is the default name without the seed"})
     system: bool = field(default=True, metadata={"help": "W&B records the use of GPUs, CPUs, memory and disk too"})
     samples: int = field(default=4, metadata={"help": "completions written to samples.jsonl per update"})
+    ledger: str | None = field(
+        default=None, metadata={"help": "a CSV file that gets a line per finished run; trainer.resume=auto skips what it has"}
+    )
 
     def __post_init__(self) -> None:
         require_choice("logging.wandb", self.wandb, ("auto", "online", "offline", "disabled"))
@@ -56,6 +59,8 @@ class Logging:
         for name in ("name", "group"):
             given = getattr(self, name)
             require(given is None or 0 < len(given) <= 128, f"logging.{name}", given, "W&B takes 1 to 128 characters")
+        rule = "it is a table of finished runs; give a file whose name ends in .csv"
+        require(self.ledger is None or self.ledger.endswith(".csv"), "logging.ledger", self.ledger, rule)
         require(self.samples >= 0, "logging.samples", self.samples, "a number of completions cannot be negative")
 
 

@@ -22,6 +22,7 @@ from stp.run.checkpoints import State
 from stp.run.engine import Engine
 from stp.run.files import read_jsonl, write_atomically
 from stp.run.guards import DivergedError, Guard
+from stp.run.ledger import Ledger
 from stp.run.memory import move, reset_peak_memory
 from stp.run.ranks import bootstrap
 from stp.run.tracking import Clock, Tracker, labelled, require_wandb
@@ -29,6 +30,7 @@ from stp.samplers import Pruned, Stp
 from stp.samplers.difficulty import Visits
 from stp.train.checkpointer import Checkpointer
 from stp.train.data import RunData
+from stp.train.entries import enter
 from stp.train.evaluations import Evaluations, base_settings
 from stp.train.resume import evaluation_of, finished, resume_point, settings_of
 from stp.train.summary import report, summarise
@@ -157,6 +159,8 @@ def job(config: Config, data: RunData, tracker: Tracker, state: State | None, ch
             checkpointer.save()
             raise
         tracker.summary(summary.record())
+        if here.number == 0:
+            enter(config, folder, choices.get("experiment"))
         report(tracker, summary, evaluations)
         return summary.record()
     except faults.Interrupted as signal:
@@ -240,6 +244,10 @@ def ready(config: Config, data: RunData) -> None:
     """Refuses, before weights are read, what would fail later: W&B, the static dataset, prompts that are too long."""
     if ranks.rank() == 0:
         require_wandb(config.logging)
+        if config.logging.ledger is not None:
+            ledger = Ledger(Path(config.logging.ledger))
+            preflight.writable("logging.ledger", ledger.file.parent)
+            ledger.lines()
     if config.sampler.needs_anchors and isinstance(config.sampler, Pruned):
         if config.sampler.static is not None:
             made_for = {"task": config.task.name, "source": config.sampler.source, "length": config.sampler.length}

@@ -16,11 +16,13 @@ from stp.run.files import write_atomically
 from stp.run.folders import give_back, lock
 from stp.run.summary import Summary
 from stp.train.data import RunData
+from stp.train.entries import enter, entered
 
 
 def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path | None) -> dict[str, Any] | None:
     """Returns the summary of a finished run with these settings in this folder or another one of the sweep, or else None.
 
+    Of a run that the ledger has, the summary is its final accuracy alone.
     Presets may name the same settings. They then run once, and the other folders get a summary that says where (`same_as`).
     Probe options do not count as settings. But a run with probes reuses only a run with the same probe options, because
     Figure 3 reads the probes. Problems are compared by content, not by place. Only rank 0 calls this.
@@ -28,6 +30,10 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
     data, wanted = RunData.read(config).hashes, unplaced(plain(config))
     probes = {name: value for name, value in vars(config.trainer).items() if name.startswith("probe_")}
     others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
+    preset = choices.get("experiment")
+    if (line := entered(config, data.get("eval", ""), preset)) is not None:
+        print(f"{folder}: finished, a line of {config.logging.ledger} has its results", flush=True)
+        return {"final": {"accuracy": line.correct / line.total}}
     for place in [folder, *(file.parent for file in others)]:
         try:
             found = Summary.read(place)
@@ -42,13 +48,15 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
             continue
         if place == folder:
             print(f"{folder}: finished", flush=True)
+            enter(config, holder, preset)
             return found.record()
         if found.same_as is not None:  # it has no files of its own
             continue
         if not config.trainer.probe_every or probes.items() <= settings_of(place)["trainer"].items():
-            twin = replace(found, experiment=choices.get("experiment"), same_as=os.path.relpath(place, folder))
+            twin = replace(found, experiment=preset, same_as=os.path.relpath(place, folder))
             write_atomically(folder / "summary.json", json.dumps(twin.record(), indent=1) + "\n")
             print(f"{folder}: finished, with the settings of {place}", flush=True)
+            enter(config, place, preset)
             return found.record()
     return None
 

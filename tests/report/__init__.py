@@ -75,7 +75,10 @@ class Runs:
         write(folder / "metrics.jsonl", [line | {"update": i + 1, "reward/mean": r} for i, r in enumerate(rewards)])
         probes = {1: [4.0, 5.0, 6.0], 2: [2.0, 3.0, 4.0]} if probes is None else probes
         variances = [(update, v) for update, values in probes.items() for v in values]
-        write(folder / "variance.jsonl", [{"update": u, "variance": v, "variance_per_token": v / 100} for u, v in variances])
+        write(
+            folder / "variance.jsonl",
+            [{"update": u, "variance": v, "variance_per_token": v / 100, "trainable": 10} for u, v in variances],
+        )
         return folder
 
     def twin(self, preset: str, of: Path, seed: int = 0) -> Path:

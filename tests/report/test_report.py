@@ -155,15 +155,6 @@ def test_one_seed_has_no_interval(runs, monkeypatch):
     assert (row["points"], row["points_low"], row["points_high"]) == ("25.0", "", "")
 
 
-def test_only_the_answers_after_training_count(runs):
-    folder = runs.add("table5_stp", 0, "0110")
-    lines = [json.loads(line) for line in (folder / "eval.jsonl").read_text().splitlines()]
-    more = [line | {"temperature": 1.0, "correct": True} for line in lines]
-    write(folder / "eval.jsonl", more + lines + [line | {"update": 1, "correct": True} for line in lines[:4]])
-    ((run,), _) = report.load_runs([folder])
-    assert list(run["solved"].values()) == [0.0, 1.0, 1.0, 0.0]
-
-
 def test_changes_are_against_the_better_baseline(runs, monkeypatch):
     """Table 2: the accuracy of the more accurate one, the time of the faster one, whichever they are."""
     runs.add("table2_countdown_grpo_elbo", 0, "11110000", seconds=200.0)
@@ -232,7 +223,7 @@ def test_a_twin_brings_the_data_of_the_run_it_names(runs, monkeypatch):
     assert row["points over the baseline [95 %]"].startswith("+50.0 (one")
     assert cells(text, "Table 2")["STP (ours)"]["countdown Acc. (%)"] == "75.0 (3 of 4)"
     assert cells(text, "Figure 3")["of the sequence"]["pairs"] == "2"  # its variance.jsonl
-    assert len(read_csv(out / "runs.csv")) == 3  # the run itself is listed once
+    assert len(read_csv(out / "every_run.csv")) == 3  # the run itself is listed once
 
 
 def test_twins_alone_are_reported(runs, monkeypatch):
@@ -245,7 +236,7 @@ def test_twins_alone_are_reported(runs, monkeypatch):
         text = (out / "tables.md").read_text()
         row = next(row for row in section(text, "Table 6") if (row["gamma"], row["t_cutoff"]) == ("0.05", "0.05"))
         assert row["Acc. (%)"] == "75.0 (3 of 4)"
-        assert len(read_csv(out / "runs.csv")) == len(given) - 1  # the run of the two twins once
+        assert len(read_csv(out / "every_run.csv")) == len(given) - 1  # the run of the two twins once
 
 
 def test_figure_3_is_paired_by_seed_and_update(runs, monkeypatch):
@@ -362,7 +353,7 @@ def test_a_foreign_summary_is_left_out(runs, monkeypatch, kind):
     write(folder / "eval.jsonl", [{"temperature": 0.0, "problem": "p", "correct": True}])
     out = made(monkeypatch)
     assert cells((out / "tables.md").read_text(), "Table 5")["STP (ours)"]["Acc. (%)"] == "75.0 (3 of 4)"
-    assert len(read_csv(out / "runs.csv")) == 1
+    assert len(read_csv(out / "every_run.csv")) == 1
 
 
 def test_unfinished_runs_are_left_out(runs, monkeypatch):
@@ -378,7 +369,7 @@ def test_unfinished_runs_are_left_out(runs, monkeypatch):
     runs.add(None, 0, name="no-eval", base={"temperature": 0.0}, final={"temperature": 0.0})
     out = made(monkeypatch)
     assert cells((out / "tables.md").read_text(), "Table 5")["STP (ours)"]["Acc. (%)"] == "75.0 (3 of 4)"
-    assert len(read_csv(out / "runs.csv")) == 1
+    assert len(read_csv(out / "every_run.csv")) == 1
 
 
 def cut(path, keep=0.5):
@@ -427,16 +418,16 @@ DAMAGE = {
     "metrics.jsonl empty": (lambda folder: cut(folder / "metrics.jsonl", 0), "metrics.jsonl is empty"),
     "metrics.jsonl gone": (lambda folder: (folder / "metrics.jsonl").unlink(), "metrics.jsonl"),
     "no reward": (lambda folder: (folder / "metrics.jsonl").write_text("{}\n"), "metrics.jsonl, line 1: no reward/mean"),
-    "eval.jsonl torn": (lambda folder: cut(folder / "eval.jsonl", 0.9), "eval.jsonl: line 8 is cut short"),
-    "eval.jsonl empty": (lambda folder: cut(folder / "eval.jsonl", 0), "eval.jsonl is empty"),
-    "eval.jsonl gone": (lambda folder: (folder / "eval.jsonl").unlink(), "eval.jsonl"),
     "variance.jsonl torn": (lambda folder: cut(folder / "variance.jsonl", 0.95), "variance.jsonl: line 6 is cut short"),
-    "bytes": (lambda folder: (folder / "eval.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
+    "bytes": (lambda folder: (folder / "metrics.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
     "config.yaml cut short": (lambda folder: (folder / "config.yaml").write_text("model: {name: t"), "flow mapping"),
     "config.yaml empty": (lambda folder: cut(folder / "config.yaml", 0), "config.yaml: None in place of named values"),
     "config.yaml of another version": (lambda folder: (folder / "config.yaml").write_text("train: {}\n"), "no trainer"),
     "gamma in words": (config_with("sampler.gamma", "high"), "config.yaml: sampler.gamma is 'high'"),
-    "a folder for a file": (lambda folder: [(folder / "eval.jsonl").unlink(), (folder / "eval.jsonl").mkdir()], "directory"),
+    "a folder for a file": (
+        lambda folder: [(folder / "metrics.jsonl").unlink(), (folder / "metrics.jsonl").mkdir()],
+        "directory",
+    ),
 }
 
 
@@ -487,7 +478,7 @@ def test_plain_runs_are_listed_without_any_preset(runs, monkeypatch):
     assert "| 25.0% (1/4) | 75.0% (3/4) | +50.0 | 37 | missing | 100 | 105 |" in lines[4]
     assert "- stp + elbo, T=0: +37.5 ± 17.7 points over 2 seed(s)" in lines
     assert "- stp + elbo, T=1: +0.0 ± 0.0 points over 2 seed(s)" in lines
-    rows = read_csv(out / "runs.csv")
+    rows = read_csv(out / "every_run.csv")
     assert [(r["seed"], r["temperature"], float(r["final"]), float(r["gain"])) for r in rows] == [
         ("0", "T=0", 0.5, 25.0),
         ("0", "T=1", 0.25, 0.0),
@@ -506,7 +497,7 @@ def test_a_seed_that_ran_again_is_one_seed(runs, monkeypatch, capsys):
     out = made(monkeypatch)
     lines = (out / "runs.md").read_text().splitlines()
     assert "- stp + elbo, T=0: +75.0 points over 1 seed(s) (4 runs; of each seed the newest counts)" in lines
-    assert len(read_csv(out / "runs.csv")) == 4 and "over 1 seed(s)" in capsys.readouterr().out
+    assert len(read_csv(out / "every_run.csv")) == 4 and "over 1 seed(s)" in capsys.readouterr().out
     assert [run["folder"].name for run in drawn["runs"]] == ["day4"]
     runs.add(None, 1, "1000", name="other", finished="2026-01-01T00:00:00")
     lines = (made(monkeypatch) / "runs.md").read_text().splitlines()
@@ -581,7 +572,7 @@ def test_the_command_writes_every_file(everything, tmp_path):
         "other_estimators.csv",
         "figure3.csv",
         "heatmap.csv",
-        "runs.csv",
+        "every_run.csv",
         "calibration.csv",
         "calibration.md",
     }

@@ -72,12 +72,12 @@ def test_validation_problems_are_reported_alone(runs, monkeypatch, capsys):
     assert len(told) == 6 and all(
         line.endswith("evaluated on validation problems; --split validation reports it.") for line in told
     )
-    assert len(read_csv(out / "runs.csv")) == 1
+    assert len(read_csv(out / "every_run.csv")) == 1
     out = made(monkeypatch, "--split", "validation")
     text = (out / "tables.md").read_text()
     assert cells(text, "Table 5")["STP (ours)"]["Acc. (%)"] == "75.0 ± 0.0 (3, 3, 3 of 4)"
     assert "- 2 updates, 4 validation problems." in text and len(lines_of(out, "- Left out")) == 1
-    assert {row["split"] for row in read_csv(out / "runs.csv")} == {"validation"}
+    assert {row["split"] for row in read_csv(out / "every_run.csv")} == {"validation"}
     made(monkeypatch, *runs.root.glob("table5_grpo_elbo/*"))  # none but these: no need to ask for them
     capsys.readouterr()
     with pytest.raises(SystemExit):
@@ -242,7 +242,7 @@ def test_a_variance_says_whose_it_is(runs, monkeypatch):
     out = made(monkeypatch)
     lines = [line for line in (out / "runs.md").read_text().splitlines() if line.startswith("| stp")]
     assert [line.split(" | ")[8] for line in lines] == ["4.0 (elbo, 1 draw)", "7.0 (spg)", "2.0 (unigrpo, 3 draws)"]
-    assert [row["variance_of"] for row in read_csv(out / "runs.csv")] == ["elbo, 1 draw", "spg", "unigrpo, 3 draws"]
+    assert [row["variance_of"] for row in read_csv(out / "every_run.csv")] == ["elbo, 1 draw", "spg", "unigrpo, 3 draws"]
 
 
 def test_pairs_without_a_ratio_are_counted_and_left_out(runs, monkeypatch):
