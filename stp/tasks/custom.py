@@ -95,7 +95,8 @@ class Custom(Task):
         if self.answer is None:
             return sum(self.reward_parts(problem, completion).values()) > 0
         answer = final_answer(completion)
-        return answer is not None and answer.strip() == str(problem.gold).strip()
+        known = answer is not None and problem.gold is not None
+        return known and str(answer).strip() == str(problem.gold).strip()
 
     def judge(self, problem: Problem, completion: str, prefill: str = "") -> tuple[dict[str, float], bool]:
         """Asks the reward once for both if nothing else says what is right: it may be slow, or differ from call to call."""
@@ -114,6 +115,11 @@ class Custom(Task):
         if not isinstance(question, str) or not question.strip():
             fail(where, repr(question)[:200], f"expected a text in the column {self.question} (task.question)")
         gold = None if self.answer is None else row[self.answer]
+        try:
+            json.dumps(gold)
+        except (TypeError, ValueError):
+            rule = f"in the column {self.answer} (task.answer) stands what JSON does not hold; write it as a text or a number"
+            fail(where, repr(gold)[:200], rule)
         solution = None if self.working is None else (str(row[self.working]).strip(), str(gold))
         return self._problem(question, gold, where, solution)
 

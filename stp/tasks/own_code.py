@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+LARGEST = 1e6  # of a number, either way: squares of rewards are added up in 32 bits
 SPARE = 5  # seconds after which the process ends by itself, in case nobody is left to end it
 
 
@@ -45,14 +46,14 @@ def load(name: str) -> Callable[[Any, Any, str], Any]:
 
 
 class NoNumberError(Exception):
-    """A function returned what is no finite number."""
+    """A function returned what cannot be a reward."""
 
 
 def number(value: Any) -> float:
-    """Returns a finite number, from any type that is one. Text is none.
+    """Returns a number from any type that is one. Text is none.
 
     Raises:
-        NoNumberError: it is something else, NaN or infinite.
+        NoNumberError: it is something else, NaN, infinite, or beyond LARGEST.
     """
     try:
         found = math.nan if isinstance(value, str | bytes) else float(value)
@@ -60,6 +61,8 @@ def number(value: Any) -> float:
         found = math.nan
     if not math.isfinite(found):
         raise NoNumberError(f"it returned {value!r:.80}, which is no finite number")
+    if abs(found) > LARGEST:
+        raise NoNumberError(f"it returned {value!r:.80}, which is not between -{LARGEST:g} and {LARGEST:g}")
     return found
 
 

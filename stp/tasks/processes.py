@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -74,11 +75,13 @@ class Servant:
             self._start()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process, and the processes that it has started."""
         process, self.process = self.process, None
         if process is None:
             return
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # its group, because what it has started may be what never ends
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):
@@ -87,7 +90,9 @@ class Servant:
     def _launch(self) -> None:
         # -P: math.py in this file's folder must not hide the standard library's
         command = [sys.executable, "-P", *self.command]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, process_group=0
+        )
         self.ready = False
 
     def _start(self) -> None:

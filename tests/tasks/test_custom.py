@@ -2,8 +2,10 @@
 
 import json
 import time
+from datetime import date
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from stp.errors import UserError
@@ -39,12 +41,25 @@ def odd(question, answer, completion):
     if completion == "leave":
         import os
         os._exit(3)
+    if completion == "start":
+        import subprocess
+        started = subprocess.Popen(["sleep", "60"])
+        open("started", "w").write(str(started.pid))
+        started.wait()
     values = {"nan": float("nan"), "inf": float("-inf"), "none": None, "text": "1", "empty": {}, "part": {"a": float("nan")}}
-    return values.get(completion, 0.5)
+    return values.get(completion, -1e7 if completion == "large" else 0.5)
 
 def judge(question, answer, completion):
     return completion in answer
 """
+
+
+def running(pid):
+    """Whether a process runs; what is ended and waits for its parent to notice does not."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
 ROWS = [{"q": f"Sort: {word}", "a": "".join(sorted(word))} for word in ("cab", "bad", "dab", "ace", "fed", "gab")]
 
 
@@ -96,7 +111,9 @@ def test_accuracy_compares_the_answer_unless_a_function_decides(own):
         ("text", "it returned '1', which"),
         ("empty", "it returned a dict without parts"),
         ("part", "it returned nan, which"),
+        ("large", "it returned -10000000.0, which is not between -1e+06 and 1e+06"),
         ("loop", "it took more than 0.5 s (task.timeout)"),
+        ("start", "it took more than 0.5 s (task.timeout)"),
         ("leave", "it ended its process"),
     ],
 )
@@ -115,6 +132,10 @@ def test_a_function_that_fails_is_one_line_with_the_row_or_a_counted_zero(own, c
         lenient.reward_parts(problem, completion) == {"failed": 0.0} and lenient.reward_parts(problem, "fine")["reward"] == 0.5
     )
     assert record(lenient, problem, completion, "")["failed"] and "failed" not in record(lenient, problem, "fine", "")
+    if completion == "start":  # and what it has started is gone
+        until = time.monotonic() + 10
+        while running(int(Path("started").read_text())):
+            assert time.monotonic() < until
 
 
 def test_a_reward_that_also_says_what_is_right_is_asked_once_a_completion(own, tmp_path):
@@ -189,6 +210,22 @@ def test_a_text_that_is_no_question_is_named(own, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"q": 3, "a": "x"}\n')
     with pytest.raises(UserError, match=r"^rows\.jsonl row 1=3: expected a text in the column q"):
         own().problems("all")
+
+
+def test_an_answer_that_records_cannot_hold_is_named(own, tmp_path):
+    table = pyarrow.table({"q": ["Which day?", "And then?"], "a": [date(2024, 1, 31), date(2024, 2, 1)]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(
+        UserError, match=r"^rows\.parquet row 1=datetime\.date\(2024, 1, 31\): in the column a \(task\.answer\) "
+    ):
+        own(data=Data(path="rows.parquet")).problems("all")
+
+
+def test_no_completion_equals_an_answer_that_is_missing(own, tmp_path):
+    (tmp_path / "rows.csv").write_text("q,a\nfirst,1\nsecond\n")
+    task = own(data=Data(path="rows.csv"))
+    first, second = task.problems("all")
+    assert second.gold is None and not task.solves(second, "<answer>None</answer>") and task.solves(first, "<answer>1</answer>")
 
 
 def test_steps_to_the_answer_are_a_solution(own):
