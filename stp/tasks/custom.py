@@ -80,9 +80,19 @@ class Custom(Task):
             UserError: no reward is named, or a function cannot be imported.
         """
         require(self.reward is not None, "task.reward", self.reward, _NAMES)
+        if self.code is None:  # told here and not before, because who exports a run that was moved needs no function
+            self._require_sources()
         functions = process(tuple(self.functions.items()), self.timeout, self.code)
         functions.wait()
         return functions
+
+    def _require_sources(self) -> None:
+        for option, name in self.functions.items():
+            place = name.rpartition(":")[0]
+            rule = f"there is no module {place}; {_NAMES}"
+            if place.endswith(".py"):
+                rule = f"there is no file {place} (relative to where the command runs); name it with task=custom {option}=…"
+            require(source(place) is not None, option, name, rule)
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
         """Asks the reward. With task.on_error=zero a call that fails gives the part `failed`, of 0, which metrics count."""
@@ -138,14 +148,17 @@ class Custom(Task):
         Raises:
             UserError: the call fails, and failures stop the work. It names the row, the function and what it did.
         """
-        parts = self.start().call(option, problem.question, problem.gold if self.answer is not None else None, completion)
+        functions = self.start()
+        parts = functions.call(option, problem.question, problem.gold if self.answer is not None else None, completion)
         if isinstance(parts, dict):
             return parts
         where = self.places.get(problem.key, problem.id)
         line = f"{where}: {option}={self.functions[option]}: {parts}, for the completion {visible(completion)[:80]!r}"
         if self.on_error == "stop":
             raise UserError(f"{line}; mend it, or count such completions as 0 with task.on_error=zero")
-        tell_once(f"{line}; it counts as 0, and so do others of which nothing is said")
+        if option not in functions.told:
+            functions.told.add(option)
+            tell_once(f"{line}; it counts as 0, and so do others of which nothing is said")
         return {}
 
 
@@ -156,6 +169,7 @@ class Functions(Servant):
         broken = f"its process ended or was silent while it imported {', '.join(named.values())}"
         super().__init__([own_code.__file__, str(timeout), *named.values()], broken, errors=None)
         self.named, self.timeout, self.code = named, timeout, code
+        self.told: set[str] = set()  # the options of which a failure was told
 
     def call(self, option: str, question: str, answer: Any, completion: str) -> dict[str, float] | str:
         """Returns the parts that the function gives, or what went wrong."""
@@ -189,31 +203,30 @@ def process(named: tuple[tuple[str, str], ...], timeout: float, code: str | None
 
 
 def fingerprint(named: dict[str, str]) -> str | None:
-    """Returns a short hash of the files in which functions are, and of the functions' names. None if none is named.
+    """Returns a short hash of the files in which functions are, and of the functions' names. None if none is named or there.
 
     Raises:
-        UserError: a name is malformed, or there is no such file or module.
+        UserError: a name is malformed.
     """
     digest = hashlib.sha256()
     for option, name in named.items():
         place, _, function = name.rpartition(":")
         require(bool(place) and function.isidentifier(), option, name, _NAMES)
-        digest.update(f"{option}:{function}:".encode() + source(option, name, place).read_bytes())
+        file = source(place)
+        if file is None:
+            return None
+        digest.update(f"{option}:{function}:".encode() + file.read_bytes())
     return digest.hexdigest()[:12] if named else None
 
 
-def source(option: str, name: str, place: str) -> Path:
+def source(place: str) -> Path | None:
     """Returns the file that a function's place names. Imports nothing, not even the packages above a module."""
     if place.endswith(".py"):
-        file = Path(place)
-        require(file.is_file(), option, name, f"there is no file {place} (relative to where the command runs)")
-        return file
+        return Path(place) if Path(place).is_file() else None
     path: list[str] | None = [*sys.path, "."]
     found = None
     for end in range(1, place.count(".") + 2):
         found = PathFinder.find_spec(".".join(place.split(".")[:end]), path)
         path = list(found.submodule_search_locations or []) if found is not None else []
     origin = Path(found.origin) if found is not None and found.origin is not None else None
-    if origin is None or not origin.is_file():
-        fail(option, name, f"there is no module {place}; {_NAMES}")
-    return origin
+    return origin if origin is not None and origin.is_file() else None

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from omegaconf import OmegaConf
 
+from stp.config import plain, recorded
 from stp.errors import UserError
 from stp.evaluation.evaluator import record
 from stp.evaluation.stored import regrade
 from stp.tasks import Custom
 from stp.tasks.base import Data, Problem
 from stp.tasks.custom import process
+from tests.config import composed
 
 OWN = """
 import helper
@@ -231,6 +234,26 @@ def test_no_completion_equals_an_answer_that_is_missing(own, tmp_path):
 def test_steps_to_the_answer_are_a_solution(own):
     task = own(working="q")
     assert task.solution(task.problems("all")[0]) == ("Sort: cab", "abc") and own().solution(own().problems("all")[0]) is None
+
+
+def test_a_run_is_read_where_its_functions_are_not(own, tmp_path, monkeypatch, capsys):
+    """Only who asks them needs them: an export does not."""
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(composed("train", "task=custom")))))
+    config = OmegaConf.load(tmp_path / "config.yaml")
+    config.task.reward, config.task.code = "own.py:right", own().code
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    assert recorded(tmp_path)[1]["task"]["code"] == own(reward="own.py:right").code
+    (tmp_path / "own.py").unlink()
+    assert recorded(tmp_path)[1]["task"]["reward"] == "own.py:right"
+    with pytest.raises(UserError, match=r"^task\.reward=own\.py:right: there is no file own\.py \(relative to where"):
+        own(reward="own.py:right").problems("all")
+
+
+def test_a_failure_that_counts_as_zero_is_told_once(own, capsys):
+    task = own(reward="own.py:odd", on_error="zero")
+    for problem in task.problems("all"):
+        assert task.reward_parts(problem, "raise") == {"failed": 0.0}
+    assert capsys.readouterr().out.count("it counts as 0, and so do others of which nothing is said") == 1
 
 
 def test_the_record_tells_another_function_from_this_one(own, tmp_path):
