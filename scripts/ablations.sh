@@ -4,7 +4,8 @@
 #   SEEDS=0,1,2   ONLY=table5 (what the presets' names start with, several by commas)
 #   TO=<folder>, PYTHON=<command>: paths from where you are; by default outputs/ablations and .venv/bin/python of the project
 # Finished jobs are skipped, interrupted ones continue, presets with the same settings run once; a failed job does not stop the
-# rest and is listed at the end.
+# rest and is listed at the end. $TO/runs.csv gets a line per finished run (logging.ledger). It begins as a copy of
+# docs/results/runs.csv, so that runs whose results are published are not run again; FRESH=1 begins with none.
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")/.."
@@ -22,6 +23,11 @@ for prefix in "${prefixes[@]}"; do
   done
 done
 [ ${#presets[@]} -gt 0 ] || { echo "error: ONLY=$ONLY: it names no preset; conf/experiment lists them" >&2; exit 2; }
+published=docs/results/runs
+if [ -z "${FRESH:-}" ] && [ -e $published.csv ] && [ ! -e "$to/runs.csv" ]; then
+  mkdir -p "$to"
+  cp $published.csv $published.settings.json "$to"
+fi
 exec "$python" -m stp.train --multirun \
-  "experiment=$(IFS=,; echo "${presets[*]}")" "seed=${SEEDS:-0,1,2}" trainer.resume=auto 'trainer.eval_temperatures=[0.0]' \
+  "experiment=$(IFS=,; echo "${presets[*]}")" "seed=${SEEDS:-0,1,2}" trainer.resume=auto "logging.ledger=$to/runs.csv" 'trainer.eval_temperatures=[0.0]' \
   "hydra.sweep.dir=$to" 'hydra.sweep.subdir=${hydra:runtime.choices.experiment}/seed${seed}' "$@"

@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, median, quantiles, stdev
 from typing import Any
@@ -12,29 +13,44 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stp.report.calibration import Part
+from stp.report.intervals import mean_interval
+from stp.report.leaderboard import Place
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 Run = dict[str, Any]
+Pens = dict[str, dict[str, Any]]  # how the lines of each method are drawn
+
+# the colours of Okabe and Ito, which colour-blind readers tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
+DASHES = ("-", "--", ":", "-.")
+plt.rcParams["axes.prop_cycle"] = plt.cycler(color=COLOURS)
 
 
-def variance(groups: dict[str, list[Run]], to: Path) -> None:
+def pens(runs: Iterable[Run]) -> Pens:
+    """Gives each method, which is a run's settings without the seed, a colour and a dash that it keeps in all figures."""
+    methods = dict.fromkeys(run["seedless_hash"] for run in runs)
+    places = ((COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i in range(len(methods)))
+    return {method: {"color": colour, "linestyle": dash} for method, (colour, dash) in zip(methods, places, strict=True)}
+
+
+def variance(groups: dict[str, list[Run]], known: Pens, to: Path) -> None:
     """Draws Figure 3: the ELBO's variance over updates (median and quartiles over trajectories), and its distribution."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     everything: dict[str, list[float]] = {}
-    for i, (name, runs) in enumerate(groups.items()):
-        by_update: dict[int, list[float]] = defaultdict(list)
+    for name, runs in groups.items():
+        pen, by_update = known[runs[0]["seedless_hash"]], defaultdict[int, list[float]](list)
         for run in runs:
             for record in run["probes"]:
                 if record["variance"] is not None:  # the variance overflowed
                     by_update[record["update"]].append(record["variance"])
         everything[f"{name}\n({len(runs)} seeds)"] = [v for values in by_update.values() for v in values]
         updates = sorted(by_update)
-        axes.plot(updates, [median(by_update[u]) for u in updates], color=f"C{i}", linewidth=2, label=name)
+        axes.plot(updates, [median(by_update[u]) for u in updates], **pen, linewidth=2, label=name)
         banded = [u for u in updates if len(by_update[u]) > 1]
         low, high = ([quantiles(by_update[u], n=4)[q] for u in banded] for q in (0, 2))
-        axes.fill_between(banded, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
+        axes.fill_between(banded, low, high, color=pen["color"], alpha=0.2, linewidth=0)
     axes.set(yscale="log", xlabel="update", ylabel="ELBO variance (log scale)", title="median and quartiles of trajectories")
     axes.legend(frameon=False)
     _save(figure, to / "figure3a.png", [axes])
@@ -86,16 +102,16 @@ def heat_map(cells: dict[tuple[float, float], list[Run]], path: Path) -> list[di
     return rows
 
 
-def learning_curves(groups: dict[str, dict[str, list[Run]]], path: Path) -> None:
-    """Draws a panel per table with the mean reward of each update: a thin line per seed, a bold one over seeds."""
+def learning_curves(groups: dict[str, dict[str, list[Run]]], known: Pens, path: Path) -> None:
+    """Draws a panel per table with the reward of each update: the mean over seeds, and its 95 % interval as a band."""
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
     figure, grid = plt.subplots(
         lines, columns, figsize=(4.5 * columns, 3.2 * lines), layout="constrained", sharey=True, squeeze=False
     )
     for axes, (name, rows) in zip(grid.flat, groups.items(), strict=False):
-        for i, (label, runs) in enumerate(rows.items()):
-            _curve(axes, runs, f"C{i}", label)
+        for label, runs in rows.items():
+            _curve(axes, runs, known[runs[0]["seedless_hash"]], label)
         axes.set(xlabel="update", ylabel="mean reward")
         axes.set_title(name, fontsize="medium")
         axes.legend(frameon=False, fontsize="x-small")
@@ -131,20 +147,20 @@ def methods(runs: list[Run], to: Path) -> None:
     for axes, (name, members) in zip(grid.flat, by_method.items(), strict=False):
         for others in by_method.values():
             axes.plot(*_average(others), color="lightgrey", linewidth=1)
-        _curve(axes, members, "C0", "mean")
+        _curve(axes, members, {"color": COLOURS[0]}, "mean")
         axes.set_title(_wrapped(f"{name} ({len(members)} seeds)", 58), fontsize="x-small")
         axes.tick_params(labelsize="small", labelbottom=True)
     for axes in list(grid.flat)[len(by_method) :]:
         axes.set_axis_off()
     figure.supxlabel("update", fontsize="small")
-    figure.supylabel("mean reward (thin: seeds, bold: their mean, grey: the other methods)", fontsize="small")
+    figure.supylabel("mean reward over seeds, with its 95 % interval (grey: the other methods)", fontsize="small")
     _save(figure, to / "learning_curves.png", list(grid.flat))
 
     labels = [_wrapped(name, 70) for name in by_method]
     height = 1.2 + sum(0.2 + 0.14 * (1 + label.count("\n")) for label in labels)
     figure, axes = plt.subplots(figsize=(9, height), layout="constrained")
     for i, members in enumerate(by_method.values()):
-        for when, colour, what in (("base", "grey", "before"), ("final", "C0", "after")):
+        for when, colour, what in (("base", "grey", "before"), ("final", COLOURS[0], "after")):
             percents = [100 * run[when]["accuracy"] for run in members]
             spread = stdev(percents) if len(percents) > 1 and when == "final" else None
             axes.errorbar(mean(percents), i, xerr=spread, fmt="o", color=colour, capsize=3, label=None if i else what)
@@ -153,6 +169,23 @@ def methods(runs: list[Run], to: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize="small")
     _save(figure, to / "accuracy.png", [axes])
+
+
+def board(boards: dict[str, list[Place]], path: Path) -> None:
+    """Draws a panel per task: accuracy with its 95 % interval over processor seconds. A line joins the frontier."""
+    known = pens({"seedless_hash": name} for name in dict.fromkeys(p.method for places in boards.values() for p in places))
+    figure, grid = plt.subplots(1, len(boards), figsize=(3.4 * len(boards), 3.4), layout="constrained", squeeze=False)
+    for axes, (task, places) in zip(grid.flat, boards.items(), strict=True):
+        edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)
+        axes.plot(*zip(*edge, strict=True), color="lightgrey", linewidth=2, zorder=0)
+        for place in places:
+            mark = "o" if known[place.method]["linestyle"] == "-" else "s"
+            colour = known[place.method]["color"]
+            axes.errorbar(place.seconds, place.accuracy, place.half, fmt=mark, color=colour, capsize=2, label=place.method)
+        axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task)
+    handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize="x-small")
+    _save(figure, path, list(grid.flat))
 
 
 def reliability(curves: dict[str, dict[str, list[Part]]], path: Path) -> None:
@@ -182,16 +215,23 @@ def _wrapped(text: str, width: int) -> str:
 
 def _average(runs: list[Run]) -> tuple[range, list[float]]:
     """Returns the updates that all runs have, and the mean reward of each over the runs."""
+    updates, rewards = _rewards(runs)
+    return updates, [mean(values) for values in rewards]
+
+
+def _rewards(runs: list[Run]) -> tuple[range, list[list[float]]]:
+    """Returns the updates that all runs have, and each run's mean reward at each of them."""
     curves = [[m["reward/mean"] for m in run["metrics"]] for run in runs]
     shortest = min(map(len, curves))
-    return range(1, shortest + 1), [mean(curve[j] for curve in curves) for j in range(shortest)]
+    return range(1, shortest + 1), [[curve[j] for curve in curves] for j in range(shortest)]
 
 
-def _curve(axes: Axes, runs: list[Run], colour: str, label: str) -> None:
-    for run in runs:
-        curve = [m["reward/mean"] for m in run["metrics"]]
-        axes.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.25, linewidth=1)
-    axes.plot(*_average(runs), color=colour, linewidth=2, label=f"{label} ({len(runs)} seeds)")
+def _curve(axes: Axes, runs: list[Run], pen: dict[str, Any], label: str) -> None:
+    updates, rewards = _rewards(runs)
+    if len(runs) > 1:
+        _, low, high = zip(*map(mean_interval, rewards), strict=True)
+        axes.fill_between(updates, low, high, color=pen["color"], alpha=0.15, linewidth=0)
+    axes.plot(updates, [mean(values) for values in rewards], **pen, linewidth=1.5, label=f"{label} ({len(runs)} seeds)")
 
 
 def _save(figure: Figure, path: Path, framed: list[Axes]) -> None:

@@ -13,16 +13,15 @@ from typing import Any
 
 from stp.errors import UserError
 from stp.evaluation.intervals import counts
-from stp.report import calibration, figures
-from stp.report.runs import CLOCKS, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
+from stp.report import calibration, figures, leaderboard
+from stp.report.intervals import mean_interval
+from stp.report.runs import CLOCKS, COUNTED, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
 
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates", "split", "seedless_hash"]
 PHASES = ("sample", "score", "update", "reward", "rescue", "other", "eval", "probe", "checkpoint", "pregenerate")
 MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token"}
 MISSING = "missing"
-# settings in which compared runs must agree
-COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems", "problems.hash")
 ONE_SEED = "one seed, no interval"
 LEGEND = """\
 - Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
@@ -126,23 +125,6 @@ def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float | N
         return {}
     found = mean_interval(differences)
     return dict(zip(("points", "points_low", "points_high"), found, strict=True))
-
-
-def mean_interval(values: list[float]) -> tuple[float, float | None, float | None]:
-    """Returns (mean, low, high) of one value per seed, at 95 % by Student's t. A single seed has no interval."""
-    if len(values) < 2:
-        return values[0], None, None
-    middle, half = mean(values), student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return middle, middle - half, middle + half
-
-
-def student_quantile(degrees: int) -> float:
-    """Returns the 97.5 % quantile of Student's t: from a table, then by Fisher's expansion about the normal quantile."""
-    table = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)
-    if degrees <= len(table):
-        return table[degrees - 1]
-    z = 1.96
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def fill(by_preset: dict[str, list[Run]]) -> dict[int, list[Measured]]:
@@ -424,11 +406,13 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
     for table in TABLES:
         lines = [(" ".join(row.names), by_preset.get(cell.preset)) for row in table.rows for cell in row.cells]
         curves[title(table).split(" (")[0]] = {name: members for name, members in lines if members}
+    figure_3 = {name: by_preset.get(preset, []) for name, preset in FIGURE_3.items()}
+    pens = figures.pens(run for group in (*curves.values(), figure_3) for members in group.values() for run in members)
     variance = f"## Figure 3. Variance of the ELBO estimate\n\n{variance_markdown(pairs)}"
     parts.append(variance)
     if pairs["variance"].usable:
         shown.append(variance)
-        figures.variance({name: by_preset[preset] for name, preset in FIGURE_3.items()}, to)
+        figures.variance(figure_3, pens, to)
         parts.append("![Variance over updates](figure3a.png)\n\n![Distribution of the variance](figure3b.png)\n")
         write_csv(
             to / "figure3.csv",
@@ -443,7 +427,7 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
         write_csv(to / "heatmap.csv", figures.heat_map(heat, to / "heatmap.png"))
         parts.append("## Accuracy, time and variance over gamma and t_cutoff\n\n![Heat maps](heatmap.png)\n")
     if any(curves.values()):
-        figures.learning_curves({name: group for name, group in curves.items() if group}, to / "table_curves.png")
+        figures.learning_curves({name: group for name, group in curves.items() if group}, pens, to / "table_curves.png")
         figures.phases(by_preset, PHASES, to / "phases.png")
         parts.append("## Learning curves\n\n![Mean reward of each update](table_curves.png)\n")
         parts.append(f"## Where the time goes (seconds)\n\n{phases_markdown(by_preset)}\n![Phases](phases.png)\n")
@@ -500,6 +484,11 @@ def main() -> None:
         (options.to / "calibration.md").write_text(calibration.markdown(newest(single), curves), encoding="utf-8")
         write_csv(options.to / "calibration.csv", calibration.rows(curves))
         figures.reliability(curves, options.to / "reliability.png")
+    boards = leaderboard.places(runs)
+    if boards:
+        (options.to / "leaderboard.md").write_text(leaderboard.markdown(boards), encoding="utf-8")
+        write_csv(options.to / "leaderboard.csv", [asdict(place) for board in boards.values() for place in board])
+        figures.board(boards, options.to / "leaderboard.png")
     ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
     tables = write_tables(runs, options.to, options.clock, ignored)
     print(tables or markdown(rows))

@@ -12,7 +12,7 @@ import yaml
 
 from stp.config import leaves, preset_config, seedless, seedless_hash
 from stp.report.tables import TASKS
-from stp.run.ledger import Ledger, Line
+from stp.run.ledger import Ledger, Line, curve_of
 from stp.run.summary import NUMBER, Summary, expect
 from stp.text import visible
 
@@ -23,6 +23,8 @@ CHOSEN = (*GROUPS, "rescue")
 METHOD = ("sampler", "estimator", "objective", "rescue")  # settings in which rows of a table may differ (except SHARED)
 SHARED = ("sampler.length", "sampler.steps", "sampler.block_length", "sampler.temperature")
 PLACE = ("sampler.gamma", "sampler.t_cutoff")  # a run's place on the heat map
+# settings in which compared runs must agree
+COUNTED = ("task", "trainer.updates", "trainer.eval_split", "problems", "problems.hash")
 DEFINING = (
     "sampler",
     "estimator",
@@ -83,6 +85,7 @@ def _load_run(folder: Path, clock: str) -> Run | None:
         "scores": summary.scores,
         "folder": data,
         "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
+        "curve": curve_of(data, summary.final["temperature"]),
         "probes": _records(data / "variance.jsonl", PROBE) if (data / "variance.jsonl").exists() else [],
         "calibration": _calibration(data / "calibration.jsonl"),
         "settings": found,
@@ -131,18 +134,16 @@ def _of_ledger(file: Path, clock: str) -> list[Run]:
 
 def _of_line(line: Line, known: dict[str, Any], clock: str) -> Run:
     """Returns the run of a ledger's line, with the values that a run's folder would give."""
-    first = {"temperature": line.temperature, "total": line.total}
-    scores = [first | _score(count, line.total) for count in (line.base, line.correct)]
-    for name, pair in line.others.items():
-        for score, count in zip(scores, pair, strict=True):
-            score[name] = {"total": line.total} | _score(count, line.total)
+    at = f"T={line.temperature:g}"
+    scores = {name: tuple(_score(right, line) for right in pair) for name, pair in line.scores.items()}
     seconds = {"train_s": line.train_s, "cpu_s": line.cpu_s, **{f"{name}_s": s for name, s in line.seconds.items()}}
     probed = [(int(update), *probe) for update, probes in line.probes.items() for probe in probes]
     return {
         **{name: getattr(line, name) for name in (*CHOSEN, "seed", "updates", "code", "finished", "split")},
-        **{"base": scores[0], "final": scores[1], "time": seconds, "calibration": []},
+        **{"base": scores[at][0], "final": scores[at][1], "scores": scores, "time": seconds, "calibration": []},
         **{"forwards_per_rollout": line.forwards, "forwards": line.nfe, "elbo_variance": line.variance},
         "metrics": [{"reward/mean": reward} for reward in line.rewards],
+        "curve": line.curve,
         "probes": [{"update": u, "variance": v, "variance_per_token": v / max(n, 1) ** 2} for u, v, n in probed],
         "settings": _whole(known, {name: getattr(line, name) for name in CHOSEN}, line.updates, (line.total, line.problems)),
         "seedless_hash": line.settings_hash,
@@ -150,8 +151,8 @@ def _of_line(line: Line, known: dict[str, Any], clock: str) -> Run:
     }
 
 
-def _score(correct: int | None, total: int) -> dict[str, Any]:
-    return {} if correct is None else {"correct": correct, "total": total, "accuracy": correct / total if total else 0.0}
+def _score(correct: int, line: Line) -> dict[str, Any]:
+    return {"correct": correct, "total": line.total, "accuracy": correct / line.total, "temperature": line.temperature}
 
 
 def settings(config: dict[str, Any], summary: Summary) -> dict[str, Any]:

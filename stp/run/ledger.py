@@ -24,8 +24,8 @@ Settings = dict[str, Any]
 class Line:
     """A finished run. Counts and times are those of its summary.json; base and correct are at the first temperature.
 
-    presets: every preset of these settings. problems: the hash of the held-out ones. overrides: of the command line. others:
-    scores before and after at other temperatures. seconds: by phase. nfe: quartiles and maximum of the rows' forwards.
+    presets: every preset of these settings. problems: the hash of the held-out ones. overrides: of the command line. scores:
+    right answers before and after by temperature. seconds: by phase. nfe: quartiles and maximum of the rows' forwards.
     variance: the probes' median. rewards: the mean of each update. curve: right answers by update. probes: by update, the
     variance of each probed completion and its number of trainable tokens. settings_hash: without the seed.
     """
@@ -36,7 +36,7 @@ class Line:
     updates: int
     split: str
     total: int
-    base: int | None
+    base: int
     correct: int
     forwards: float | None
     train_s: float
@@ -53,7 +53,7 @@ class Line:
     problems: str
     temperature: float
     overrides: list[str]
-    others: dict[str, list[Any]]
+    scores: dict[str, list[int]]
     seconds: dict[str, float]
     nfe: dict[str, float] | None
     variance: dict[str, Any] | None
@@ -96,21 +96,15 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
         ValueError: its files are damaged.
     """
     summary = Summary.read(folder)
-    if summary is None or "accuracy" not in summary.final:
+    if summary is None or not summary.scores:
         return None
     first, evaluated = summary.final["temperature"], (summary.problems or {}).get("eval", {})
-    curve: dict[str, int] = {}
-    for record in read_jsonl(folder / "eval.jsonl"):
-        if record["temperature"] == first:
-            right = record["counts"] if record.get("counts") else {"": [record["correct"], 1]}
-            curve[str(record["update"])] = curve.get(str(record["update"]), 0) + int(next(iter(right.values()))[0])
     probes: dict[str, list[list[float]]] = {}
     for record in read_jsonl(folder / "variance.jsonl"):
         if record["variance"] is not None:
             found = [float(f"{record['variance']:.4g}"), record["trainable"]]
             probes.setdefault(str(record["update"]), []).append(found)
     asked = folder / ".hydra" / "overrides.yaml"
-    others = [name for name, score in summary.final.items() if isinstance(score, dict) and name.startswith("T=")]
     metrics = read_jsonl(folder / "metrics.jsonl")
     return Line(
         task=summary.task or "",
@@ -119,7 +113,7 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
         updates=summary.updates,
         split=str((summary.eval or {}).get("split", "test")),
         total=summary.final["total"],
-        base=summary.base.get("correct"),
+        base=summary.base["correct"],
         correct=summary.final["correct"],
         forwards=summary.forwards_per_rollout,
         train_s=round(summary.time["train_s"], 2),
@@ -136,14 +130,24 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
         problems=str(evaluated.get("hash", "")),
         temperature=first,
         overrides=yaml.safe_load(asked.read_text(encoding="utf-8")) if asked.exists() else [],
-        others={name: [summary.base.get(name, {}).get("correct"), summary.final[name]["correct"]] for name in others},
+        scores={name: [before["correct"], after["correct"]] for name, (before, after) in summary.scores.items()},
         seconds={name.removesuffix("_s"): round(s, 2) for name, s in summary.time.items() if name not in ("train_s", "cpu_s")},
         nfe=summary.forwards and {name: round(value, 2) for name, value in summary.forwards.items()},
         variance=summary.elbo_variance and {name: summary.elbo_variance[name] for name in ("median", "draws")},
         rewards=[round(line["reward/mean"], 4) for line in metrics],
-        curve=curve,
+        curve=curve_of(folder, first),
         probes=probes,
     )
+
+
+def curve_of(folder: Path, temperature: float) -> dict[str, int]:
+    """Returns the right answers of each evaluation in a run's folder at a temperature, by update ("0": the base)."""
+    curve: dict[str, int] = {}
+    for record in read_jsonl(folder / "eval.jsonl"):
+        if record["temperature"] == temperature:
+            right, _ = next(iter(record["counts"].values())) if record.get("counts") else (record["correct"], 1)
+            curve[str(record["update"])] = curve.get(str(record["update"]), 0) + int(right)
+    return curve
 
 
 class Ledger:

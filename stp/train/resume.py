@@ -31,9 +31,6 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
     probes = {name: value for name, value in vars(config.trainer).items() if name.startswith("probe_")}
     others = sorted(sweep.glob("**/summary.json")) if sweep is not None else []
     preset = choices.get("experiment")
-    if (line := entered(config, data.get("eval", ""), preset)) is not None:
-        print(f"{folder}: finished, a line of {config.logging.ledger} has its results", flush=True)
-        return {"final": {"accuracy": line.correct / line.total}}
     for place in [folder, *(file.parent for file in others)]:
         try:
             found = Summary.read(place)
@@ -58,6 +55,9 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
             print(f"{folder}: finished, with the settings of {place}", flush=True)
             enter(config, place, preset)
             return found.record()
+    if (line := entered(config, data.get("eval", ""), preset)) is not None:
+        print(f"{folder}: finished, a line of {config.logging.ledger} has its results", flush=True)
+        return {"final": {"accuracy": line.correct / line.total}}
     return None
 
 

@@ -27,6 +27,7 @@ PICTURES = {
     "table_curves.png",
     "phases.png",
     "accuracy.png",
+    "leaderboard.png",
 }
 
 
@@ -575,6 +576,8 @@ def test_the_command_writes_every_file(everything, tmp_path):
         "every_run.csv",
         "calibration.csv",
         "calibration.md",
+        "leaderboard.csv",
+        "leaderboard.md",
     }
     assert {path.name for path in out.iterdir()} == PICTURES | tables | {"reliability.png"} | {"tables.md", "runs.md"}
     for name in PICTURES:
@@ -582,7 +585,7 @@ def test_the_command_writes_every_file(everything, tmp_path):
         assert pixels.shape[0] > 200 and pixels.shape[1] > 200
         assert len({tuple(pixel) for row in pixels[::5, ::5] for pixel in row.round(2).tolist()}) > 3, f"{name} is blank"
     text = (out / "tables.md").read_text()
-    assert set(re.findall(r"\]\((\w+\.png)\)", text)) == PICTURES - {"learning_curves.png", "accuracy.png"}
+    assert set(re.findall(r"\]\((\w+\.png)\)", text)) == PICTURES - {"learning_curves.png", "accuracy.png", "leaderboard.png"}
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
     assert (again.returncode, again.stdout) == (0, done.stdout)  # what it wrote is no run
 

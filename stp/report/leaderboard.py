@@ -1,0 +1,140 @@
+"""The leaderboard: methods by task, with accuracy, time, forwards, updates to a goal, and how many runs fall back."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import mean, median, stdev
+from typing import Any
+
+from stp.report.intervals import mean_interval
+from stp.report.runs import COUNTED, Run
+
+RISE, LOST = 5.0, 0.5  # points that a run must have gained, and the share of them that it then loses, to have fallen back
+LEGEND = """\
+# Leaderboard
+
+- Acc.: mean ± standard deviation over seeds, in %, after the last update; half-width of its 95 % interval (Student's t).
+- Time: processor seconds of training, without evaluation and probes. Forwards: of a rollout, the mean over its rows.
+- Goal: updates until half of the way is done from the base to the best method of the task, the median over seeds; `-` if most
+  seeds never get there, or if runs were not evaluated on the way (`trainer.eval_every`).
+- Fell back: seeds that lost more than half of what they had gained, of those that had gained 5 points.
+- Bold: no other method of the task is both faster and better.
+
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A method's place on a task. half: of the interval of its mean accuracy. goal, fell: None where nothing can be said."""
+
+    task: str
+    method: str
+    seeds: int
+    accuracy: float
+    std: float | None
+    half: float | None
+    seconds: float
+    forwards: float | None
+    goal: float | None
+    fell: tuple[int, int] | None
+    frontier: bool
+    seedless_hash: str
+
+
+def places(runs: list[Run]) -> dict[str, list[Place]]:
+    """Returns the places of each task with two methods or more, the most accurate first.
+
+    A method is a preset with a sampler. Of its settings those with the most seeds count. Only runs that can be compared stand
+    in one board: of as many updates and on the same problems as most.
+    """
+    boards: dict[str, list[Place]] = {}
+    by_task: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run["experiment"] and "accuracy" in run["base"]:
+            by_task[run["task"]].append(run)
+    for task, members in sorted(by_task.items()):
+        methods = {
+            name: group for name, group in _methods(_alike(members)).items() if all(run["time"].get("cpu_s") for run in group)
+        }
+        if len(methods) < 2:
+            continue
+        bases = mean(_percent(run["base"]) for group in methods.values() for run in group)
+        goal = (bases + max(mean(_percent(run["final"]) for run in group) for group in methods.values())) / 2
+        found = [_place(task, name, group, goal) for name, group in methods.items()]
+        best = [p for p in found if not any(o.accuracy > p.accuracy and o.seconds < p.seconds for o in found)]
+        marked = [Place(**{**vars(p), "frontier": p in best}) for p in found]
+        boards[task] = sorted(marked, key=lambda place: -place.accuracy)
+    return boards
+
+
+def _alike(runs: list[Run]) -> list[Run]:
+    """Returns the largest group of runs that agree in what must be equal to compare them."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[json.dumps([run["settings"].get(name) for name in COUNTED])].append(run)
+    return max(groups.values(), key=len)
+
+
+def _methods(runs: list[Run]) -> dict[str, list[Run]]:
+    by_name: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+    for run in sorted(runs, key=lambda run: run["finished"]):
+        name = run["experiment"] if run["sampler"] == "standard" else f"{run['experiment']}, {run['sampler']}"
+        by_name[name][run["seedless_hash"]][run["seed"]] = run
+    chosen = {name: list(max(groups.values(), key=len).values()) for name, groups in by_name.items()}
+    one_of = {group[0]["seedless_hash"]: name for name, group in sorted(chosen.items(), reverse=True)}
+    return {name: group for name, group in chosen.items() if one_of[group[0]["seedless_hash"]] == name}  # presets may agree
+
+
+def _place(task: str, name: str, runs: list[Run], goal: float) -> Place:
+    percents = [_percent(run["final"]) for run in runs]
+    middle, low, _ = mean_interval(percents)
+    curves = [_curve(run) for run in runs]
+    followed = all(len(curve) > 2 for curve in curves)
+    reached = sorted(next((update for update, percent in curve if percent >= goal), float("inf")) for curve in curves)
+    risen = [curve for curve in curves if max(percent for _, percent in curve) - curve[0][1] >= RISE] if followed else []
+    fallen = [c for c in risen if c[-1][1] - c[0][1] < LOST * (max(percent for _, percent in c) - c[0][1])]
+    forwards = [run["forwards_per_rollout"] for run in runs if run["forwards_per_rollout"] is not None]
+    half_way = median(reached) if followed else float("inf")
+    return Place(
+        task=task,
+        method=name,
+        seeds=len(runs),
+        accuracy=middle,
+        std=stdev(percents) if len(percents) > 1 else None,
+        half=None if low is None else middle - low,
+        seconds=mean(run["time"]["cpu_s"] for run in runs),
+        forwards=mean(forwards) if forwards else None,
+        goal=None if half_way == float("inf") else half_way,
+        fell=(len(fallen), len(risen)) if followed else None,
+        frontier=False,
+        seedless_hash=runs[0]["seedless_hash"],
+    )
+
+
+def _percent(score: dict[str, Any]) -> float:
+    return 100 * score["accuracy"]
+
+
+def _curve(run: Run) -> list[tuple[int, float]]:
+    """Returns (update, accuracy in %) of each evaluation, in order."""
+    return sorted((int(update), 100 * right / run["final"]["total"]) for update, right in run["curve"].items())
+
+
+def markdown(boards: dict[str, list[Place]]) -> str:
+    """Returns leaderboard.md: a table for each task."""
+    parts = [LEGEND]
+    for task, board in boards.items():
+        heads = ["method", "seeds", "Acc. (%)", "half-width", "time (s)", "forwards", "goal (updates)", "fell back"]
+        lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        for p in board:
+            texts = [f"**{p.method}**" if p.frontier else p.method, str(p.seeds)]
+            texts.append(f"{p.accuracy:.1f}" + ("" if p.std is None else f" ± {p.std:.1f}"))
+            texts += [_text(p.half, ".1f"), f"{p.seconds:.0f}", _text(p.forwards, ".1f"), _text(p.goal, ".0f")]
+            texts.append("-" if p.fell is None else f"{p.fell[0]} of {p.fell[1]}")
+            lines.append(f"| {' | '.join(texts)} |")
+        parts.append(f"## {task}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts) + "\n![Accuracy against time](leaderboard.png)\n"
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,86 @@
+"""The leaderboard's numbers, worked out by hand."""
+
+import math
+
+import pytest
+
+from stp.report import figures, leaderboard
+
+
+def run(experiment="method_espo", seed=0, final=0.5, sampler="standard", curve=(), seconds=100.0, updates=80, **changes):
+    """A run as `stp.report.runs.load_runs` gives it. curve: right answers of 100 by update."""
+    settings = {"task": "countdown", "trainer.updates": updates, "trainer.eval_split": "test", "problems": 100}
+    return {
+        "task": "countdown",
+        "experiment": experiment,
+        "sampler": sampler,
+        "seed": seed,
+        "finished": f"2026-01-0{seed + 1}",
+        "settings": settings | {"problems.hash": "p"},
+        "seedless_hash": f"{experiment}{sampler}",
+        "base": {"accuracy": 0.2, "total": 100},
+        "final": {"accuracy": final, "total": 100},
+        "time": {"cpu_s": seconds},
+        "forwards_per_rollout": 40.0,
+        "curve": {str(u): c for u, c in curve} or {"0": 20, str(updates): round(100 * final)},
+    } | changes
+
+
+def board(*runs):
+    return {place.method: place for place in leaderboard.places(list(runs)).get("countdown", [])}
+
+
+def test_means_intervals_and_the_frontier():
+    found = board(
+        *(run(seed=i, final=f, seconds=90 + 10 * i) for i, f in enumerate((0.5, 0.6, 0.7))),
+        *(run("method_d1", i, final=0.7, seconds=50.0) for i in range(2)),
+        run("method_wd1", final=0.3, seconds=20.0),
+    )
+    assert list(found) == ["method_d1", "method_espo", "method_wd1"]  # the most accurate first
+    espo = found["method_espo"]
+    assert (espo.seeds, espo.accuracy, espo.seconds, espo.forwards) == (3, pytest.approx(60), 100, 40)
+    assert espo.std == pytest.approx(10) and espo.half == pytest.approx(4.303 * 10 / math.sqrt(3))
+    assert [p.frontier for p in found.values()] == [True, False, True]  # d1 is both faster and better than espo
+    assert found["method_wd1"].half is None
+
+
+def test_updates_to_the_goal_and_runs_that_fall_back():
+    """The goal lies half-way between the base, 20 %, and the best method's mean, 60 %."""
+    found = board(
+        run(seed=0, final=0.6, curve=((0, 20), (20, 39), (40, 41), (80, 60))),
+        run(seed=1, final=0.6, curve=((0, 20), (20, 50), (40, 55), (80, 60))),
+        run("method_d1", 0, final=0.25, curve=((0, 20), (20, 60), (40, 50), (80, 25))),  # lost 35 of 40 points
+        run("method_d1", 1, final=0.42, curve=((0, 20), (20, 60), (40, 50), (80, 42))),  # lost 18 of 40
+        run("method_wd1", 0, final=0.18, curve=((0, 20), (20, 24), (40, 20), (80, 18))),  # had gained 4
+    )
+    assert found["method_espo"].goal == 30 and found["method_espo"].fell == (0, 2)  # 40 and 20 updates
+    assert found["method_d1"].goal == 20 and found["method_d1"].fell == (1, 2)
+    assert found["method_wd1"].goal is None and found["method_wd1"].fell == (0, 0)
+
+
+def test_runs_that_were_evaluated_at_the_ends_alone_say_nothing_of_the_way():
+    found = board(run(), run("method_d1"))
+    assert {(p.goal, p.fell) for p in found.values()} == {(None, None)}
+
+
+def test_rollouts_are_told_apart_and_other_sizes_left_out():
+    found = board(run(), run(seed=1), run(sampler="adaptive"), run("method_d1", updates=40))
+    assert list(found) == ["method_espo", "method_espo, adaptive"]
+
+
+def test_a_seed_counts_once_and_one_method_is_no_board():
+    assert board(run(), run("method_d1", final=0.1), run(final=0.9, finished="2027"))["method_espo"].accuracy == 90
+    assert leaderboard.places([run(), run(seed=1)]) == {}
+
+
+def test_presets_of_equal_settings_are_one_method():
+    twin = run("table5_grpo_elbo", seedless_hash="method_espostandard")
+    assert set(board(run(), twin, run("method_d1"))) == {"method_d1", "method_espo"}
+
+
+def test_it_is_written_and_drawn(tmp_path):
+    boards = leaderboard.places([run(), run(seed=1, final=0.6), run("method_d1", final=0.7, seconds=50.0)])
+    text = leaderboard.markdown(boards)
+    assert "| **method_d1** | 1 | 70.0 | - | 50 | 40.0 | - | - |" in text and "| method_espo | 2 | 55.0 ± 7.1 |" in text
+    figures.board(boards, tmp_path / "board.png")
+    assert (tmp_path / "board.png").stat().st_size > 5_000
