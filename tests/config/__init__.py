@@ -1,5 +1,7 @@
 """Tests of the command line's options: everything through Hydra's composition and `stp.config.build`."""
 
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -35,6 +37,12 @@ __all__ = ["ROOTS", "composed", "raw", "told"]
 
 def raw(entry: str, *overrides: str) -> Any:
     """The composed config of `python -m stp.<entry> <overrides>`, unchecked."""
+    return deepcopy(_raw(entry, *overrides))
+
+
+@cache
+def _raw(entry: str, *overrides: str) -> Any:
+    """Composed once, because that takes most of these tests' time."""
     register(entry, ROOTS[entry])
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose(entry, list(overrides))

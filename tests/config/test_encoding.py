@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from tests.commands import environment
 from tests.config.test_layers import SOURCES
-from tests.integration.runs import environment
 
 TEXT = {"open", "read_text", "write_text", "fdopen", "NamedTemporaryFile", "TextIOWrapper"}
 BINARY = {"rb", "wb", "ab", "xb", "r+b", "rb+", "w+b", "wb+"}

@@ -9,7 +9,7 @@ import pytest
 
 from stp.errors import UserError
 from stp.run import folders
-from tests.integration.runs import environment
+from tests.commands import environment
 
 TAKE = "import sys; from pathlib import Path; from stp.run.folders import *; "
 

@@ -1,15 +1,13 @@
 """The help page names every group and every field, each with what it means."""
 
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 
 from stp.config import SCHEMAS, help_page
+from tests.commands import command
 from tests.config import ROOTS
 from tests.config.test_options import FILES, groups
-from tests.integration.runs import environment
 
 
 def leaves(schema, prefix=""):
@@ -53,8 +51,7 @@ def test_every_class_says_what_it_is(schema):
 
 
 def test_the_command_prints_it(tmp_path):
-    command = [sys.executable, "-m", "stp.train", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    done = command("-m", "stp.train", "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == help_page("train", ROOTS["train"]).replace("$$", "$").strip()
     assert not list(tmp_path.iterdir())

@@ -1,12 +1,9 @@
 """A mistake on the command line: one line that names the value and the way out, exit code 2."""
 
-import subprocess
-import sys
-
 import pytest
 
+from tests.commands import command
 from tests.config import told
-from tests.integration.runs import environment
 
 # entry, overrides, what the line must contain: the value and the fix
 MISTAKES = [
@@ -205,8 +202,7 @@ def test_a_mistake_names_the_value_and_the_fix(entry, overrides, parts):
     ],
 )
 def test_a_mistake_exits_with_code_2_and_one_line_on_stderr(entry, arguments, parts, tmp_path):
-    command = [sys.executable, "-m", f"stp.{entry}", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    done = command("-m", f"stp.{entry}", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

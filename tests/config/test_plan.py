@@ -1,7 +1,5 @@
 """`python -m stp.plan`: its counts against real models, and its memory against what the CPU allocator says."""
 
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -28,8 +26,8 @@ from stp.plan.plan import (
     update_cost,
 )
 from stp.run.engine import Zero
+from tests.commands import command
 from tests.config import composed
-from tests.integration.runs import environment
 
 ROTARY = 1e-4  # some releases of transformers compute the rotary angles by a matrix product, which is counted
 ALL_SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -397,8 +395,7 @@ def test_a_plan_compares_ranks_and_says_which_divide(capsys):
 
 
 def test_the_command_ends_with_code_2_where_nothing_fits(tmp_path):
-    command = [sys.executable, "-m", "stp.plan", "gpu_memory=0.001", "ranks=1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), timeout=300)
+    done = command("-m", "stp.plan", "gpu_memory=0.001", "ranks=1", cwd=tmp_path)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith("error: gpu_memory=0.001: ")
     assert "481,056 parameters" in done.stdout and not list(tmp_path.iterdir())

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -15,9 +13,10 @@ from omegaconf import OmegaConf
 from stp.config import CONF, config_hash, plain, register
 from stp.samplers import Adaptive
 from stp.train import main
+from tests.commands import ROOT, command
 from tests.config import composed as uncached
 from tests.config.test_options import FILES
-from tests.integration.runs import ROOT, SMALL, environment
+from tests.integration.runs import SMALL
 
 STANDARD = ("standard", None, None, None, None)  # sampler, gamma, t_cutoff, select, anchors
 STP = ("stp", 0.05, 0.05, "low_confidence", "model")
@@ -253,8 +252,7 @@ def test_a_trial_that_fails_ends_no_search(tmp_path):
         'hydra.sweeper.params={sampler.t_cutoff:0.05,sampler.gamma:"choice(0.98,0.05)"}',
         "hydra.sweeper.sampler.seed=10",
     ]
-    command = [sys.executable, "-m", "stp.train", "--multirun", "search=optuna", *settings]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+    done = command("-m", "stp.train", "--multirun", "search=optuna", *settings, cwd=tmp_path)
     assert done.returncode == 1 and "error: 1 job(s) failed, the others are done" in done.stderr, done.stderr
     assert OmegaConf.load(tmp_path / "search" / "optimization_results.yaml").best_params["sampler.gamma"] == 0.05
 
@@ -262,8 +260,7 @@ def test_a_trial_that_fails_ends_no_search(tmp_path):
 def test_a_search_runs(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install -e '.[sweeps]'")
     settings = [*SMALL, "trainer.updates=1", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=search"]
-    command = [sys.executable, "-m", "stp.train", "--multirun", "search=optuna", *settings]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+    done = command("-m", "stp.train", "--multirun", "search=optuna", *settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trials = [tmp_path / "search" / number for number in ("0", "1")]
     accuracies = [json.loads((trial / "summary.json").read_text())["final"]["accuracy"] for trial in trials]

@@ -1,6 +1,5 @@
 """Small real runs: the shipped base, the real engine, a few updates of a few short completions."""
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +14,8 @@ from stp.config import CONF, build, register
 from stp.ranks import Ranks
 from stp.run.files import read_jsonl
 from stp.train import execute
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "own_task"
 OWN = [  # what task=custom needs to know
     f"task.data.path={EXAMPLE / 'questions.jsonl'}",
@@ -70,13 +69,6 @@ def on_two_ranks(work: Callable[[Ranks], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda rank: work(Ranks(rank, 2, partial(gather, rank))), range(2)))
-
-
-def environment() -> dict[str, str]:
-    """This process's environment for a new command: on its own, one thread, from any folder."""
-    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "WANDB_SERVICE")
-    kept = {k: v for k, v in os.environ.items() if k not in launched}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,8 +14,9 @@ from stp.protocols import Published
 from stp.run.files import read_jsonl, whole_lines
 from stp.run.tracking import Tracker
 from stp.tasks import Math, Problem
+from tests.commands import command, on_ranks
 from tests.config import composed
-from tests.integration.runs import environment, metrics, run
+from tests.integration.runs import metrics, run
 
 SMALL = ["size=5", "rows=2", "temperatures=[0,1]", "samples=2", "seed=1"]
 SMALL += ["sampler.length=24", "sampler.steps=12", "sampler.block_length=8"]
@@ -140,8 +139,7 @@ Tracker.append = dying
 run(main, "evaluate", Evaluation)
 """
     folder = tmp_path / "run"
-    command = [sys.executable, "-c", code, f"to={folder}", *SMALL]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    done = command("-c", code, f"to={folder}", *SMALL, cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     text = (folder / "eval.jsonl").read_text()
     assert not text.endswith("\n") and len(whole_lines(folder / "eval.jsonl")) == 3
@@ -152,12 +150,9 @@ def test_two_ranks_finish_what_one_began(tmp_path, monkeypatch, whole):
     """A batch of each rank at a time; the last of the five greedy completions leaves one rank without work."""
     folder = tmp_path / "run"
     interrupted(folder, monkeypatch, 1)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    command += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "stp.evaluate"]
-    command += [f"to={folder}", *SMALL, "rows=1"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "continued after 2 of 15 completions" in done.stdout
+    first, second = on_ranks("-m", "stp.evaluate", f"to={folder}", *SMALL, "rows=1", cwd=tmp_path)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr[-3000:] + second.stderr[-3000:]
+    assert "continued after 2 of 15 completions" in first.stdout
     assert files(folder) == whole
 
 

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,8 +25,9 @@ from stp.models.llada import load_llada
 from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
 from stp.models.tiny import shipped
 from stp.run.checkpoints import MANIFEST
+from tests.commands import command
 from tests.config import composed, told
-from tests.integration.runs import environment, run
+from tests.integration.runs import run
 from tests.models import TOKENIZER, random_ids
 from tests.models.test_dream import MASK, write_dream
 from tests.models.test_llada import random_llama, write_llada
@@ -272,8 +271,7 @@ def test_what_is_there_is_not_overwritten(tmp_path, monkeypatch):
 
 def test_the_command(tmp_path):
     (tmp_path / "out").mkdir()  # an empty folder is taken
-    command = [sys.executable, "-m", "stp.export", "checkpoint=base", "to=llada", f"folder={tmp_path / 'out'}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    done = command("-m", "stp.export", "checkpoint=base", "to=llada", f"folder={tmp_path / 'out'}", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'out'}\n", "")
     assert torch.equal(logits(load_llada(tmp_path / "out")), logits(load_llada(shipped("countdown"))))
     assert [p.name for p in tmp_path.iterdir()] == ["out"]  # and nothing else is left behind

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from stp.errors import RunError, UserError
 from stp.run.engine import Engine
 from stp.run.files import read_jsonl
 from stp.samplers import reveal
+from tests.commands import command, environment, on_ranks, start
 from tests.integration.fatal import strike
-from tests.integration.runs import SMALL, environment, metrics, run, weights
+from tests.integration.runs import SMALL, metrics, run, weights
 
 THREE = ["trainer.updates=3", "guards.window=3", "guards.entropy=99"]  # an alarm that takes all three updates to ring
 EVERY = [*THREE, "trainer.checkpoint_every=1", "trainer.keep_checkpoints=9"]
@@ -54,9 +56,8 @@ def damaged(whole, folder):
 
 
 def kill(folder, moment, nth):
-    command = [sys.executable, "-m", "tests.integration.fatal", "SIGKILL", moment, str(nth)]
-    command += [str(folder), *EVERY, "trainer.resume=auto"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
+    arguments = ["SIGKILL", moment, str(nth), str(folder), *EVERY, "trainer.resume=auto"]
+    done = command("-m", "tests.integration.fatal", *arguments, cwd=Path.cwd())
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
 
 
@@ -136,17 +137,16 @@ def test_a_signal_while_a_checkpoint_is_written_lets_it_end(tmp_path, monkeypatc
 
 
 def test_the_command_ends_within_seconds(tmp_path):
-    command = [sys.executable, "-m", "stp.train", *SMALL, "trainer.updates=1000", f"hydra.run.dir={tmp_path / 'run'}"]
-    with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=tmp_path, env=environment())
-        while not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
-            time.sleep(0.2)
-        started = time.perf_counter()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130, (tmp_path / "out").read_text()
+    process = start("-m", "stp.train", *SMALL, "trainer.updates=1000", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    deadline = time.perf_counter() + 60
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.perf_counter() < deadline:
+        time.sleep(0.1)
+    started = time.perf_counter()
+    os.kill(process.pid, signal.SIGINT)
+    done = process.wait(timeout=60)
+    assert done.returncode == 130, done.stderr
     assert time.perf_counter() - started < 30
-    said = (tmp_path / "out").read_text()
-    assert "continue after update-0" in said and "Traceback" not in said
+    assert "continue after update-0" in done.stdout and "Traceback" not in done.stderr
 
 
 def truncate(checkpoint):
@@ -201,10 +201,8 @@ def test_another_number_of_ranks_is_continued_without_zero(tmp_path, whole):
     """One rank wrote it, two continue: the same completions, and a loss that is the same to rounding."""
     damaged(whole, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "update-000003")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    command += ["--rdzv_endpoint", "localhost:0", "-m", "stp.train", *SMALL, *EVERY, f"trainer.resume={tmp_path / 'run'}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for done in on_ranks("-m", "stp.train", *SMALL, *EVERY, f"trainer.resume={tmp_path / 'run'}", cwd=tmp_path):
+        assert done.returncode == 0, done.stderr[-3000:]
     found, wanted = metrics(tmp_path / "run"), metrics(whole)
     assert found[:2] == wanted[:2] and found[2]["reward/mean"] == wanted[2]["reward/mean"]
     assert found[2]["loss"] == pytest.approx(wanted[2]["loss"], abs=1e-5)
@@ -282,29 +280,29 @@ def test_a_disk_that_is_really_full(tmp_path, small_disk, whole, monkeypatch):
 
 def test_what_befalls_one_rank_ends_both(tmp_path):
     """Rank 1 of two gets SIGTERM, which both obey together, then kill -9, which both survive no longer than a moment."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    torchrun += ["--rdzv_endpoint", "localhost:0", "-m", "tests.integration.fatal"]
     short = ["trainer.updates=2", "trainer.checkpoint_every=0", "trainer.eval_size=3", "zero=stage2"]
     resume = f"trainer.resume={tmp_path / 'run'}"
 
-    def launch(folder, *strike, more=()):
-        command = [*torchrun, *strike, str(tmp_path / folder), *SMALL, *short, *more]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
+    def both(folder, *strike, more=()):
+        return on_ranks("-m", "tests.integration.fatal", *strike, str(tmp_path / folder), *SMALL, *short, *more, cwd=tmp_path)
 
-    alone = launch("alone", "SIGKILL", "forward", "9999")
-    assert alone.returncode == 0, alone.stderr[-3000:]
-    stopped = launch("run", "SIGTERM", "forward", "18")  # in the rollout of update 2
-    assert stopped.returncode != 0 and "continue after update-000001" in stopped.stdout
-    assert "exitcode  : 143" in stopped.stderr, stopped.stderr[-3000:]
+    for alone in both("alone", "SIGKILL", "forward", "9999"):
+        assert alone.returncode == 0, alone.stderr[-3000:]
+    stopped = both("run", "SIGTERM", "forward", "18")  # in the rollout of update 2
+    assert [rank.returncode for rank in stopped] == [143, 143], stopped[0].stderr[-3000:]
+    assert "continue after update-000001" in stopped[0].stdout
     shutil.copytree(tmp_path / "run", tmp_path / "one")
     run(tmp_path / "unused", *short, "zero=stage3", f"trainer.resume={tmp_path / 'one'}")  # on one rank, at another stage
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "alone")
     assert one[0] == two[0] and one[1]["reward/mean"] == two[1]["reward/mean"]
     assert one[1]["loss"] == pytest.approx(two[1]["loss"], abs=1e-5)
-    killed = launch("unused", "SIGKILL", "optimizer", "2", more=[resume])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    torchrun += ["--rdzv_endpoint", "localhost:0", "-m", "tests.integration.fatal", "SIGKILL", "optimizer", "2"]
+    torchrun += [str(tmp_path / "unused"), *SMALL, *short, resume]
+    killed = subprocess.run(torchrun, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
     assert killed.returncode != 0
     assert "rank      : 1" in killed.stderr and "SIGKILL" in killed.stderr  # the launcher names the cause
     assert "rank 0 of 2: another rank ended" in killed.stderr
-    again = launch("unused", "SIGKILL", "forward", "9999", more=[resume])
-    assert again.returncode == 0, again.stderr[-3000:]
+    for again in both("unused", "SIGKILL", "forward", "9999", more=[resume]):
+        assert again.returncode == 0, again.stderr[-3000:]
     assert_same(tmp_path / "run", tmp_path / "alone")

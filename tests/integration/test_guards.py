@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,7 +12,8 @@ from stp.estimators import Elbo
 from stp.run.engine import Engine
 from stp.run.guards import Guard, Guards
 from stp.tasks import Countdown
-from tests.integration.runs import composed, environment, metrics, run, weights
+from tests.commands import on_ranks
+from tests.integration.runs import composed, metrics, run, weights
 
 ROWS = 12  # completions of an update
 QUIET = ["trainer.eval_size=0", "trainer.probe_every=0", "sampler=standard", "objective.beta=0.04"]
@@ -95,11 +94,9 @@ def test_what_is_not_finite_is_not_applied(tmp_path, monkeypatch, first, bad, re
 
 def test_what_is_not_finite_on_one_rank_is_applied_on_none(tmp_path):
     """Two ranks, the second of which has a bad reward in its second update."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
-    command += ["--rdzv_endpoint", "localhost:0", "-m", "tests.integration.poisoned", str(tmp_path / "run"), *QUIET]
-    command += ["trainer.updates=3", "zero=stage2"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    more = ["trainer.updates=3", "zero=stage2"]
+    for done in on_ranks("-m", "tests.integration.poisoned", str(tmp_path / "run"), *QUIET, *more, cwd=tmp_path):
+        assert done.returncode == 0, done.stderr[-3000:]
     assert [line["guard/skipped"] for line in metrics(tmp_path / "run")] == [0, 2, 0]
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
     kept = {rank: load_file(tmp_path / "run" / "bad" / f"update-000002-rank{rank}.safetensors") for rank in (0, 1)}

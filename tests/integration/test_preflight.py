@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 from statistics import median
@@ -25,8 +23,9 @@ from stp.run.tracking import Logging, Tracker
 from stp.tasks import Problem
 from stp.trace import trace
 from stp.train import job
+from tests.commands import command, environment
 from tests.config import raw
-from tests.integration.runs import composed, environment, run
+from tests.integration.runs import composed, run
 
 
 @pytest.fixture(autouse=True)
@@ -207,20 +206,16 @@ def test_what_no_rule_foresaw_is_one_line_too(tmp_path):
     """An error in the work itself: its kind, its place, and where the traceback is; shown when it is asked for."""
     code = "from stp.cli import run; from stp.pretrain.pretrain import Pretraining; "
     code += "run(lambda options: {}['\\x1b[31m'], 'pretrain', Pretraining)"
-    command = [sys.executable, "-c", code, "hydra.run.dir=out"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    done = command("-c", code, "hydra.run.dir=out", cwd=tmp_path)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith("error: KeyError: '\\x1b[31m' (") and "STP_DEBUG=1 shows it" in line
     assert "KeyError" in (tmp_path / "out" / "failed.txt").read_text().splitlines()[-1]
-    shown = subprocess.run(
-        command, cwd=tmp_path, env=environment() | {"STP_DEBUG": "1"}, capture_output=True, text=True, timeout=300
-    )
+    shown = command("-c", code, "hydra.run.dir=out", cwd=tmp_path, env=environment() | {"STP_DEBUG": "1"})
     assert "Traceback" in shown.stderr
 
 
 def test_a_place_that_hydra_cannot_make(tmp_path):
     (tmp_path / "file").touch()
-    command = [sys.executable, "-m", "stp.pretrain", "hydra.run.dir=file/run"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    done = command("-m", "stp.pretrain", "hydra.run.dir=file/run", cwd=tmp_path)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and "file/run: Not a directory" in line and not Path("file/run").exists()

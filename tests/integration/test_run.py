@@ -1,8 +1,6 @@
 """A run leaves what the design says, learns with every kind of policy, and does what its config asks."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from omegaconf import OmegaConf
 from stp.models.policy import Policy
 from stp.run.files import read_jsonl
 from stp.run.tracking import TRAINING, Clock
-from tests.integration.runs import composed, environment, metrics, run, weights
+from tests.commands import command
+from tests.integration.runs import composed, metrics, run, weights
 
 
 def test_a_run_leaves_its_files(tmp_path):
@@ -189,17 +188,9 @@ def test_evaluate_reads_a_run_an_adapter_and_the_base(tmp_path):
     run(tmp_path / "run", "model.lora.rank=4", "optimizer.lr=1e-2")
     for checkpoint in (tmp_path / "run", tmp_path / "run" / "adapter", "base"):
         out = tmp_path / f"eval-{Path(checkpoint).name}"
-        command = [
-            sys.executable,
-            "-m",
-            "stp.evaluate",
-            f"checkpoint={checkpoint}",
-            "size=4",
-            f"to={out}",
-            f"hydra.run.dir={out}",
-        ]
-        command += ["sampler.length=24", "sampler.steps=12", "sampler.block_length=8", "temperatures=[0,1]", "samples=2"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment())
+        small = ["sampler.length=24", "sampler.steps=12", "sampler.block_length=8", "temperatures=[0,1]", "samples=2", "size=4"]
+        places = [f"checkpoint={checkpoint}", f"to={out}", f"hydra.run.dir={out}"]
+        done = command("-m", "stp.evaluate", *places, *small, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         summary = json.loads((out / "summary.json").read_text())
         assert summary["T=0"]["total"] == 4 and summary["T=1"]["total"] == 8 and "pass@2" in summary["T=1"]

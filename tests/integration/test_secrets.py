@@ -1,9 +1,7 @@
 """Keys in the environment stay there: no file of a run, and nothing it says, holds one."""
 
-import subprocess
-import sys
-
-from tests.integration.runs import SMALL, environment
+from tests.commands import command, environment
+from tests.integration.runs import SMALL
 
 SECRETS = {
     "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
@@ -15,9 +13,8 @@ RUN = ["trainer.updates=1", "trainer.checkpoint_every=1", "trainer.eval_size=2",
 
 
 def test_no_file_of_a_run_holds_a_secret(tmp_path):
-    command = [sys.executable, "-m", "stp.train", *SMALL, *RUN, "hydra.run.dir=run"]
     settings = {k: v for k, v in environment().items() if not k.startswith("WANDB_")} | SECRETS
-    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=600)
+    done = command("-m", "stp.train", *SMALL, *RUN, "hydra.run.dir=run", cwd=tmp_path, env=settings)
     assert done.returncode == 0, done.stderr
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     names = {file.name for file in files}

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from stp.soak.soak import Episode, fingerprint, main, members
-from tests.integration.runs import SMALL, environment
+from tests.commands import environment
+from tests.integration.runs import SMALL
 
 
 def test_a_run_struck_at_random_ends_as_the_one_left_alone(tmp_path):

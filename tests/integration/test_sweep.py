@@ -19,8 +19,9 @@ from stp.run.files import read_jsonl
 from stp.run.summary import Summary
 from stp.train import job
 from stp.train.data import RunData
+from tests.commands import ROOT, environment
 from tests.config.test_options import FILES
-from tests.integration.runs import ROOT, SMALL, composed, environment, metrics, run
+from tests.integration.runs import SMALL, composed, metrics, run
 
 # the script chooses seeds and greedy evaluation
 TINY = [o for o in SMALL if not o.startswith(("seed", "trainer.eval_temperatures"))] + ["trainer.checkpoint_every=1"]

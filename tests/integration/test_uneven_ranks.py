@@ -13,7 +13,8 @@ from stp.models.policy import Model, load_policy
 from stp.ranks import Ranks
 from stp.samplers import Standard
 from stp.tasks import Countdown
-from tests.integration.runs import ROOT, SMALL, environment, metrics, on_two_ranks, run
+from tests.commands import ROOT, environment
+from tests.integration.runs import SMALL, metrics, on_two_ranks, run
 
 
 @pytest.mark.parametrize("rows", range(0, 13))

@@ -2,15 +2,14 @@
 
 import json
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
 from stp.run.tracking import Logging, Tracker, labelled
-from tests.integration.runs import environment, metrics
+from tests.commands import command
+from tests.integration.runs import metrics
 
 LOGGED = ["logging=wandb", "logging.wandb=offline", "trainer.updates=3", "trainer.checkpoint_every=1", "trainer.eval_size=0"]
 
@@ -48,8 +47,8 @@ def sent(folder):
 
 def launched(folder, number, nth, *overrides):
     """A run that gets a signal at its nth inner update."""
-    command = [sys.executable, "-m", "tests.integration.fatal", number, "optimizer", nth, str(folder / "run"), *LOGGED]
-    return subprocess.run([*command, *overrides], capture_output=True, text=True, cwd=folder, env=environment(), timeout=300)
+    arguments = [number, "optimizer", nth, str(folder / "run"), *LOGGED, *overrides]
+    return command("-m", "tests.integration.fatal", *arguments, cwd=folder)
 
 
 def test_the_last_file_of_a_resumed_run_holds_the_whole_run(tmp_path):

@@ -2,8 +2,21 @@ import shutil
 
 import pytest
 
+from stp.report import figures
 from tests.integration.runs import composed
 from tests.report import Runs
+
+
+@pytest.fixture(autouse=True)
+def unrendered(request, monkeypatch):
+    """Figures are composed from the runs and closed. Rendering them takes most of a report's time: `pictures` asks for it."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(figures, "_save", lambda figure, *_: figures.plt.close(figure))
+
+
+@pytest.fixture
+def pictures():
+    """Figures are rendered and saved, too."""
 
 
 @pytest.fixture(scope="session")

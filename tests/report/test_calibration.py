@@ -60,7 +60,7 @@ def test_runs_of_a_method_make_one_curve_and_their_drift_is_beside_it():
     assert "| adaptive | 2 | last quarter | 6 | 0.937 | 0.667 | +0.270 | 0.277 | 1.000 | 4.000 | - |" in lines
 
 
-def test_the_report_draws_what_runs_left_and_names_a_damaged_file(runs, monkeypatch, capsys):
+def test_the_report_draws_what_runs_left_and_names_a_damaged_file(runs, pictures, monkeypatch, capsys):
     good, bad = runs.add("table5_stp"), runs.add("table5_stp", seed=1)
     write(good / "calibration.jsonl", [FIRST, SECOND])
     write(bad / "calibration.jsonl", [FIRST | {"count": [2.0]}])

@@ -8,9 +8,11 @@ from matplotlib import pyplot as plt
 
 from stp.report import figures
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(pictures, monkeypatch):
     """The figures as they are saved, which stay open to be looked at."""
     kept, save = [], figures._save
 

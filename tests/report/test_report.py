@@ -5,17 +5,15 @@ import json
 import math
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import Mock
 
 import matplotlib.image
 import pytest
 import yaml
 
 from stp.report import report
-from tests.integration.runs import environment
+from tests.commands import command
 from tests.report import write
 
 IMPROVEMENT = "Improv. (vs. best baseline)"
@@ -434,7 +432,6 @@ DAMAGE = {
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_run_is_named_and_stops_no_other(runs, monkeypatch, capsys, kind):
-    monkeypatch.setattr(report, "figures", Mock(heat_map=lambda *_: [{}]))  # which are drawn of the same runs
     for seed in (0, 1):
         runs.add("table5_stp", seed, "1110")
     damaged = runs.add("table5_stp", 2, "1111")
@@ -563,9 +560,8 @@ def everything(runs):
     runs.add("table3_spg_stp", 0, estimator="spg", rewards=(0.1, 0.5, 0.7))
 
 
-def test_the_command_writes_every_file(everything, tmp_path):
-    command = [sys.executable, "-m", "stp.report"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
+def test_the_command_writes_every_file(everything, tmp_path, monkeypatch, capsys):
+    done = command("-m", "stp.report", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     out = tmp_path / "outputs" / "report"
     assert done.stdout.endswith("written to outputs/report\n") and "62.5 ± 12.5 (4, 5, 6 of 8)" in done.stdout
@@ -586,13 +582,13 @@ def test_the_command_writes_every_file(everything, tmp_path):
         assert len({tuple(pixel) for row in pixels[::5, ::5] for pixel in row.round(2).tolist()}) > 3, f"{name} is blank"
     text = (out / "tables.md").read_text()
     assert set(re.findall(r"\]\((\w+\.png)\)", text)) == PICTURES - {"learning_curves.png", "accuracy.png", "leaderboard.png"}
-    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
-    assert (again.returncode, again.stdout) == (0, done.stdout)  # what it wrote is no run
+    monkeypatch.setattr(sys, "argv", ["stp.report"])
+    report.main()
+    assert capsys.readouterr().out == done.stdout  # what it wrote is no run
 
 
 def test_without_runs_it_says_so(tmp_path):
-    command = [sys.executable, "-m", "stp.report"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
+    done = command("-m", "stp.report", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].endswith(
         "error: no finished run found; give run folders, or train one with python -m stp.train"

@@ -10,8 +10,8 @@ from stp.errors import UserError
 from stp.evaluation.stored import regrade
 from stp.run.files import read_jsonl
 from stp.tasks import Countdown, Gsm8k, Math
+from tests.commands import environment
 from tests.config import composed
-from tests.integration.runs import environment
 
 ROWS = [
     {"question": "Anna has 6 eggs and buys 12.", "completion": "<answer>\n\\boxed{18}\n</answer>", "ground_truth": 18.0},

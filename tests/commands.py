@@ -1,0 +1,105 @@
+"""Commands in processes of their own, without the seconds of processor time that each would take to import the libraries.
+
+A server imports them once (`tests/server.py`). A command is a fork of it that has its own arguments, folder, environment and
+output, imports the project's modules itself and ends on its own: its exit code, its signals and what it prints are those of
+`python <arguments>`.
+"""
+
+import atexit
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment for a new command: on its own, one thread, from any folder."""
+    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "WANDB_SERVICE")
+    kept = {k: v for k, v in os.environ.items() if k not in launched}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+
+
+_numbers = itertools.count()
+
+
+@cache
+def _outputs() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.server"]
+    env = environment() | {"DS_ACCELERATOR": "cpu"}
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    atexit.register(server.communicate)
+    return server
+
+
+def _ask(request: Any) -> None:
+    server = _server()
+    assert server.stdin is not None
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+
+
+def _answer() -> int:
+    server = _server()
+    assert server.stdout is not None
+    return int(server.stdout.readline())
+
+
+@dataclass
+class Command:
+    """A command that has been started. out, err: the files for what it prints."""
+
+    arguments: list[str]
+    pid: int
+    out: Path
+    err: Path
+
+    def wait(self, timeout: float = 300) -> CompletedProcess[str]:
+        """What became of it. One that takes longer than `timeout` seconds is killed, which is a failure."""
+        _ask(self.pid)
+        late = not select.select([_server().stdout], [], [], timeout)[0]
+        if late:
+            os.kill(self.pid, signal.SIGKILL)
+        done = CompletedProcess(self.arguments, _answer(), self.out.read_text(), self.err.read_text())
+        assert not late, f"{self.arguments} took longer than {timeout} s: {done.stderr[-3000:]}"
+        return done
+
+
+def start(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Command:
+    """Starts `python <arguments>`, which begin with -m or -c, in a folder."""
+    out, err = (Path(_outputs().name) / f"{next(_numbers)}" for _ in range(2))
+    request = {"arguments": arguments, "cwd": str(cwd), "env": dict(env or environment()), "out": str(out), "err": str(err)}
+    _ask(request)
+    return Command(list(arguments), _answer(), out, err)
+
+
+def command(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
+    """Runs `python <arguments>` to its end."""
+    return start(*arguments, cwd=cwd, env=env).wait()
+
+
+def on_ranks(*arguments: str, cwd: Path, count: int = 2) -> list[CompletedProcess[str]]:
+    """Runs `torchrun --nproc_per_node <count> <arguments>` to the end of every rank; none is ended because another failed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    places = [environment() | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    started = [start(*arguments, cwd=cwd, env=place) for place in places]
+    return [rank.wait() for rank in started]
