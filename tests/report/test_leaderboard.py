@@ -78,7 +78,7 @@ def test_presets_of_equal_settings_are_one_method():
     assert set(board(run(), twin, run("method_d1"))) == {"method_d1", "method_espo"}
 
 
-def test_it_is_written_and_drawn(tmp_path):
+def test_it_is_written_and_drawn(pictures, tmp_path):
     boards = leaderboard.places([run(), run(seed=1, final=0.6), run("method_d1", final=0.7, seconds=50.0)])
     text = leaderboard.markdown(boards)
     assert "| **method_d1** | 1 | 70.0 | - | 50 | 40.0 | - | - |" in text and "| method_espo | 2 | 55.0 ± 7.1 |" in text
