@@ -191,7 +191,7 @@ def test_the_paper_scale_holds_table_8_with_any_preset_of_stp(choice):
 @pytest.mark.parametrize("preset", ROWS)
 def test_every_preset_keeps_table_8_at_paper_scale(preset):
     """What the method has of it: SPG has no KL penalty, and the one-step draws are all the same, so one is taken."""
-    values = dict(leaves(plain(composed("scale=paper", f"experiment={preset}"))))
+    values = dict(leaves(plain(composed(f"experiment={preset}", "scale=paper"))))
     pruning = ("sampler.gamma", "sampler.t_cutoff")
     kept = {path: value for path, value in TABLE_8.values() if path in values and path not in pruning}
     kept |= {"spg": {"objective.beta": 0.0}, "one_step": {"estimator.samples": 1}}.get(ROWS[preset][0], {})

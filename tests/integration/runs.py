@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
-from stp.config import CONF, build, register
+from stp.config import build
 from stp.ranks import Ranks
 from stp.run.files import read_jsonl
 from stp.train import execute
 from tests.commands import ROOT
+from tests.config import raw
 
 EXAMPLE = ROOT / "examples" / "own_task"
 OWN = [  # what task=custom needs to know
@@ -45,10 +45,8 @@ SMALL = [
 
 def composed(*overrides: str) -> Any:
     """The checked config of `python -m stp.train` with the small settings and these overrides; custom is the example's task."""
-    register()
     own = OWN if "task=custom" in overrides else []
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return build(compose("train", [*SMALL, *own, *overrides]))
+    return build(raw("train", *SMALL, *own, *overrides))
 
 
 def run(folder: Path, *overrides: str) -> dict[str, Any]:

@@ -82,7 +82,9 @@ def test_the_limit_of_an_update_is_one_pass_of_each_kind(shape, engine, monkeypa
 
 
 @pytest.mark.parametrize("item", sorted(set(bench.ITEMS) - {"ranks", "paper"}))
-def test_items_give_their_lines(shape, engine, item):
+def test_items_give_their_lines(shape, engine, monkeypatch, item):
+    compiling = torch.nn.Module.compile  # without machine code, which takes a minute
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **how: compiling(layer, backend="eager", **how))
     rows = list(bench.ITEMS[item](shape, engine, 1))
     assert rows and all(r["item"] == item and r["ratio"]["min"] <= r["ratio"]["max"] for r in rows)
     bench.table(rows)

@@ -8,8 +8,9 @@ from torch.testing import assert_close
 
 from stp.errors import UserError
 from stp.models.policy import AdapterOff, Lora, Model, load_policy
+from stp.models.tiny import new_tiny
 from stp.types import Prompts
-from tests.models import random_ids
+from tests.models import TOKENIZER, random_ids
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 
@@ -23,10 +24,14 @@ def test_it_is_refused_without_a_compiler(monkeypatch):
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler, which torch.compile needs on the CPU")
-def test_compiled_layers_are_the_same_layers(monkeypatch):
+def test_compiled_layers_are_the_same_layers(monkeypatch, tmp_path):
+    traced = torch.nn.Module.compile  # without machine code, which is made below
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **how: traced(layer, backend="eager", **how))
+    new_tiny(TOKENIZER, 0, width=16, layers=1).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", torch._dynamo.config.recompile_limit)
     options = {"lora": Lora(rank=4), "gradient_checkpointing": True}
-    (plain, _), (compiled, _) = (load_policy(Model(compile=c, **options)) for c in (False, True))
+    (plain, _), (compiled, _) = (load_policy(Model(path=str(tmp_path), compile=c, **options)) for c in (False, True))
     with torch.no_grad():
         for policy in (plain, compiled):
             for i, p in enumerate(p for p in policy.parameters() if p.requires_grad):
@@ -48,3 +53,14 @@ def test_compiled_layers_are_the_same_layers(monkeypatch):
             policy.zero_grad()
         assert_close(found[1], found[0], atol=1e-4, rtol=1e-3)
         assert not torch.allclose(found[0][0], found[0][1], atol=1e-3)
+
+
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler, which torch.compile needs on the CPU")
+def test_the_machine_code_computes_the_same(tmp_path):
+    """Of one narrow layer, without gradients: compiling more takes minutes of a processor."""
+    new_tiny(TOKENIZER, 0, width=16, layers=1).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    plain, compiled = (load_policy(Model(path=str(tmp_path), compile=c), trainable=False)[0] for c in (False, True))
+    given = random_ids(2, 11, vocabulary=60), None, torch.tensor([20, 3, 17]), random_ids(1, 3, vocabulary=60)[0]
+    with torch.no_grad():
+        assert_close(compiled(*given), plain(*given), atol=1e-4, rtol=1e-3)
