@@ -80,11 +80,15 @@ for name in set(stp.cli.commands()) - set(roots):
         stp.cli.main()
     except SystemExit as ended:
         assert ended.code == 0
-print("commands:", *stp.cli.commands())
+print("commands:", *stp.cli.commands(), flush=True)
+sys.argv = ["stp", "train", "sampler.gamma=2"]
+stp.cli.main()
 """
     done = python(installed, tmp_path, "-c", code)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: sampler.gamma=2"), done.stderr
     assert {"train", "export", "report", "bench", "soak", "theory"} <= set(done.stdout.splitlines()[-1].split())
+    (scripts,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "stp = stp.cli:main" in scripts.read_text().splitlines()  # what the code calls
 
 
 def test_a_users_own_presets_are_found_and_outputs_lie_where_the_command_runs(installed, tmp_path):
@@ -93,8 +97,3 @@ def test_a_users_own_presets_are_found_and_outputs_lie_where_the_command_runs(in
     done = python(installed, tmp_path, "-m", "stp.train", "--config-dir", "mine", "experiment=own", "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert "gamma: 0.125" in done.stdout
-    (scripts,) = installed.glob("*.dist-info/entry_points.txt")
-    assert "stp = stp.cli:main" in scripts.read_text().splitlines()
-    script = ("-c", "from stp.cli import main; main()")  # what the script `stp` runs
-    done = python(installed, tmp_path, *script, "train", "sampler.gamma=2")
-    assert done.returncode == 2 and done.stderr.startswith("error: sampler.gamma=2")
