@@ -195,24 +195,32 @@ class Ledger:
         """Adds a run's line. A run that is there only gets the presets that it does not have yet."""
         with self._locked():
             lines = {line.key: line for line in self.lines()}
-            old = lines.get(new.key, new)
-            lines[new.key] = replace(old, presets=sorted({*old.presets, *new.presets}))
-            every = self.settings() | {new.settings_hash: json.loads(json.dumps(settings, default=str))}
-            one = next(iter(every.values()))
-            shared = {k: v for k, v in one.items() if all(k in other and other[k] == v for other in every.values())}
-            own = {name: {k: v for k, v in one.items() if k not in shared} for name, one in sorted(every.items())}
-            rows = [f"  {json.dumps(name)}: {json.dumps(one, sort_keys=True)}" for name, one in own.items()]
-            text = f'{{"common": {json.dumps(shared, sort_keys=True)},\n "own": {{\n' + ",\n".join(rows) + "\n}}\n"
-            write_atomically(self.beside, text)
+            old = lines.get(new.key)
+            presets = sorted({*(old.presets if old else ()), *new.presets})
+            if old is not None and old.presets == presets:
+                return
+            lines[new.key] = replace(old or new, presets=presets)
+            known = self.settings()
+            if new.settings_hash not in known:
+                self._keep(known | {new.settings_hash: json.loads(json.dumps(settings, default=str))})
             table = io.StringIO()
             writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Line)], lineterminator="\n")
             writer.writeheader()
             writer.writerows(line.cells() for line in sorted(lines.values(), key=lambda line: line.order))
             write_atomically(self.file, table.getvalue())
 
+    def _keep(self, every: dict[str, Settings]) -> None:
+        """Writes the settings: once what all have in common, then what is each one's own, a line each."""
+        one = next(iter(every.values()))
+        common = {k: v for k, v in one.items() if all(k in other and other[k] == v for other in every.values())}
+        own = {name: {k: v for k, v in one.items() if k not in common} for name, one in sorted(every.items())}
+        rows = [f"  {json.dumps(name)}: {json.dumps(one, sort_keys=True)}" for name, one in own.items()]
+        text = f'{{"common": {json.dumps(common, sort_keys=True)},\n "own": {{\n' + ",\n".join(rows) + "\n}}\n"
+        write_atomically(self.beside, text)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.with_name(f".{self.file.name}.lock").open("w") as file:
+        with self.file.with_name(f".{self.file.name}.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

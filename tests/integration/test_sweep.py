@@ -16,6 +16,7 @@ from stp import cli, train
 from stp.config import Config, plain
 from stp.report import report
 from stp.run.files import read_jsonl
+from stp.run.ledger import Ledger
 from stp.run.summary import Summary
 from stp.train import job
 from stp.train.data import RunData
@@ -94,7 +95,7 @@ def project(tmp_path):
 
 def results(folder):
     """Every file of the runs in a sweep, and when it was written (Hydra rewrites its own ones in each call)."""
-    own = (".hydra", "train.log", "multirun.yaml")
+    own = (".hydra", "train.log", "multirun.yaml", "runs.csv")
     files = (path for path in folder.rglob("*") if path.is_file() and not set(path.parts) & set(own))
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
@@ -149,6 +150,10 @@ def test_the_script_from_its_first_call_to_the_tables(project, tmp_path, monkeyp
         "same_as": "../../table5_stp/seed0",
     }
     assert not list((tmp_path / "elsewhere").iterdir())
+    entered = {tuple(line.presets): line.correct for line in Ledger(runs / "runs.csv").lines()}
+    names = {("table5_stp", "table6_g005_t005"), *((preset,) for preset in PRESETS if preset != "table5_stp")}
+    assert entered.keys() == names
+    assert entered["table5_grpo_elbo",] == summary(runs / "table5_grpo_elbo/seed0")["final"]["correct"]
 
     for preset in ("table5_spatial_only", "table5_stp"):  # those that stopped: as if they had not
         run(tmp_path / preset, "seed=0", "trainer.eval_temperatures=[0.0]", *pruning(preset))
