@@ -51,6 +51,9 @@ def check(config: Config) -> None:
         fail("objective", objective, "SPG's bounds have no ratio; use objective=policy_gradient")
     if config.trainer.micro_draws:
         check_micro_draws(config)
+    total, decay = config.trainer.updates * config.trainer.inner_updates, config.optimizer.decay
+    rule = f"nothing would be learned after it; give 0, or at least trainer.updates * trainer.inner_updates = {total}"
+    require(decay == 0 or decay >= total, "optimizer.decay", decay, rule)
     if config.zero.stage == 3:
         at_once = config.estimator.positions_at_once(config.sampler.length, config.trainer.micro_draws)
         scored = config.trainer.micro_batch * at_once

@@ -34,13 +34,16 @@ class Zero:
 
 @dataclass
 class Optimizer:
-    """AdamW with a linear warm-up to a constant learning rate."""
+    """AdamW with a linear warm-up to a learning rate, which stays or falls linearly to zero."""
 
     lr: float = field(default=3e-6, metadata={"help": "learning rate after warm-up"})
     beta1: float = field(default=0.9, metadata={"help": "decay of the mean of gradients"})
     beta2: float = field(default=0.99, metadata={"help": "decay of the mean of squared gradients"})
     weight_decay: float = field(default=0.1, metadata={"help": "decoupled weight decay"})
     warmup: int = field(default=0, metadata={"help": "optimizer updates of linear warm-up"})
+    decay: int = field(
+        default=0, metadata={"help": "optimizer updates after which the rate has fallen linearly from lr to 0; 0: it stays"}
+    )
     max_grad_norm: float = field(default=0.2, metadata={"help": "gradients are scaled down to this norm; 0 turns clipping off"})
 
     def __post_init__(self) -> None:
@@ -51,7 +54,15 @@ class Optimizer:
             0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "weight decay cannot be negative"
         )
         require(self.warmup >= 0, "optimizer.warmup", self.warmup, "a number of updates cannot be negative")
+        rule = "choose 0 (a constant rate), or more updates than optimizer.warmup"
+        require(self.decay == 0 or self.decay > self.warmup, "optimizer.decay", self.decay, rule)
         require(0 <= self.max_grad_norm < math.inf, "optimizer.max_grad_norm", self.max_grad_norm, "a norm cannot be negative")
+
+    def rate(self, done: int) -> float:
+        """Returns the learning rate of the optimizer update that follows the first `done`."""
+        rising = (done + 1) / (self.warmup + 1)
+        falling = (self.decay - done) / (self.decay - self.warmup) if self.decay else 1.0
+        return self.lr * max(0.0, min(1.0, rising, falling))
 
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's moments, by their names in its state
@@ -148,7 +159,7 @@ class Engine:
         If the norm is not finite, gradients are cleared without being applied, and the norm is returned as NaN. All ranks share
         one norm, so they do the same.
         """
-        lr = self.options.lr * min(1.0, (self.updates_done + 1) / (self.options.warmup + 1))
+        lr = self.options.rate(self.updates_done)
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = lr
         norm = None

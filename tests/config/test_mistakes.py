@@ -89,6 +89,8 @@ MISTAKES = [
     ("train", "optimizer.beta2=-1", "optimizer.beta2=-1.0", "[0, 1)"),
     ("train", "optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0", "cannot be negative"),
     ("train", "optimizer.warmup=-1", "optimizer.warmup=-1", "cannot be negative"),
+    ("train", "optimizer.decay=3", "optimizer.decay=3", "choose 0 (a constant rate), or more updates than optimizer.warmup"),
+    ("train", "optimizer.decay=79", "optimizer.decay=79", "trainer.updates * trainer.inner_updates = 80"),
     ("train", "optimizer.max_grad_norm=-1", "optimizer.max_grad_norm=-1.0", "cannot be negative"),
     ("train", "zero.stage=4", "zero.stage=4", "0, 1, 2 and 3"),
     ("train", "zero.offload=disk", "zero.offload=disk", "choose one of none, cpu"),
