@@ -20,7 +20,7 @@ setup(
     install_requires=[
         "torch>=2.11,<2.15",
         "transformers>=5.17,<5.25",
-        "peft>=0.19,<0.22",
+        "peft>=0.20,<0.22",
         "deepspeed>=0.19.8,<0.20",
         "hydra-core>=1.3.8,<1.4",
         "omegaconf>=2.3.1,<2.4",

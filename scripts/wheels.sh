@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Collects, as wheels in a folder, what a GPU machine without network lacks beside torch, transformers and peft.
+# Collects, as wheels in a folder, what a GPU machine without network lacks beside torch and transformers.
 # usage: [FOR=3.12] scripts/wheels.sh <folder>     on a machine with network; FOR is the GPU machine's Python
 #   PYTHON=<command>: a Python with pip on this machine
 set -euo pipefail
@@ -14,4 +14,5 @@ platforms=()
 for tag in manylinux_2_28 manylinux_2_17 manylinux2014 manylinux1; do platforms+=(--platform "${tag}_x86_64"); done
 pip download --only-binary=:all: --implementation cp --python-version "${FOR:-3.12}" "${platforms[@]}" --find-links "$folder" \
   --dest "$folder" "$(pinned hydra-core)" "$(pinned omegaconf)" pydantic hjson einops msgpack py-cpuinfo ninja
+pip download --no-deps --only-binary=:all: --dest "$folder" "$(pinned peft)"
 du -sh "$folder"

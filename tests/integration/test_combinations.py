@@ -68,7 +68,8 @@ def chosen(*overrides: str):
 def of_method(method: str, task: str, sampler: str):
     """The config of `experiment=<method> task=<task> sampler=<sampler>`, put together from two that are composed once."""
     config, place = chosen(f"experiment={method}", "trainer.inner_updates=2"), chosen(f"task={task}", f"sampler={sampler}")
-    sampler = replace(place.sampler, length=48, steps=6) if config.rescue.needs_solutions else place.sampler  # as solutions are
+    whole = config.rescue.needs_solutions or task == "sudoku"  # whose completions all begin with the rows of the puzzle
+    sampler = replace(place.sampler, length=48, steps=6) if whole else place.sampler
     return replace(config, task=place.task, sampler=sampler, model=place.model)
 
 

@@ -80,7 +80,8 @@ def ablations(*overrides, to, **variables):
 def script(folder, *arguments, cwd=None, **variables):
     """Call a project's scripts/ablations.sh, from anywhere."""
     command = ["bash", str(folder / "scripts" / "ablations.sh"), *arguments]
-    settings = environment() | {"PYTHON": sys.executable} | variables
+    own = ("TO", "ONLY", "SEEDS", "FRESH")  # which the shell of these tests may have set
+    settings = {k: v for k, v in environment().items() if k not in own} | {"PYTHON": sys.executable} | variables
     return subprocess.run(command, capture_output=True, text=True, env=settings, cwd=cwd, timeout=600)
 
 
