@@ -21,7 +21,7 @@ train: ## the main job: STP trains the tiny LLaDA on Countdown (ARGS="..." adds 
 	$(BIN)/python -m stp.train sampler=stp task=countdown $(ARGS)
 
 test: ## run the tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

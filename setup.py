@@ -39,6 +39,6 @@ setup(
         "gpu": ["bitsandbytes>=0.49,<0.52"],
         "sweeps": SWEEPS,
         "eval": ["lm_eval>=0.4.13,<0.5"],
-        "dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.6,<4", "hypothesis>=6.100,<7", *SWEEPS],
+        "dev": ["ruff>=0.14,<0.17", "mypy>=1.18,<3", "pytest-xdist>=3.8,<4", "hypothesis>=6.100,<7", *SWEEPS],
     },
 )

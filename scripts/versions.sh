@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 to=${TO:-outputs/versions}
 mkdir -p "$to"
 to=$(cd "$to" && pwd)
-[ $# -gt 0 ] || set -- -n 2 --dist loadfile
+[ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=offline
 
 sed -nE 's/^ *"([A-Za-z0-9-]+)>=([0-9.]+).*/\1==\2/p' setup.py > "$to/lowest.txt"
