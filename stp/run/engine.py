@@ -66,6 +66,7 @@ class Optimizer:
 
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's moments, by their names in its state
+LINEAR = torch.nn.functional.linear  # which DeepSpeed replaces at stage 3, for all models of the process
 FILE_BYTES = 2**30  # about the size of a checkpoint's file: rank 0 holds this much in memory while it writes
 
 
@@ -276,5 +277,6 @@ class Engine:
             yield self.policy
 
     def destroy(self) -> None:
-        """Frees the engine. The process group stays for the next job of a sweep."""
+        """Frees the engine. The process group stays for the next job of a sweep; torch is again as it was before ZeRO-3."""
         self.deepspeed.destroy()
+        torch.nn.functional.linear = LINEAR

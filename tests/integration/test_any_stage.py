@@ -48,6 +48,13 @@ def weights(engine):
         return torch.cat([parameter.detach().float().flatten().clone() for parameter in policy.parameters()])
 
 
+def test_a_later_model_of_the_process_computes_with_torchs_own_layers():
+    before, engine = torch.nn.functional.linear, engine_of(3)
+    assert torch.nn.functional.linear is not before  # DeepSpeed's, for every model
+    engine.destroy()
+    assert torch.nn.functional.linear is before
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_stage_continues_every_other(tmp_path, dtype):
     stages = [stage for stage in STAGES if stage or dtype == torch.float32]
