@@ -1,9 +1,12 @@
 """Settings of the whole suite."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as commands have it that tests start: two threads round otherwise
 
 LONGEST = (  # the files that take half a minute or more
     *("test_faults", "test_sweep", "test_combinations", "test_run", "test_presets", "test_plan", "test_ranks", "test_mistakes"),
