@@ -41,7 +41,7 @@ for python in ${PYTHONS:-python3.11 python3.12 python3.13}; do
     fi
     row="| - | - | - | -"
     if [ -e "$place/.installed" ]; then
-      env -u TO PYTHONPATH="$PWD" "$place/bin/python" -m pytest -p no:cacheprovider "$@" > "$log" 2>&1 || failed=1
+      PYTHONPATH="$PWD" "$place/bin/python" -m pytest -p no:cacheprovider "$@" > "$log" 2>&1 || failed=1
       said=$( (grep -E "(passed|failed|error|deselected).* in [0-9.]+" "$log" || true) | tail -n 1 | sed -E 's/ in [0-9.]+.*//; s/=//g')
       row="| $(shown "$place")"
     else failed=1; fi

@@ -9,9 +9,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as commands have it that tests start: two threads round otherwise
 
 LONGEST = (  # the files that take half a minute or more
-    *("test_faults", "test_sweep", "test_combinations", "test_run", "test_presets", "test_plan", "test_ranks", "test_mistakes"),
-    *("test_options", "test_report", "test_resume", "test_guards", "test_uneven_ranks", "test_unfinished", "test_evaluate"),
-    *("test_compile", "test_wheel", "test_continuing", "test_brought", "test_preflight"),
+    *("test_sweep", "test_faults", "test_combinations", "test_options", "test_run", "test_mistakes", "test_ranks"),
+    *("test_resume", "test_presets", "test_report", "test_plan", "test_soak", "test_uneven_ranks", "test_unfinished"),
+    *("test_evaluate", "test_guards"),
 )
 
 

@@ -28,11 +28,12 @@ DASHES = ("-", "--", ":", "-.")
 plt.rcParams["axes.prop_cycle"] = plt.cycler(color=COLOURS)
 
 
-def pens(runs: Iterable[Run]) -> Pens:
-    """Gives each method, which is a run's settings without the seed, a colour and a dash that it keeps in all figures."""
-    methods = dict.fromkeys(run["seedless_hash"] for run in runs)
-    places = ((COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i in range(len(methods)))
-    return {method: {"color": colour, "linestyle": dash} for method, (colour, dash) in zip(methods, places, strict=True)}
+def pens(methods: Iterable[str]) -> Pens:
+    """Gives each method a colour and a dash, in order. methods: their names, or `seedless_hash`; one may come again."""
+    return {
+        method: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
+        for i, method in enumerate(dict.fromkeys(methods))
+    }
 
 
 def variance(groups: dict[str, list[Run]], known: Pens, to: Path) -> None:
@@ -173,7 +174,7 @@ def methods(runs: list[Run], to: Path) -> None:
 
 def board(boards: dict[str, list[Place]], path: Path) -> None:
     """Draws a panel per task: accuracy with its 95 % interval over processor seconds. A line joins the frontier."""
-    known = pens({"seedless_hash": name} for name in dict.fromkeys(p.method for places in boards.values() for p in places))
+    known = pens(place.method for places in boards.values() for place in places)
     figure, grid = plt.subplots(1, len(boards), figsize=(3.4 * len(boards), 3.4), layout="constrained", squeeze=False)
     for axes, (task, places) in zip(grid.flat, boards.items(), strict=True):
         edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)

@@ -2,12 +2,12 @@
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, median, stdev
 from typing import Any
 
 from stp.report.intervals import mean_interval
-from stp.report.runs import COUNTED, Run
+from stp.report.runs import COUNTED, Run, fullest
 
 RISE, LOST = 5.0, 0.5  # points that a run must have gained, and the share of them that it then loses, to have fallen back
 LEGEND = """\
@@ -62,8 +62,7 @@ def places(runs: list[Run]) -> dict[str, list[Place]]:
         goal = (bases + max(mean(_percent(run["final"]) for run in group) for group in methods.values())) / 2
         found = [_place(task, name, group, goal) for name, group in methods.items()]
         best = [p for p in found if not any(o.accuracy > p.accuracy and o.seconds < p.seconds for o in found)]
-        marked = [Place(**{**vars(p), "frontier": p in best}) for p in found]
-        boards[task] = sorted(marked, key=lambda place: -place.accuracy)
+        boards[task] = sorted((replace(p, frontier=p in best) for p in found), key=lambda place: -place.accuracy)
     return boards
 
 
@@ -80,7 +79,7 @@ def _methods(runs: list[Run]) -> dict[str, list[Run]]:
     for run in sorted(runs, key=lambda run: run["finished"]):
         name = run["experiment"] if run["sampler"] == "standard" else f"{run['experiment']}, {run['sampler']}"
         by_name[name][run["seedless_hash"]][run["seed"]] = run
-    chosen = {name: list(max(groups.values(), key=len).values()) for name, groups in by_name.items()}
+    chosen = {name: list(fullest(groups.values()).values()) for name, groups in by_name.items()}
     one_of = {group[0]["seedless_hash"]: name for name, group in sorted(chosen.items(), reverse=True)}
     return {name: group for name, group in chosen.items() if one_of[group[0]["seedless_hash"]] == name}  # presets may agree
 

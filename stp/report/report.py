@@ -407,7 +407,8 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
         lines = [(" ".join(row.names), by_preset.get(cell.preset)) for row in table.rows for cell in row.cells]
         curves[title(table).split(" (")[0]] = {name: members for name, members in lines if members}
     figure_3 = {name: by_preset.get(preset, []) for name, preset in FIGURE_3.items()}
-    pens = figures.pens(run for group in (*curves.values(), figure_3) for members in group.values() for run in members)
+    groups = [members for group in (*curves.values(), figure_3) for members in group.values()]
+    pens = figures.pens(run["seedless_hash"] for members in groups for run in members)
     variance = f"## Figure 3. Variance of the ELBO estimate\n\n{variance_markdown(pairs)}"
     parts.append(variance)
     if pairs["variance"].usable:

@@ -33,6 +33,7 @@ DEFINING = (
     *(f"sampler.{name}" for name in ("gamma", "t_cutoff", "select", "anchors")),
 )
 
+ANSWER = {"update": int, "temperature": NUMBER, "problem": str, "correct": bool}
 PROBE = {"update": int, **dict.fromkeys(("variance", "variance_per_token"), (*NUMBER, type(None)))}  # None: overflow
 
 SUMS = ("count", "confidence", "correct", "reward")  # what calibration.jsonl adds up for the completions of each bin
@@ -85,7 +86,7 @@ def _load_run(folder: Path, clock: str) -> Run | None:
         "scores": summary.scores,
         "folder": data,
         "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
-        "curve": curve_of(data, summary.final["temperature"]),
+        "curve": curve_of(_records(data / "eval.jsonl", ANSWER), summary.final["temperature"]),
         "probes": _records(data / "variance.jsonl", PROBE) if (data / "variance.jsonl").exists() else [],
         "calibration": _calibration(data / "calibration.jsonl"),
         "settings": found,
@@ -123,11 +124,9 @@ def _calibration(path: Path) -> list[dict[str, Any]]:
 
 def _of_ledger(file: Path, clock: str) -> list[Run]:
     """Returns the runs of a ledger, once for each of their presets. They have no calibration."""
-    ledger = Ledger(file, "runs")
-    known = ledger.settings()
     return [
-        {**_of_line(line, known[line.settings_hash], clock), "experiment": preset, "folder": file / line.config_hash}
-        for line in ledger.lines()
+        {**_of_line(line, known, clock), "experiment": preset, "folder": file / line.config_hash}
+        for line, known in Ledger(file, "runs").runs()
         for preset in (line.presets or (None,))
     ]
 
@@ -219,6 +218,11 @@ def departure(run: Run) -> str:
     return contrast(run["settings"], wanted, (name for name in wanted if run["settings"].get(name) is not None))
 
 
+def fullest(groups: Iterable[dict[int, Run]]) -> dict[int, Run]:
+    """Returns the group of runs with the most seeds, or among equals the newest. Each group holds a run by seed."""
+    return max(groups, key=lambda group: (len(group), max(run["finished"] for run in group.values())))
+
+
 def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
     """Returns the runs that fill each preset's cell, by seed, and one line for each run that does not, with the reason.
 
@@ -241,7 +245,7 @@ def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
         alike[run["seed"]] = run
     chosen = {}
     for preset, groups in sorted(by_preset.items()):
-        best = max(groups.values(), key=lambda group: (len(group), max(run["finished"] for run in group.values())))
+        best = fullest(groups.values())
         chosen[preset] = [best[seed] for seed in sorted(best)]
         for group in groups.values():
             for run in group.values() if group is not best else ():

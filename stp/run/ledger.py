@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from stp.errors import fail
+from stp.errors import fail, require
 from stp.run.files import read_jsonl, write_atomically
 from stp.run.summary import Summary
 
@@ -89,6 +89,9 @@ class Line:
         return line
 
 
+COLUMNS = [field.name for field in dataclasses.fields(Line)]
+
+
 def line_of(folder: Path, settings_hash: str) -> Line | None:
     """Returns the line of a run's folder, or None if no finished and evaluated run is there.
 
@@ -135,15 +138,15 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
         nfe=summary.forwards and {name: round(value, 2) for name, value in summary.forwards.items()},
         variance=summary.elbo_variance and {name: summary.elbo_variance[name] for name in ("median", "draws")},
         rewards=[round(line["reward/mean"], 4) for line in metrics],
-        curve=curve_of(folder, first),
+        curve=curve_of(read_jsonl(folder / "eval.jsonl"), first),
         probes=probes,
     )
 
 
-def curve_of(folder: Path, temperature: float) -> dict[str, int]:
-    """Returns the right answers of each evaluation in a run's folder at a temperature, by update ("0": the base)."""
+def curve_of(records: list[dict[str, Any]], temperature: float) -> dict[str, int]:
+    """Returns the right answers of each evaluation in eval.jsonl's records at a temperature, by update ("0": the base)."""
     curve: dict[str, int] = {}
-    for record in read_jsonl(folder / "eval.jsonl"):
+    for record in records:
         if record["temperature"] == temperature:
             right, _ = next(iter(record["counts"].values())) if record.get("counts") else (record["correct"], 1)
             curve[str(record["update"])] = curve.get(str(record["update"]), 0) + int(right)
@@ -166,7 +169,10 @@ class Ledger:
             return []
         lines: list[Line] = []
         try:
-            for cells in csv.DictReader(self.file.read_text(encoding="utf-8").splitlines()):
+            reader = csv.DictReader(self.file.read_text(encoding="utf-8").splitlines())
+            known = reader.fieldnames in (None, COLUMNS)  # None: the file is empty
+            require(known, self.where, self.file, "line 1 does not name the columns that stp.train writes; give another file")
+            for cells in reader:
                 lines.append(Line.of_cells(cells))
             return lines
         except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -187,6 +193,14 @@ class Ledger:
         except (ValueError, KeyError, TypeError, AttributeError):
             fail(self.where, self.beside, "it does not hold the settings that stp.train wrote; give another ledger")
 
+    def runs(self) -> list[tuple[Line, Settings]]:
+        """Returns every line with its settings. Raises UserError if there is no ledger in the file, or settings are missing."""
+        lines, known = self.lines(), self.settings()
+        lost = [line.settings_hash for line in lines if line.settings_hash not in known]
+        rule = f"it lacks the settings {lost[:1]} of a line of {self.file.name}; keep the two files together"
+        require(not lost, self.where, self.beside, rule)
+        return [(line, known[line.settings_hash]) for line in lines]
+
     def find(self, key: tuple[str, int, str]) -> Line | None:
         """Returns the line of a run (`Line.key`), if there is one."""
         return next((line for line in self.lines() if line.key == key), None)
@@ -204,7 +218,7 @@ class Ledger:
             if new.settings_hash not in known:
                 self._keep(known | {new.settings_hash: json.loads(json.dumps(settings, default=str))})
             table = io.StringIO()
-            writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Line)], lineterminator="\n")
+            writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(line.cells() for line in sorted(lines.values(), key=lambda line: line.order))
             write_atomically(self.file, table.getvalue())

@@ -247,7 +247,7 @@ def ready(config: Config, data: RunData) -> None:
         if config.logging.ledger is not None:
             ledger = Ledger(Path(config.logging.ledger))
             preflight.writable("logging.ledger", ledger.file.parent)
-            ledger.lines()
+            ledger.runs()
     if config.sampler.needs_anchors and isinstance(config.sampler, Pruned):
         if config.sampler.static is not None:
             made_for = {"task": config.task.name, "source": config.sampler.source, "length": config.sampler.length}

@@ -54,7 +54,7 @@ def test_figure_3_draws_the_median_and_quartiles(run, drawn, tmp_path):
     standard = run([(1, v) for v in (1.0, 2.0, 3.0, 4.0)] + [(5, 10.0)])
     more = run([(5, v) for v in (20.0, 30.0, 40.0)])  # another seed, probed at the same update
     stp = run([(1, v) for v in (0.5, 1.0, 1.5)] + [(5, v) for v in (2.0, 4.0, 6.0)])
-    figures.variance({"GRPO w/ ELBO": [standard, more], "STP": [stp]}, figures.pens([stp]), tmp_path)
+    figures.variance({"GRPO w/ ELBO": [standard, more], "STP": [stp]}, figures.pens(["stp + elbo"]), tmp_path)
     lines, boxes = drawn
     assert lines.axes[0].get_yscale() == "log"
     curves = {line.get_label(): line.get_xydata().tolist() for line in lines.axes[0].get_lines()}
@@ -98,7 +98,7 @@ def test_learning_curves_average_the_seeds(run, drawn, tmp_path):
     ours = [run(rewards=(0.0, 0.2, 0.4)), run(rewards=(0.2, 0.4))]
     group = {"STP (ours)": ours, "GRPO w/ ELBO": [run(rewards=(0.1, 0.1), method="standard + elbo")]}
     panels = {"Table 5": group, "Table 6": {"0.05": group["STP (ours)"]}}
-    figures.learning_curves(panels, figures.pens(ours + group["GRPO w/ ELBO"]), tmp_path / "curves.png")
+    figures.learning_curves(panels, figures.pens(["stp + elbo", "standard + elbo"]), tmp_path / "curves.png")
     first, second = drawn[0].axes[:2]
     bold = {line.get_label(): line.get_ydata() for line in first.get_lines() if not line.get_label().startswith("_")}
     assert list(bold) == ["STP (ours) (2 seeds)", "GRPO w/ ELBO (1 seeds)"]
@@ -155,23 +155,23 @@ def test_many_methods_stay_readable(run, drawn, tmp_path):
         assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
 
 
-def test_pens_differ_for_as_many_methods_as_the_tables_have(run):
-    pens = figures.pens(run(method=f"method {i}") for i in (*range(32), 0))
+def test_pens_differ_for_as_many_methods_as_the_tables_have():
+    pens = figures.pens(f"method {i}" for i in (*range(32), 0))
     assert len({tuple(pen.values()) for pen in pens.values()}) == len(pens) == 32
 
 
 def test_probes_that_overflowed_are_left_out(run, drawn, tmp_path):
     stp = run([(1, 1.0), (1, None), (1, 3.0)])
-    figures.variance({"GRPO w/ ELBO": [stp], "STP": [stp]}, figures.pens([stp]), tmp_path)
+    figures.variance({"GRPO w/ ELBO": [stp], "STP": [stp]}, figures.pens(["stp + elbo"]), tmp_path)
     assert [line.get_ydata().tolist() for line in drawn[0].axes[0].get_lines()] == [[2.0], [2.0]]
 
 
 def test_no_figure_stays_open(run, tmp_path):
     before = plt.get_fignums()
     stp = run([(1, 1.0), (1, 2.0)], sample_s=1.0)
-    figures.variance({"GRPO w/ ELBO": [stp], "STP": [stp]}, figures.pens([stp]), tmp_path)
+    figures.variance({"GRPO w/ ELBO": [stp], "STP": [stp]}, figures.pens(["stp + elbo"]), tmp_path)
     figures.heat_map({(0.0, 0.0): [stp], (0.1, 0.0): [stp]}, tmp_path / "a.png")
-    figures.learning_curves({"Table 5": {"STP": [stp]}}, figures.pens([stp]), tmp_path / "b.png")
+    figures.learning_curves({"Table 5": {"STP": [stp]}}, figures.pens(["stp + elbo"]), tmp_path / "b.png")
     figures.phases({"table5_stp": [stp]}, ("sample",), tmp_path / "c.png")
     figures.methods([stp], tmp_path)
     assert plt.get_fignums() == before and len(list(tmp_path.glob("*.png"))) == 7

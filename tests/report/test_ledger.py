@@ -10,7 +10,6 @@ import yaml
 
 from stp.config import config_hash, seedless, seedless_hash
 from stp.errors import UserError
-from stp.report import report
 from stp.run.ledger import Ledger, line_of
 from stp.train.entries import enter
 from stp.train.resume import finished
@@ -117,24 +116,37 @@ def test_a_run_without_evaluation_is_no_line(runs):
     assert not Path("runs.csv").exists()
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "nonsense\nx\n", "task,seed\ncountdown,x\n", "\0"])
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "a,b\n", "nonsense\nx\n", "task,seed\ncountdown,x\n", "\0"])
 def test_another_table_is_no_ledger(tmp_path, monkeypatch, capsys, text):
     monkeypatch.chdir(tmp_path)
     Path("other.csv").write_text(text)
-    if text != "\0":
-        with pytest.raises(UserError, match="line 2 is not one"):
-            Ledger(Path("other.csv")).lines()
+    with pytest.raises(UserError, match="line 1 does not name the columns"):
+        Ledger(Path("other.csv")).lines()
     with pytest.raises(SystemExit) as stopped:
         made(monkeypatch, "other.csv")
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("error:") == 1
 
 
+def test_a_damaged_ledger_is_refused_before_a_run_that_would_write_to_it(runs):
+    ledger = entered([runs.add("table5_stp")])
+    rows, settings = ledger.file.read_text().splitlines(), ledger.beside.read_text()
+    ledger.file.write_text(f"{rows[0]}\n{rows[1][:60]}\n")
+    with pytest.raises(UserError, match="line 2 is not one"):
+        run(Path("run"), f"logging.ledger={ledger.file}")
+    ledger.file.write_text("\n".join(rows) + "\n")
+    for text in ("{}", settings[:-9], '{"common": {}, "own": {}}'):
+        ledger.beside.write_text(text)
+        with pytest.raises(UserError, match=r"ledger\.settings\.json"):
+            run(Path("run"), f"logging.ledger={ledger.file}")
+    assert not Path("run/metrics.jsonl").exists()
+
+
 def test_a_ledger_that_is_not_there(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         made(monkeypatch, "missing.csv")
-    assert "missing.csv: no finished run is there" in capsys.readouterr().err and report is not None
+    assert "missing.csv: no finished run is there" in capsys.readouterr().err
 
 
 def test_the_name_of_a_ledger():

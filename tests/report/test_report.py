@@ -154,6 +154,15 @@ def test_one_seed_has_no_interval(runs, monkeypatch):
     assert (row["points"], row["points_low"], row["points_high"]) == ("25.0", "", "")
 
 
+def test_only_the_answers_at_the_temperature_that_counts_make_the_curve(runs):
+    folder = runs.add("table5_stp", 0, "0110")
+    lines = [json.loads(line) for line in (folder / "eval.jsonl").read_text().splitlines()]
+    more = [line | {"temperature": 1.0, "correct": True} for line in lines]
+    write(folder / "eval.jsonl", more + lines + [line | {"update": 1, "correct": True} for line in lines[:4]])
+    ((run,), _) = report.load_runs([folder])
+    assert run["curve"] == {"0": 1, "1": 4, "2": 2}
+
+
 def test_changes_are_against_the_better_baseline(runs, monkeypatch):
     """Table 2: the accuracy of the more accurate one, the time of the faster one, whichever they are."""
     runs.add("table2_countdown_grpo_elbo", 0, "11110000", seconds=200.0)
@@ -417,16 +426,16 @@ DAMAGE = {
     "metrics.jsonl empty": (lambda folder: cut(folder / "metrics.jsonl", 0), "metrics.jsonl is empty"),
     "metrics.jsonl gone": (lambda folder: (folder / "metrics.jsonl").unlink(), "metrics.jsonl"),
     "no reward": (lambda folder: (folder / "metrics.jsonl").write_text("{}\n"), "metrics.jsonl, line 1: no reward/mean"),
+    "eval.jsonl torn": (lambda folder: cut(folder / "eval.jsonl", 0.9), "eval.jsonl: line 8 is cut short"),
+    "eval.jsonl empty": (lambda folder: cut(folder / "eval.jsonl", 0), "eval.jsonl is empty"),
+    "eval.jsonl gone": (lambda folder: (folder / "eval.jsonl").unlink(), "eval.jsonl"),
     "variance.jsonl torn": (lambda folder: cut(folder / "variance.jsonl", 0.95), "variance.jsonl: line 6 is cut short"),
-    "bytes": (lambda folder: (folder / "metrics.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
+    "bytes": (lambda folder: (folder / "eval.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
     "config.yaml cut short": (lambda folder: (folder / "config.yaml").write_text("model: {name: t"), "flow mapping"),
     "config.yaml empty": (lambda folder: cut(folder / "config.yaml", 0), "config.yaml: None in place of named values"),
     "config.yaml of another version": (lambda folder: (folder / "config.yaml").write_text("train: {}\n"), "no trainer"),
     "gamma in words": (config_with("sampler.gamma", "high"), "config.yaml: sampler.gamma is 'high'"),
-    "a folder for a file": (
-        lambda folder: [(folder / "metrics.jsonl").unlink(), (folder / "metrics.jsonl").mkdir()],
-        "directory",
-    ),
+    "a folder for a file": (lambda folder: [(folder / "eval.jsonl").unlink(), (folder / "eval.jsonl").mkdir()], "directory"),
 }
 
 
