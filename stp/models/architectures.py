@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
@@ -11,7 +11,7 @@ from stp.models.dream import is_dream, load_dream, qwen2_config
 from stp.models.llada import llama_config, load_llada
 from stp.models.qwen3 import is_qwen3, load_qwen3, qwen3_config
 
-Stock = LlamaForCausalLM | Qwen2ForCausalLM | Qwen3ForCausalLM
+Stock: TypeAlias = LlamaForCausalLM | Qwen2ForCausalLM | Qwen3ForCausalLM
 
 
 @dataclass(frozen=True)
