@@ -44,8 +44,9 @@ def elbo_stats(
             record["delta_variance"] = delta_BK.var(dim=1).tolist()
     together = ranks.lists(record)
     out = {f"elbo/{k}": float(torch.tensor(v).mean()) for k, v in together.items() if v and k != "delta_max"}
-    if together.get("variance"):
-        out["elbo/variance_median"] = float(torch.tensor(together["variance"]).median())
+    for name in ("variance", "delta_variance"):
+        if together.get(name):
+            out[f"elbo/{name}_median"] = float(torch.tensor(together[name]).median())
     if together.get("delta_max"):
         out["elbo/delta_max"] = max(together["delta_max"])
     return out

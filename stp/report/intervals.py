@@ -12,6 +12,12 @@ def mean_interval(values: list[float]) -> tuple[float, float | None, float | Non
     return middle, middle - half, middle + half
 
 
+def paired_interval(ours: dict[int, float], theirs: dict[int, float]) -> tuple[float, float | None, float | None] | None:
+    """Returns `mean_interval` of ours minus theirs over the seeds of both, or None if there are none. Both: a value by seed."""
+    common = sorted(ours.keys() & theirs.keys())
+    return mean_interval([ours[seed] - theirs[seed] for seed in common]) if common else None
+
+
 def student_quantile(degrees: int) -> float:
     """Returns the 97.5 % quantile of Student's t: from a table, then by Fisher's expansion about the normal quantile."""
     table = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447)

@@ -3,26 +3,23 @@
 import argparse
 import csv
 import json
-import math
 import sys
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 from typing import Any
 
 from stp.errors import UserError
 from stp.evaluation.intervals import counts
-from stp.report import calibration, figures, leaderboard
-from stp.report.intervals import mean_interval
-from stp.report.runs import CLOCKS, COUNTED, PLACE, Run, conditions, contrast, load_runs, name_methods, newest, presets
+from stp.report import calibration, claims, figures, leaderboard
+from stp.report.intervals import paired_interval
+from stp.report.runs import CLOCKS, PLACE, Run, comparable, conditions, contrast, load_runs, name_methods, newest, presets
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
+from stp.report.variance import DELTA, MEASURES, MISSING, ONE_SEED, log_means, variance_markdown, variance_pairs, variance_rows
 
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates", "split", "seedless_hash"]
 PHASES = ("sample", "score", "update", "reward", "rescue", "other", "eval", "probe", "checkpoint", "pregenerate")
-MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token"}
-MISSING = "missing"
-ONE_SEED = "one seed, no interval"
 LEGEND = """\
 - Acc.: mean ± standard deviation over seeds (correct answers of each seed), after the last update.
 - Time: training seconds, without evaluation and probes ({clock}).
@@ -103,11 +100,6 @@ def base_scores(table: Table, task: str, by_preset: dict[str, list[Run]]) -> lis
     return [dict(zip(("correct", "total", "accuracy"), score, strict=True)) for score, _ in frequent.most_common()]
 
 
-def comparable(ours: Run, theirs: Run) -> bool:
-    """Says whether two runs have equal task, split, number of updates and test problems."""
-    return all(ours["settings"].get(n) == theirs["settings"].get(n) for n in COUNTED)
-
-
 def timed(runs: list[Run]) -> list[float]:
     """Returns the training seconds of those runs that have them by the chosen clock."""
     return [run["seconds"] for run in runs if run["seconds"] is not None]
@@ -119,12 +111,8 @@ def _relative(value: float, reference: float) -> float | None:
 
 def paired_difference(ours: list[Run], theirs: list[Run]) -> dict[str, float | None]:
     """Returns the mean difference in accuracy (points) over common seeds, with its 95 % interval (None for a single seed)."""
-    by_seed = [{run["seed"]: run["final"]["accuracy"] for run in side} for side in (ours, theirs)]
-    differences = [100 * (by_seed[0][seed] - by_seed[1][seed]) for seed in sorted(by_seed[0].keys() & by_seed[1].keys())]
-    if not differences:
-        return {}
-    found = mean_interval(differences)
-    return dict(zip(("points", "points_low", "points_high"), found, strict=True))
+    found = paired_interval(*({run["seed"]: 100 * run["final"]["accuracy"] for run in side} for side in (ours, theirs)))
+    return dict(zip(("points", "points_low", "points_high"), found, strict=True)) if found else {}
 
 
 def fill(by_preset: dict[str, list[Run]]) -> dict[int, list[Measured]]:
@@ -202,75 +190,6 @@ def _number(value: float | None, cell: Measured, form: str, unit: str = "") -> s
     if value is None:
         return MISSING if cell.accuracy is None else "-"
     return format(value, form) + unit
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Fig. 3's probes, paired by seed and update. usable: (seed, update, median variance of GRPO w/ ELBO, that of STP).
-
-    without_ratio: how many pairs have a median of 0. not_finite: how many trajectories are in no median because their variance
-    overflowed.
-    """
-
-    usable: list[tuple[int, int, float, float]]
-    without_ratio: int
-    not_finite: int
-
-
-def variance_pairs(by_preset: dict[str, list[Run]], key: str) -> Pairs:
-    """Pairs the probes of FIGURE_3's two presets in one of MEASURES."""
-    medians: list[dict[tuple[int, int], float]] = []
-    not_finite = 0
-    for preset in FIGURE_3.values():
-        values: dict[tuple[int, int], list[float]] = defaultdict(list)
-        for run in by_preset.get(preset, []):
-            for record in run["probes"]:
-                if record.get(key) is None:  # the variance was not finite
-                    not_finite += 1
-                else:
-                    values[run["seed"], record["update"]].append(record[key])
-        medians.append({place: median(found) for place, found in values.items()})
-    standard, stp = medians
-    pairs = [(*place, standard[place], stp[place]) for place in sorted(standard.keys() & stp.keys())]
-    usable = [pair for pair in pairs if min(pair[2:]) > 0]
-    return Pairs(usable, len(pairs) - len(usable), not_finite)
-
-
-def ratio_interval(pairs: list[tuple[int, int, float, float]]) -> tuple[float, float | None, float | None]:
-    """Returns the geometric mean of STP's variance over the other's, with a 95 % interval (Student's t over seeds' means).
-
-    Updates of one run depend on each other, so only seeds count as independent.
-    """
-    logs: dict[int, list[float]] = defaultdict(list)
-    for seed, _, first, second in pairs:
-        logs[seed].append(math.log(second / first))
-    middle, low, high = mean_interval([mean(found) for found in logs.values()])
-    return math.exp(middle), low if low is None else math.exp(low), high if high is None else math.exp(high)
-
-
-def variance_markdown(every: dict[str, Pairs]) -> str:
-    """Compares STP's median ELBO variance with the standard sampler's, paired by update, with an interval."""
-    heads = ["ELBO variance", "pairs", "GRPO w/ ELBO, median", "STP, median", "STP / GRPO w/ ELBO [95 %]", "STP lower in"]
-    lines, left_out = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"], []
-    for key, name in MEASURES.items():
-        pairs = every[key].usable
-        if every[key].without_ratio or every[key].not_finite:
-            left_out.append(
-                f"- {name}: {every[key].without_ratio} pair(s) with a variance of 0, which have no ratio, and "
-                f"{every[key].not_finite} trajectories whose variance is not finite are left out."
-            )
-        if len(pairs) < 2:
-            lines.append(f"| {name} |" + f" {MISSING} |" * 5)
-            continue
-        ratio, low, high = ratio_interval(pairs)
-        digits = ".1f" if key == "variance" else ".4f"
-        first, second = (median([pair[i] for pair in pairs]) for i in (2, 3))
-        interval = f"({ONE_SEED})" if low is None else f"[{low:.3f}, {high:.3f}]"
-        lines.append(
-            f"| {name} | {len(pairs)} | {first:{digits}} | {second:{digits}} | {ratio:.3f} {interval} | "
-            f"{sum(b < a for _, _, a, b in pairs)} of {len(pairs)} |"
-        )
-    return "\n".join([*lines, "", *left_out] if left_out else lines) + "\n"
 
 
 def phases_markdown(by_preset: dict[str, list[Run]]) -> str:
@@ -394,6 +313,11 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
     cells, pairs = fill(by_preset), {key: variance_pairs(by_preset, key) for key in MEASURES}
     parts = ["# The paper's tables and figures from runs\n", LEGEND.format(clock=CLOCKS[clock][1])]
     parts.append(provenance_markdown(by_preset, left_out + (ignored or [])))
+    logs = {claims.VARIANCE: log_means(pairs["variance"]), claims.CHANGE: log_means(pairs[DELTA])}
+    by_measure = {measure: dict(zip(FIGURE_3.values(), sides, strict=True)) for measure, sides in logs.items()}
+    if verdicts := claims.judge(by_preset, by_measure):
+        (to / "claims.md").write_text(claims.markdown(verdicts, CLOCKS[clock][1]), encoding="utf-8")
+        write_csv(to / "claims.csv", claims.rows(verdicts))
     shown = []
     for table in TABLES:
         text = f"## {title(table)}\n\n{table_markdown(table, cells[table.number])}"
@@ -415,14 +339,7 @@ def write_tables(runs: list[Run], to: Path, clock: str = "wall", ignored: list[s
         shown.append(variance)
         figures.variance(figure_3, pens, to)
         parts.append("![Variance over updates](figure3a.png)\n\n![Distribution of the variance](figure3b.png)\n")
-        write_csv(
-            to / "figure3.csv",
-            [
-                {"measure": key, "seed": seed, "update": update, "grpo_elbo": a, "stp": b}
-                for key in MEASURES
-                for seed, update, a, b in pairs[key].usable
-            ],
-        )
+        write_csv(to / "figure3.csv", variance_rows(pairs))
     heat = heat_cells(runs)
     if len(heat) > 1:
         write_csv(to / "heatmap.csv", figures.heat_map(heat, to / "heatmap.png"))

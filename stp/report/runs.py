@@ -12,7 +12,7 @@ import yaml
 
 from stp.config import leaves, preset_config, seedless, seedless_hash
 from stp.report.tables import TASKS
-from stp.run.ledger import Ledger, Line, curve_of
+from stp.run.ledger import DELTA_METRIC, Ledger, Line, curve_of
 from stp.run.summary import NUMBER, Summary, expect
 from stp.text import visible
 
@@ -85,7 +85,7 @@ def _load_run(folder: Path, clock: str) -> Run | None:
         **summary.record(),
         "scores": summary.scores,
         "folder": data,
-        "metrics": _records(data / "metrics.jsonl", {"reward/mean": NUMBER}),
+        "metrics": _metrics(data / "metrics.jsonl"),
         "curve": curve_of(_records(data / "eval.jsonl", ANSWER), summary.final["temperature"]),
         "probes": _records(data / "variance.jsonl", PROBE) if (data / "variance.jsonl").exists() else [],
         "calibration": _calibration(data / "calibration.jsonl"),
@@ -107,6 +107,14 @@ def _records(path: Path, kinds: dict[str, Any]) -> list[dict[str, Any]]:
         expect(f"{path.name}, line {number}", records[-1], kinds)
     if not records:
         raise ValueError(f"{path.name} is empty")
+    return records
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    """Reads a metrics.jsonl. Only some updates of some methods have the variance of the ELBO's difference."""
+    records = _records(path, {"reward/mean": NUMBER})
+    for record in records:
+        expect(path.name, record, {name: (*NUMBER, type(None)) for name in (DELTA_METRIC,) if name in record})
     return records
 
 
@@ -141,13 +149,17 @@ def _of_line(line: Line, known: dict[str, Any], clock: str) -> Run:
         **{name: getattr(line, name) for name in (*CHOSEN, "seed", "updates", "code", "finished", "split")},
         **{"base": scores[at][0], "final": scores[at][1], "scores": scores, "time": seconds, "calibration": []},
         **{"forwards_per_rollout": line.forwards, "forwards": line.nfe, "elbo_variance": line.variance},
-        "metrics": [{"reward/mean": reward} for reward in line.rewards],
+        "metrics": [_update(*of) for of in zip(line.rewards, line.deltas, strict=True)],
         "curve": line.curve,
         "probes": [{"update": u, "variance": v, "variance_per_token": v / max(n, 1) ** 2} for u, v, n in probed],
         "settings": _whole(known, {name: getattr(line, name) for name in CHOSEN}, line.updates, (line.total, line.problems)),
         "seedless_hash": line.settings_hash,
         "seconds": seconds[CLOCKS[clock][0]] or None,
     }
+
+
+def _update(reward: float, delta: float | None) -> dict[str, float]:
+    return {"reward/mean": reward} | ({} if delta is None else {DELTA_METRIC: delta})
 
 
 def _score(correct: int, line: Line) -> dict[str, Any]:
@@ -198,6 +210,11 @@ def contrast(ours: dict[str, Any], theirs: dict[str, Any], names: Iterable[str] 
 def conditions(run: Run) -> dict[str, Any]:
     """Returns the settings that rows of a table should share: all except the method's own."""
     return {k: v for k, v in run["settings"].items() if k in SHARED or k.split(".")[0] not in METHOD}
+
+
+def comparable(ours: Run, theirs: Run) -> bool:
+    """Says whether two runs have equal task, split, number of updates and test problems."""
+    return all(ours["settings"].get(n) == theirs["settings"].get(n) for n in COUNTED)
 
 
 @cache

@@ -18,6 +18,7 @@ from stp.run.files import read_jsonl, write_atomically
 from stp.run.summary import Summary
 
 Settings = dict[str, Any]
+DELTA_METRIC = "elbo/delta_variance_median"  # in metrics.jsonl
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Line:
 
     presets: every preset of these settings. problems: the hash of the held-out ones. overrides: of the command line. scores:
     right answers before and after by temperature. seconds: by phase. nfe: quartiles and maximum of the rows' forwards.
-    variance: the probes' median. rewards: the mean of each update. curve: right answers by update. probes: by update, the
-    variance of each probed completion and its number of trainable tokens. settings_hash: without the seed.
+    variance: the probes' median. rewards: the mean of each update. deltas: of each update, the median variance of the ELBO's
+    difference to theta_old, if it was measured. curve: right answers by update. probes: by update, the variance of each probed
+    completion and its number of trainable tokens. settings_hash: without the seed.
     """
 
     task: str
@@ -58,6 +60,7 @@ class Line:
     nfe: dict[str, float] | None
     variance: dict[str, Any] | None
     rewards: list[float]
+    deltas: list[float | None]
     curve: dict[str, int]
     probes: dict[str, list[list[float]]]
 
@@ -83,7 +86,8 @@ class Line:
             for field in dataclasses.fields(cls)
         }
         line = cls(**values)
-        for name, kind in {"presets": list, "seed": int, "updates": int, "total": int, "correct": int, "rewards": list}.items():
+        lists, counts = ("presets", "rewards", "deltas"), ("seed", "updates", "total", "correct")
+        for name, kind in (dict.fromkeys(lists, list) | dict.fromkeys(counts, int)).items():
             if not isinstance(getattr(line, name), kind):
                 raise ValueError(f"{name} is {getattr(line, name)!r:.40}")
         return line
@@ -105,7 +109,7 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
     probes: dict[str, list[list[float]]] = {}
     for record in read_jsonl(folder / "variance.jsonl"):
         if record["variance"] is not None:
-            found = [float(f"{record['variance']:.4g}"), record["trainable"]]
+            found = [_short(record["variance"]), record["trainable"]]
             probes.setdefault(str(record["update"]), []).append(found)
     asked = folder / ".hydra" / "overrides.yaml"
     metrics = read_jsonl(folder / "metrics.jsonl")
@@ -138,9 +142,14 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
         nfe=summary.forwards and {name: round(value, 2) for name, value in summary.forwards.items()},
         variance=summary.elbo_variance and {name: summary.elbo_variance[name] for name in ("median", "draws")},
         rewards=[round(line["reward/mean"], 4) for line in metrics],
+        deltas=[_short(line.get(DELTA_METRIC)) for line in metrics],
         curve=curve_of(read_jsonl(folder / "eval.jsonl"), first),
         probes=probes,
     )
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def curve_of(records: list[dict[str, Any]], temperature: float) -> dict[str, int]:

@@ -110,6 +110,7 @@ def test_with_theta_old_it_is_theta_olds_over_all_rows():
             "elbo/variance_per_token": (8 / 4 + 0.5 / 1 + 18 / 16) / 3,
             "elbo/variance_median": 8.0,
             "elbo/delta_variance": (2 + 0.5) / 2,  # of (1, 3) and (0, -1)
+            "elbo/delta_variance_median": 0.5,  # torch's median is the lower of two
             "elbo/delta_max": 2.0,  # means 2 and -0.5
         }
     )

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ class Runs:
         overrides: tuple[str, ...] = (),
         probes: dict[int, list[float]] | None = None,
         rewards: tuple[float, ...] = (0.1, 0.2),
+        deltas: tuple[float, ...] = (),
         **changes: Any,
     ) -> Path:
-        """A run: `solved` has a 1 for each test problem solved. probes: variances by update. changes: to summary.json."""
+        """A run. solved: a 1 for each problem solved. probes: variances by update. deltas: V[ΔB]. changes: to summary.json."""
         folder = self.root / (name or f"{preset}/seed{seed}")
         shutil.copytree(self.template, folder)
         config = preset_config(preset, *overrides) | {"seed": seed}
@@ -72,7 +74,9 @@ class Runs:
         ]
         write(folder / "eval.jsonl", records)
         line = read_jsonl(folder / "metrics.jsonl")[0]
-        write(folder / "metrics.jsonl", [line | {"update": i + 1, "reward/mean": r} for i, r in enumerate(rewards)])
+        curves = zip_longest(rewards, deltas, fillvalue=3.0)
+        updates = [{"update": i, "reward/mean": r, "elbo/delta_variance_median": d} for i, (r, d) in enumerate(curves, 1)]
+        write(folder / "metrics.jsonl", [line | update for update in updates])
         probes = {1: [4.0, 5.0, 6.0], 2: [2.0, 3.0, 4.0]} if probes is None else probes
         variances = [(update, v) for update, values in probes.items() for v in values]
         write(

@@ -583,6 +583,8 @@ def test_the_command_writes_every_file(everything, tmp_path, monkeypatch, capsys
         "calibration.md",
         "leaderboard.csv",
         "leaderboard.md",
+        "claims.csv",
+        "claims.md",
     }
     assert {path.name for path in out.iterdir()} == PICTURES | tables | {"reliability.png"} | {"tables.md", "runs.md"}
     for name in PICTURES:
