@@ -160,16 +160,21 @@ class Task:
         """What decides the rewards, for the records of what was rewarded."""
         return self.rewards
 
-    def problems(self, split: str) -> list[Problem]:
+    def problems(self, split: str, at_most: int | None = None) -> list[Problem]:
         """Returns the problems of a split: `train`, `validation`, `test`, or `all` (a whole file).
 
         The first three never share a problem. A hash decides on a generated problem's split, whatever the seed.
+        at_most: how many are wanted, the first ones.
         """
+        return self._problems(split, at_most)[:at_most]
+
+    def _problems(self, split: str, at_most: int | None) -> list[Problem]:
         size = self.data.size(split)
         if self.data.source == "generate":
             rule = "name your rows: task.data.path=<file or folder>"
             require(type(self).draw is not Task.draw, "task.data.source", "generate", rule)
-            return self._generate(split, GENERATED if size is None else size)
+            size = GENERATED if size is None else size
+            return self._generate(split, size if at_most is None else min(size, at_most))
         from stp.tasks.sources import keeps_validation
 
         problems, place = self._read(split), self.data.path or self.data.hub or self.hub.name

@@ -68,10 +68,10 @@ class Custom(Task):
         named = {"task.reward": self.reward, "task.correct": self.correct}
         return {option: name for option, name in named.items() if name is not None}
 
-    def problems(self, split: str) -> list[Problem]:
+    def problems(self, split: str, at_most: int | None = None) -> list[Problem]:
         """Reads the rows, and starts the process of the functions, so that a mistake in them is told before any work."""
         self.start()
-        return super().problems(split)
+        return super().problems(split, at_most)
 
     def start(self) -> "Functions":
         """Starts the process of the functions, and returns it once it has imported them.

@@ -45,9 +45,9 @@ class Math(Task):
     hub = Hub("ankner/math-500", held_out=500, test="HuggingFaceH4/MATH-500")
     phrases = (*fragments(KINDS), "\\boxed{")
 
-    def problems(self, split: str) -> list[Problem]:
+    def problems(self, split: str, at_most: int | None = None) -> list[Problem]:
         verifier.start()  # gives it time to get ready
-        return super().problems(split)
+        return super().problems(split, at_most)
 
     def reward_parts(self, problem: Problem, completion: str) -> dict[str, float]:
         """Pays 2.0 for an equivalent answer, 0.5 for an `<answer>`, 0.25 for a `\\boxed{}` in it (without one, anywhere)."""

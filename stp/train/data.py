@@ -23,7 +23,7 @@ class RunData:
         train, held_out = task.problems("train"), []
         about = {"train": described(task, "train", train)}
         if options.eval_size:
-            held_out = task.problems(options.eval_split)[: options.eval_size]
+            held_out = task.problems(options.eval_split, options.eval_size)
             about["eval"] = described(task, options.eval_split, held_out)
         return cls(train, held_out, about)
 

@@ -169,3 +169,13 @@ def test_a_run_evaluates_on_the_split_it_is_told(tmp_path, monkeypatch):
         expected = Countdown(data=Data(train_size=12)).problems(split)[:4]
         assert seen[split] == {p.id for p in expected}
     assert not seen["test"] & seen["validation"]
+
+
+def test_the_first_problems_are_those_of_the_whole_split(tmp_path):
+    """Whether they are made or read, only as many as are wanted."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"nums": [{n}, 2, 3], "target": {n + 5}}}\n' for n in range(1, 30)))
+    for data in (Data(test_size=30), Data(path=str(file))):
+        task = Countdown(data=data)
+        assert task.problems("test", 4) == task.problems("test")[:4] and len(task.problems("test", 4)) == 4
+        assert task.problems("test", 999) == task.problems("test")
