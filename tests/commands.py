@@ -7,7 +7,6 @@ output, imports the project's modules itself and ends on its own: its exit code,
 
 import atexit
 import itertools
-import json
 import os
 import select
 import signal
@@ -20,7 +19,8 @@ from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
-from typing import Any
+
+from tests.forked import Fork
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,30 +36,31 @@ _numbers = itertools.count()
 
 
 @cache
-def _outputs() -> TemporaryDirectory[str]:
-    return TemporaryDirectory()
+def _folder() -> Path:
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 @cache
-def _server() -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.server"]
+def _server() -> str:
+    """The server's socket."""
+    path = str(_folder() / "server")
     env = environment() | {"DS_ACCELERATOR": "cpu"}
+    command = [sys.executable, "-m", "tests.server", path]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT)
     atexit.register(server.communicate)
-    return server
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    return path
 
 
-def _ask(request: Any) -> None:
-    server = _server()
-    assert server.stdin is not None
-    server.stdin.write(json.dumps(request) + "\n")
-    server.stdin.flush()
-
-
-def _answer() -> int:
-    server = _server()
-    assert server.stdout is not None
-    return int(server.stdout.readline())
+@cache
+def interpreter() -> str:
+    """A command that does what `python` does, for scripts and launchers; its commands are forks too."""
+    path = _folder() / "python"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -S {ROOT}/tests/forked.py {_server()} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
 @dataclass
@@ -67,27 +68,31 @@ class Command:
     """A command that has been started. out, err: the files for what it prints."""
 
     arguments: list[str]
-    pid: int
+    fork: Fork
     out: Path
     err: Path
 
+    @property
+    def pid(self) -> int:
+        return self.fork.pid
+
     def wait(self, timeout: float = 300) -> CompletedProcess[str]:
         """What became of it. One that takes longer than `timeout` seconds is killed, which is a failure."""
-        _ask(self.pid)
-        late = not select.select([_server().stdout], [], [], timeout)[0]
+        late = not select.select([self.fork.connection], [], [], timeout)[0]
         if late:
             os.kill(self.pid, signal.SIGKILL)
-        done = CompletedProcess(self.arguments, _answer(), self.out.read_text(), self.err.read_text())
+        done = CompletedProcess(self.arguments, self.fork.code(), self.out.read_text(), self.err.read_text())
         assert not late, f"{self.arguments} took longer than {timeout} s: {done.stderr[-3000:]}"
         return done
 
 
 def start(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Command:
     """Starts `python <arguments>`, which begin with -m or -c, in a folder."""
-    out, err = (Path(_outputs().name) / f"{next(_numbers)}" for _ in range(2))
-    request = {"arguments": arguments, "cwd": str(cwd), "env": dict(env or environment()), "out": str(out), "err": str(err)}
-    _ask(request)
-    return Command(list(arguments), _answer(), out, err)
+    out, err = (_folder() / f"{next(_numbers)}" for _ in range(2))
+    with open(os.devnull, "rb") as nothing, open(out, "wb") as said, open(err, "wb") as told:
+        files = [file.fileno() for file in (nothing, said, told)]
+        fork = Fork(_server(), arguments, str(cwd), env or environment(), files)
+    return Command(list(arguments), fork, out, err)
 
 
 def command(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:

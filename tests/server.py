@@ -1,14 +1,18 @@
-"""Imports the libraries once, then forks a process for each command that `tests.commands` asks for: `python -m tests.server`.
+"""Imports the libraries once, then forks a process for each command that is asked for: `python -m tests.server <socket>`.
 
-A request is a line of JSON on stdin: either what to start, whose answer is the process's number, or the number of a process to
-wait for, whose answer is its exit code as `subprocess` has it.
+A request comes over a connection of its own (`tests/forked.py`): the descriptors of the command's stdin, stdout and stderr, and
+a line of JSON. The answers are the process's number, and at its end the exit code as `subprocess` has it. The server ends with
+its own stdin.
 """
 
 import atexit
+import contextlib
 import gc
 import json
 import os
 import runpy
+import select
+import socket
 import sys
 import threading
 import traceback
@@ -24,27 +28,52 @@ def main() -> None:
 
     gc.collect()
     gc.freeze()  # a fork copies the page of each object that its collector looks at
-    for line in sys.stdin:
-        request = json.loads(line)
-        if isinstance(request, dict):
-            answer = os.fork()
-            if answer == 0:
-                os._exit(command(**request))
-        else:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request, 0)[1])
-        print(answer, flush=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("ready", flush=True)
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        connection = listener.accept()[0]
+        if os.fork() == 0:
+            listener.close()
+            attend(connection)
+            os._exit(0)
+        connection.close()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
-def command(arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> int:
-    """Does what `python <arguments>` does, and returns the exit code. out, err: the files for what it prints."""
+def attend(connection: socket.socket) -> None:
+    """Starts what is asked for and tells how it ends."""
+    files = socket.recv_fds(connection, 1, 3)[1]
+    with connection.makefile("rb") as lines:
+        request = json.loads(lines.readline())
+    pid = os.fork()
+    if pid == 0:
+        connection.detach()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        os._exit(command(**request))
+    for file in files:
+        os.close(file)
+    connection.sendall(b"%8d" % pid)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(BrokenPipeError):  # whoever asked may have gone
+        connection.sendall(b"%8d" % code)
+
+
+def command(arguments: list[str], cwd: str, env: dict[str, str]) -> int:
+    """Does what `python <arguments>` does, and returns the exit code."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    for number, path in enumerate((os.devnull, out, err)):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, number)
-        os.close(file)
-    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    streams = ((0, "r", -1, None), (1, "w", -1, None), (2, "w", 1, "backslashreplace"))  # as an interpreter begins with them
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, buffering, errors=errors, closefd=False)  # noqa: SIM115
+        for number, mode, buffering, errors in streams
+    )
     kind, what, *rest = arguments
     try:
         if kind == "-m":

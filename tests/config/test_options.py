@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from stp.config import CONF, SCHEMAS, build, check_ranks, config_hash, plain
@@ -126,3 +127,10 @@ def test_the_hash_names_what_decides_the_results():
 def test_a_config_survives_yaml():
     record = plain(composed("train"))
     assert OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(record)))) == record
+
+
+def test_values_on_options_composed_before_are_hydras_own():
+    """What `tests.config.raw` puts together is what Hydra composes of the same command line."""
+    given = ["trainer.updates=3", "sampler=standard", "seed=5", "scale=paper", "sampler.length=64", "task.data.path=null"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        assert raw("train", *given) == compose("train", given)

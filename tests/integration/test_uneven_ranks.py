@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from itertools import chain
 
 import pytest
@@ -13,7 +12,7 @@ from stp.models.policy import Model, load_policy
 from stp.ranks import Ranks
 from stp.samplers import Standard
 from stp.tasks import Countdown
-from tests.commands import ROOT, environment
+from tests.commands import ROOT, environment, interpreter
 from tests.integration.runs import SMALL, metrics, on_two_ranks, run
 
 
@@ -44,7 +43,7 @@ def test_zero_3_with_a_group_that_has_nothing_to_learn(tmp_path):
     (static,) = (tmp_path / "outputs" / "static").iterdir()
     overrides += [f"sampler.static={static}", "zero=stage3", f"hydra.run.dir={tmp_path / 'two'}"]
     command = [ROOT / "scripts" / "launch_torchrun.sh", *SMALL, *overrides]
-    env = environment() | {"GPUS": "2", "PYTHON": sys.executable}
+    env = environment() | {"GPUS": "2", "PYTHON": interpreter(), "PYTHON_EXEC": interpreter()}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     (a,), (b,) = metrics(tmp_path / "one"), metrics(tmp_path / "two")
