@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from stp.report.intervals import paired_interval
+from stp.report.intervals import paired_interval, transformed
 from stp.report.runs import Run, comparable
 
 ACCURACY, TIME, VARIANCE, CHANGE = "accuracy", "time", "V[B]", "V[ΔB]"
@@ -100,16 +100,10 @@ def judge(by_preset: dict[str, list[Run]], variances: dict[str, dict[str, dict[i
         else:
             ours, theirs = (logarithms[claim.measure](preset) for preset in (claim.ours, claim.theirs))
         if interval := paired_interval(ours, theirs):
-            middle, low, high = interval
             if claim.measure != ACCURACY:
-                middle, low, high = _percent(middle), *(None if end is None else _percent(end) for end in (low, high))
-            verdicts.append(Verdict(claim, len(ours.keys() & theirs.keys()), middle, low, high))
+                interval = transformed(interval, lambda logarithm: 100 * math.expm1(logarithm))
+            verdicts.append(Verdict(claim, len(ours.keys() & theirs.keys()), *interval))
     return verdicts
-
-
-def _percent(logarithm: float) -> float:
-    """Returns the change in % that a difference of logarithms is."""
-    return 100 * math.expm1(logarithm)
 
 
 def markdown(verdicts: list[Verdict], clock: str) -> str:

@@ -1,10 +1,13 @@
 """Intervals over seeds, by Student's t."""
 
 import math
+from collections.abc import Callable
 from statistics import mean, stdev
 
+Interval = tuple[float, float | None, float | None]  # the middle, and the ends unless there is one value alone
 
-def mean_interval(values: list[float]) -> tuple[float, float | None, float | None]:
+
+def mean_interval(values: list[float]) -> Interval:
     """Returns (mean, low, high) of one value per seed, at 95 % by Student's t. A single seed has no interval."""
     if len(values) < 2:
         return values[0], None, None
@@ -12,10 +15,16 @@ def mean_interval(values: list[float]) -> tuple[float, float | None, float | Non
     return middle, middle - half, middle + half
 
 
-def paired_interval(ours: dict[int, float], theirs: dict[int, float]) -> tuple[float, float | None, float | None] | None:
+def paired_interval(ours: dict[int, float], theirs: dict[int, float]) -> Interval | None:
     """Returns `mean_interval` of ours minus theirs over the seeds of both, or None if there are none. Both: a value by seed."""
     common = sorted(ours.keys() & theirs.keys())
     return mean_interval([ours[seed] - theirs[seed] for seed in common]) if common else None
+
+
+def transformed(interval: Interval, change: Callable[[float], float]) -> Interval:
+    """Returns an interval of logarithms, say, as one of ratios. change: a function that rises."""
+    middle, low, high = interval
+    return change(middle), None if low is None else change(low), None if high is None else change(high)
 
 
 def student_quantile(degrees: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from stp.errors import UserError
 from stp.evaluation.intervals import counts
-from stp.report import calibration, claims, figures, leaderboard
+from stp.report import calibration, claims, figures, leaderboard, rollouts
 from stp.report.intervals import paired_interval
 from stp.report.runs import CLOCKS, PLACE, Run, comparable, conditions, contrast, load_runs, name_methods, newest, presets
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
@@ -407,6 +407,9 @@ def main() -> None:
         (options.to / "leaderboard.md").write_text(leaderboard.markdown(boards), encoding="utf-8")
         write_csv(options.to / "leaderboard.csv", [asdict(place) for board in boards.values() for place in board])
         figures.board(boards, options.to / "leaderboard.png")
+    if found := rollouts.variants(runs):
+        (options.to / "rollouts.md").write_text(rollouts.markdown(found), encoding="utf-8")
+        write_csv(options.to / "rollouts.csv", rollouts.rows(found))
     ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
     tables = write_tables(runs, options.to, options.clock, ignored)
     print(tables or markdown(rows))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any
 
-from stp.report.intervals import mean_interval, paired_interval
+from stp.report.intervals import Interval, mean_interval, paired_interval, transformed
 from stp.report.runs import Run
 from stp.report.tables import FIGURE_3
 from stp.run.ledger import DELTA_METRIC
@@ -69,11 +69,10 @@ def log_means(pairs: Pairs) -> tuple[dict[int, float], dict[int, float]]:
     return standard, stp
 
 
-def ratio_interval(pairs: Pairs) -> tuple[float, float | None, float | None]:
+def ratio_interval(pairs: Pairs) -> Interval:
     """Returns the geometric mean of STP's variance over the other's, with a 95 % interval (Student's t over seeds' means)."""
     standard, stp = log_means(pairs)
-    middle, low, high = paired_interval(stp, standard) or mean_interval([math.nan])
-    return math.exp(middle), low if low is None else math.exp(low), high if high is None else math.exp(high)
+    return transformed(paired_interval(stp, standard) or mean_interval([math.nan]), math.exp)
 
 
 def variance_markdown(every: dict[str, Pairs]) -> str:

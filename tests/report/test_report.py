@@ -585,6 +585,8 @@ def test_the_command_writes_every_file(everything, tmp_path, monkeypatch, capsys
         "leaderboard.md",
         "claims.csv",
         "claims.md",
+        "rollouts.csv",
+        "rollouts.md",
     }
     assert {path.name for path in out.iterdir()} == PICTURES | tables | {"reliability.png"} | {"tables.md", "runs.md"}
     for name in PICTURES:

@@ -1,0 +1,134 @@
+"""The same training with other rollouts: accuracy, forwards and time beside those of the standard sampler, seed by seed."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from stp.report.intervals import Interval, paired_interval, transformed
+from stp.report.runs import Run, fullest
+
+LEGEND = """\
+# Rollouts
+
+Each row is trained as the first row of its method, except for the sampler.
+
+- Acc.: mean ± standard deviation over seeds, in %, after the last update, by the evaluation's own sampler (standard, greedy).
+- Points: mean difference to the standard sampler over seeds, with a 95 % interval (Student's t).
+- Time: processor seconds of training, without evaluation and probes. Its ratio to the standard sampler's is the geometric mean
+  over seeds, with a 95 % interval. Forwards: of a rollout, the mean over its rows.
+
+"""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A sampler's place beside the standard one. points, ratio: None for the standard one, or without a common seed."""
+
+    task: str
+    method: str
+    sampler: str
+    runs: list[Run]
+    points: Interval | None
+    ratio: Interval | None
+
+
+def variants(runs: list[Run]) -> list[Variant]:
+    """Returns the samplers of each way of training that the standard sampler and another one have run with.
+
+    Of several settings of the standard sampler, those with the most seeds are compared with.
+    """
+    ways: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+    for run in sorted(runs, key=lambda run: run["finished"]):
+        ways[_key(_settings(run, of_sampler=False))][_key(_settings(run, of_sampler=True))][run["seed"]] = run
+    found = []
+    for samplers in ways.values():
+        plain = [by_seed for by_seed in samplers.values() if _one(by_seed)["sampler"] == "standard"]
+        if not plain or len(samplers) < 2:
+            continue
+        standard = fullest(plain)
+        others = [by_seed for by_seed in samplers.values() if by_seed is not standard]
+        found += [_variant(by_seed, standard, samplers.values()) for by_seed in (standard, *others)]
+    return sorted(found, key=lambda v: (v.task, v.method, v.points is not None, v.sampler))
+
+
+def _settings(run: Run, of_sampler: bool) -> dict[str, Any]:
+    return {name: value for name, value in run["settings"].items() if (name.split(".")[0] == "sampler") == of_sampler}
+
+
+def _key(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _one(by_seed: dict[int, Run]) -> Run:
+    return next(iter(by_seed.values()))
+
+
+def _variant(by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[dict[int, Run]]) -> Variant:
+    run = _one(by_seed)
+    alike = [_settings(_one(other), of_sampler=True) for other in every if _one(other)["sampler"] == run["sampler"]]
+    varied = [name for name, value in alike[0].items() if any(other.get(name) != value for other in alike)]
+    points = ratio = None
+    if by_seed is not standard:
+        sides = [{seed: 100 * one["final"]["accuracy"] for seed, one in side.items()} for side in (by_seed, standard)]
+        points = paired_interval(*sides)
+        times = [
+            {seed: math.log(s) for seed, one in side.items() if (s := one["time"].get("cpu_s"))} for side in (by_seed, standard)
+        ]
+        logs = paired_interval(*times)
+        ratio = logs and transformed(logs, math.exp)
+    return Variant(
+        task=run["task"],
+        method=f"{run['estimator']}, {run['objective']}" + ("" if run["rescue"] in (None, "none") else f", {run['rescue']}"),
+        sampler=", ".join([run["sampler"], *(f"{name.split('.')[1]}={run['settings'][name]}" for name in varied)]),
+        runs=list(by_seed.values()),
+        points=points,
+        ratio=ratio,
+    )
+
+
+def markdown(found: list[Variant]) -> str:
+    """Returns rollouts.md: a table for each task."""
+    heads = ["method", "sampler", "seeds", "Acc. (%)", "points [95 %]", "forwards", "time (s)", "time ratio [95 %]"]
+    parts = [LEGEND]
+    for task in dict.fromkeys(variant.task for variant in found):
+        lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        lines += [f"| {' | '.join(row.values())} |" for row in rows(found) if row.pop("task") == task]
+        parts.append(f"## {task}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def rows(found: list[Variant]) -> list[dict[str, str]]:
+    """Returns the variants as rows of rollouts.csv."""
+    return [
+        {
+            "task": v.task,
+            "method": v.method,
+            "sampler": v.sampler,
+            "seeds": str(len(v.runs)),
+            "accuracy": _spread([100 * run["final"]["accuracy"] for run in v.runs], ".1f"),
+            "points": _interval(v.points, "+.1f"),
+            "forwards": _spread(
+                [run["forwards_per_rollout"] for run in v.runs if run["forwards_per_rollout"] is not None], ".1f"
+            ),
+            "seconds": _spread([run["time"]["cpu_s"] for run in v.runs if run["time"].get("cpu_s")], ".0f"),
+            "ratio": _interval(v.ratio, ".2f"),
+        }
+        for v in found
+    ]
+
+
+def _spread(values: list[float], form: str) -> str:
+    if not values:
+        return "-"
+    return format(mean(values), form) + (f" ± {stdev(values):{form}}" if len(values) > 1 else "")
+
+
+def _interval(found: Interval | None, form: str) -> str:
+    if found is None:
+        return "-"
+    middle, low, high = found
+    return format(middle, form) + (" (one seed)" if low is None else f" [{low:{form}}, {high:{form}}]")

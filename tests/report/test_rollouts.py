@@ -1,0 +1,60 @@
+"""Samplers side by side, worked out by hand."""
+
+import math
+
+import pytest
+
+from stp.report import rollouts
+from tests.report.test_report import made, read_csv
+
+
+def run(sampler="standard", seed=0, accuracy=0.5, seconds=100.0, estimator="elbo", **settings):
+    of_sampler = {"sampler": sampler, "sampler.steps": 40} | {f"sampler.{name}": v for name, v in settings.items()}
+    chosen = {"task": "countdown", "estimator": estimator, "objective": "grpo", "rescue": "none", "sampler": sampler}
+    return chosen | {
+        "seed": seed,
+        "finished": "2026",
+        "settings": {"optimizer.lr": 1e-4, "estimator": estimator, **of_sampler},
+        "final": {"accuracy": accuracy},
+        "forwards_per_rollout": 40.0,
+        "time": {"cpu_s": seconds},
+    }
+
+
+def test_a_sampler_is_compared_by_seed():
+    """Differences 2 and 4 points; times a half and an eighth, so that the geometric mean is a quarter."""
+    runs = [run(seed=0), run(seed=1), run("adaptive", 0, 0.52, 50.0), run("adaptive", 1, 0.54, 12.5), run("adaptive", 2, 0.9)]
+    standard, adaptive = rollouts.variants(runs)
+    assert (standard.sampler, standard.points, standard.ratio) == ("standard", None, None)
+    assert adaptive.points == pytest.approx((3, 3 - 12.706, 3 + 12.706))
+    assert adaptive.ratio[0] == pytest.approx(0.25) and adaptive.ratio[2] == pytest.approx(
+        0.25 * math.exp(12.706 * math.log(2))
+    )
+    (_, row) = rollouts.rows([standard, adaptive])
+    assert (row["seeds"], row["points"], row["seconds"]) == ("3", "+3.0 [-9.7, +15.7]", "54 ± 44")
+
+
+def test_only_the_sampler_may_differ():
+    assert rollouts.variants([run(), run("stp", estimator="one_step"), run(seed=1)]) == []
+    assert rollouts.variants([run("stp"), run("adaptive")]) == []  # nothing to compare with
+
+
+def test_settings_of_one_sampler_are_named_apart():
+    found = rollouts.variants([run(), run("stp", gamma=0.05), run("stp", gamma=0.1), run(steps=24)])
+    assert [v.sampler for v in found] == ["standard, steps=40", "standard, steps=24", "stp, gamma=0.05", "stp, gamma=0.1"]
+
+
+def test_the_report_compares_rollouts(runs, monkeypatch):
+    runs.add("table5_grpo_elbo", 0, "1000")
+    runs.add("table5_stp", 0, "1110", seconds=50.0)
+    out = made(monkeypatch)
+    standard, stp = read_csv(out / "rollouts.csv")
+    assert (standard["sampler"], stp["sampler"], stp["points"], stp["ratio"]) == (
+        "standard",
+        "stp",
+        "+50.0 (one seed)",
+        "0.50 (one seed)",
+    )
+    assert (
+        "| elbo, grpo | stp | 1 | 75.0 | +50.0 (one seed) | 37.0 | 25 | 0.50 (one seed) |" in (out / "rollouts.md").read_text()
+    )
