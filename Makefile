@@ -42,8 +42,8 @@ tiny: ## pretrain the tiny bases again (an hour on one core)
 	$(BIN)/python -m stp.pretrain task=math problems=2000 updates=8000
 	$(BIN)/python -m stp.pretrain task=sudoku problems=6000 updates=2200 careful=0.15 guess=0
 
-ablations: ## every row of the paper's tables (SEEDS=0,1,2 ONLY=table5 ARGS="overrides"); finished jobs are skipped
-	PYTHON=$(BIN)/python ONLY="$(ONLY)" SEEDS="$(SEEDS)" scripts/ablations.sh $(ARGS)
+ablations: ## every row of the paper's tables (SEEDS=0,1,2 ONLY=table5 SAMPLER=adaptive ARGS="overrides"); finished jobs are skipped
+	PYTHON=$(BIN)/python ONLY="$(ONLY)" SEEDS="$(SEEDS)" SAMPLER="$(SAMPLER)" scripts/ablations.sh $(ARGS)
 
 tables: ## the paper's tables and figures from the runs under outputs/ (ARGS="run folders" chooses)
 	$(BIN)/python -m stp.report $(ARGS)

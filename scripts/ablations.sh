@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every row of the paper's tables and figures as one Hydra multirun over the presets of conf/experiment.
 # usage: scripts/ablations.sh [overrides of stp.train ...]
-#   SEEDS=0,1,2   ONLY=table5 (what the presets' names start with, several by commas)
+#   SEEDS=0,1,2   ONLY=table5 (what the presets' names start with, several by commas)   SAMPLER=adaptive (instead of the presets' own)
 #   TO=<folder>, PYTHON=<command>: paths from where you are; by default outputs/ablations and .venv/bin/python of the project
 # Finished jobs are skipped, interrupted ones continue, presets with the same settings run once; a failed job does not stop the
 # rest and is listed at the end. $TO/runs.csv gets a line per finished run (logging.ledger). It begins as a copy of
@@ -28,6 +28,8 @@ if [ -z "${FRESH:-}" ] && [ -e $published.csv ] && [ ! -e "$to/runs.csv" ]; then
   mkdir -p "$to"
   cp $published.csv $published.settings.json "$to"
 fi
+folder='${hydra:runtime.choices.experiment}' rollouts=()
+[ -z "${SAMPLER:-}" ] || { folder+=-$SAMPLER; rollouts=("sampler=$SAMPLER"); }
 exec "$python" -m stp.train --multirun \
   "experiment=$(IFS=,; echo "${presets[*]}")" "seed=${SEEDS:-0,1,2}" trainer.resume=auto "logging.ledger=$to/runs.csv" 'trainer.eval_temperatures=[0.0]' \
-  "hydra.sweep.dir=$to" 'hydra.sweep.subdir=${hydra:runtime.choices.experiment}/seed${seed}' "$@"
+  "hydra.sweep.dir=$to" "hydra.sweep.subdir=$folder/seed\${seed}" ${rollouts[@]+"${rollouts[@]}"} "$@"

@@ -80,7 +80,7 @@ def ablations(*overrides, to, **variables):
 def script(folder, *arguments, cwd=None, **variables):
     """Call a project's scripts/ablations.sh, from anywhere."""
     bash = ["bash", str(folder / "scripts" / "ablations.sh"), *arguments]
-    own = ("TO", "ONLY", "SEEDS", "FRESH")  # which the shell of these tests may have set
+    own = ("TO", "ONLY", "SEEDS", "SAMPLER", "FRESH")  # which the shell of these tests may have set
     settings = {k: v for k, v in environment().items() if k not in own} | {"PYTHON": interpreter()} | variables
     return subprocess.run(bash, capture_output=True, text=True, env=settings, cwd=cwd, timeout=600)
 
@@ -198,6 +198,9 @@ def test_the_script_says_what_it_runs(project, tmp_path):
     assert arguments[3] == "experiment=table7_low_confidence,table7_random,extra_coupled_stp"
     assert {"seed=5", "hydra.sweep.dir=/a folder"} < set(arguments)
     assert arguments[-2:] == ["trainer.updates=3", "task=countdown"]  # last, so that they win
+    arguments = script(project, ONLY="table7", SAMPLER="adaptive", PYTHON=str(echo)).stdout.splitlines()
+    assert "sampler=adaptive" in arguments  # and these runs have folders of their own
+    assert "hydra.sweep.subdir=${hydra:runtime.choices.experiment}-adaptive/seed${seed}" in arguments
 
 
 def test_the_scripts_paths_are_from_where_it_is_called(project, tmp_path):
