@@ -74,11 +74,11 @@ def of_method(method: str, task: str, sampler: str):
 
 
 def train(folder: Path, config):
-    """Metrics of a run of two updates; its losses finite, its weights moved."""
+    """Metrics of a run of one or two updates; its losses finite, its weights moved."""
     named = {option: name for group in ("task", "sampler", "estimator") for name, option in SCHEMAS[group].items()}
     choices = {group: named[type(getattr(config, group))] for group in ("task", "sampler", "estimator")} | {"model": "tiny"}
     summary, lines = execute(config, folder, choices), metrics(folder)
-    assert [line["update"] for line in lines] == [1, 2] and summary["updates"] == 2
+    assert [line["update"] for line in lines] == [1, 2][: config.trainer.updates] and summary["updates"] == len(lines)
     assert {group: summary[group] for group in choices} == choices
     assert all(math.isfinite(line["loss"]) and math.isfinite(line["elbo/elbo"]) for line in lines)
     assert all(math.isfinite(line["grad_norm"]) for line in lines) and any(line["grad_norm"] > 0 for line in lines)
@@ -109,6 +109,8 @@ def test_the_methods_use_every_part():
 @pytest.mark.parametrize(("method", "task", "sampler"), RUNS)
 def test_every_method_trains_on_every_task(tmp_path, method, task, sampler):
     config = of_method(method, task, sampler)
+    if task != TASKS[0] and not config.rescue.needs_solutions:  # a rescued first update may have equal rewards
+        config = replace(config, trainer=replace(config.trainer, updates=1))
     check(config)
     lines = train(tmp_path / "run", config)
     assert changed(tmp_path / "run", task)

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from stp.run.files import read_jsonl
-from tests.commands import command, on_ranks
+from tests.commands import on_ranks
 from tests.integration.runs import SMALL, metrics, run, weights
 
 
@@ -70,13 +70,3 @@ def test_zero_stages_equal_plain_training(tmp_path, plain, zero):
     for a, b in zip(metrics(plain()), metrics(tmp_path / "on"), strict=True):
         assert a["reward/mean"] == b["reward/mean"]
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-6)
-
-
-def test_a_sweep_runs_its_jobs_one_after_the_other(tmp_path):
-    arguments = ["--multirun", *SMALL, "sampler.gamma=0,0.1", "trainer.updates=1", f"hydra.sweep.dir={tmp_path}/sweep"]
-    done = command("-m", "stp.train", *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    summaries = [json.loads(p.read_text()) for p in sorted((tmp_path / "sweep").glob("*/summary.json"))]
-    assert [s["forwards_per_rollout"] for s in summaries] == [12, 11]
-    run(tmp_path / "alone", "sampler.gamma=0.1", "trainer.updates=1")
-    assert metrics(tmp_path / "sweep" / "1") == metrics(tmp_path / "alone")

@@ -14,7 +14,7 @@ from tests.integration.runs import SMALL
 
 def test_a_run_struck_at_random_ends_as_the_one_left_alone(tmp_path):
     command = [sys.executable, "-m", "stp.soak", "--minutes", "0", "--to", str(tmp_path / "soak"), "--seed", "2"]
-    command += [*SMALL, "trainer.updates=10", "trainer.eval_every=3"]
+    command += [*SMALL, "trainer.updates=6", "trainer.eval_every=3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     alone, struck, result = done.stdout.splitlines()

@@ -267,6 +267,7 @@ def test_a_job_of_a_sweep_is_the_job_alone(sweep, tmp_path):
         assert summary(together)["elbo_variance"] == summary(alone)["elbo_variance"]
         seen.append(json.dumps(metrics(together)))
     assert len(set(seen)) == 2
+    assert [summary(tmp_path / "sweep" / job)["forwards_per_rollout"] for job in "01"] == [11, 12]
 
 
 def test_failed_jobs_stop_no_other_and_are_listed(sweep, tmp_path, monkeypatch):

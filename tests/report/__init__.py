@@ -8,19 +8,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from stp.config import CONF, build, plain, register
+from stp.config import plain
 from stp.run.files import read_jsonl
+from tests.config import composed
 
 
 @cache
 def preset_config(preset: str | None, *overrides: str) -> dict[str, Any]:
     """What a run of a preset has in its config.yaml."""
-    register()
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return plain(build(compose("train", [*([f"experiment={preset}"] if preset else []), *overrides])))
+    return plain(composed("train", *([f"experiment={preset}"] if preset else []), *overrides))
 
 
 class Runs:
