@@ -1,7 +1,7 @@
 """Commands in processes of their own, without the seconds of processor time that each would take to import the libraries.
 
 A server imports them once (`tests/server.py`). A command is a fork of it that has its own arguments, folder, environment and
-output, imports the project's modules itself and ends on its own: its exit code, its signals and what it prints are those of
+output, runs its module itself and ends on its own: its exit code, its signals and what it prints are those of
 `python <arguments>`.
 """
 

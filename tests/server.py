@@ -24,7 +24,13 @@ def main() -> None:
     import deepspeed  # noqa: F401
     import hydra._internal.hydra  # noqa: F401
     import peft  # noqa: F401
+    import rich.progress  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import stp.config
+    import stp.loop  # not stp.cli, which looks at the environment
+
+    stp.config.preset_config("lora")  # what composes and parses has been used once
 
     gc.collect()
     gc.freeze()  # a fork copies the page of each object that its collector looks at

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import stp.config
 from tests.commands import command, environment, on_ranks, start
 
 CODES = {
@@ -32,8 +33,12 @@ def test_a_fork_ends_and_speaks_as_a_new_interpreter(tmp_path, kind):
 
 
 def test_a_command_has_the_projects_modules_to_itself(tmp_path):
-    done = command("-c", "import sys; print([name for name in sys.modules if name.partition('.')[0] == 'stp'])", cwd=tmp_path)
-    assert done.stdout == "[]\n"
+    """What one changes in a module is not so in the next."""
+    for _ in range(2):
+        done = command("-c", "import stp.config; print(stp.config.CONF); stp.config.CONF = 'another'", cwd=tmp_path)
+        assert done.stdout == f"{stp.config.CONF}\n"
+    done = command("-c", "import sys; print('stp.cli' in sys.modules)", cwd=tmp_path)  # which looks at the environment
+    assert done.stdout == "False\n"
 
 
 def test_ranks_know_their_places_and_meet(tmp_path):
