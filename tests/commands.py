@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from tempfile import TemporaryDirectory
 from tests.forked import Fork
 
 ROOT = Path(__file__).parents[1]
+SHARED = "STP_TEST_SERVER"  # names a socket
 
 
 def environment() -> dict[str, str]:
@@ -42,15 +44,22 @@ def _folder() -> Path:
     return Path(folder.name)
 
 
-@cache
-def _server() -> str:
-    """The server's socket."""
+def begin_server() -> str:
+    """Starts a server. Returns the path of its socket, which is there once the libraries are imported."""
     path = str(_folder() / "server")
     env = environment() | {"DS_ACCELERATOR": "cpu"}
-    command = [sys.executable, "-m", "tests.server", path]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    server = subprocess.Popen([sys.executable, "-m", "tests.server", path], stdin=subprocess.PIPE, env=env, cwd=ROOT)
     atexit.register(server.communicate)
-    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    return path
+
+
+@cache
+def _server() -> str:
+    """The socket of the server that the processes of a suite share, or of an own one."""
+    path, deadline = os.environ.get(SHARED) or begin_server(), time.monotonic() + 300
+    while not Path(path).exists():
+        assert time.monotonic() < deadline, "the server has not started"
+        time.sleep(0.05)
     return path
 
 

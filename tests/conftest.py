@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import SHARED, begin_server
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as commands have it that tests start: two threads round otherwise
 
 LONGEST = (  # the files that take twenty seconds or more
@@ -13,6 +15,12 @@ LONGEST = (  # the files that take twenty seconds or more
     *("test_presets", "test_plan", "test_evaluate", "test_guards", "test_unfinished", "test_options", "test_continuing"),
     *("test_compile", "test_mistakes"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that share the files share a server for their commands, too."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ[SHARED] = begin_server()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,9 +35,9 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # a fork copies the page of each object that its collector looks at
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(sys.argv[1])
+    listener.bind(sys.argv[1] + "~")
     listener.listen()
-    print("ready", flush=True)
+    os.rename(sys.argv[1] + "~", sys.argv[1])
     while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         connection = listener.accept()[0]
         if os.fork() == 0:
