@@ -74,10 +74,7 @@ def bootstrap(timeout: float = 30.0) -> None:
         rule = f"a launcher sets {', '.join(missing)} too; start with torchrun, or for a single process: unset RANK"
         require(not missing, "RANK", env["RANK"], rule)
     else:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        env.update(dict(zip(LAUNCHED, ("0", "1", "127.0.0.1", str(port)), strict=True)), RANK="0")
+        env.update(dict(zip(LAUNCHED, ("0", "1", "127.0.0.1", "0"), strict=True)), RANK="0")  # port 0: any that is free
     cuda = choose_accelerator()
     import deepspeed
     import deepspeed.ops
