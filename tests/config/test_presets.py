@@ -68,9 +68,9 @@ SAME = [
     ("table5_temporal_only", "table6_g000_t005"),
     ("table2_countdown_diffu_grpo", "table3_diffu_grpo"),
 ]
+SCALES = FILES["scale"]
 TWINS = {preset for presets in SAME for preset in presets[1:]}  # at the scale of the paper the first of each is composed
 CASES = [(preset, scale) for scale in SCALES for preset in ROWS if scale == "tiny" or preset not in TWINS]
-SCALES = FILES["scale"]
 
 
 @cache

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from stp.config import FILES
 from stp.report import claims
 from stp.report.tables import FIGURE_3, TASKS
+from tests.config.test_options import FILES
 from tests.report.test_report import cells, made, read_csv
 
 TEXTS = {claim.text: claim for claim in claims.CLAIMS}
