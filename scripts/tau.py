@@ -21,6 +21,7 @@ import torch
 from stp.config import SCHEMAS
 from stp.models.codec import Codec
 from stp.models.policy import Model, load_policy
+from stp.report.figures import COLOURS
 from stp.samplers import Standard
 from stp.samplers.generate import generate
 from stp.types import Batch, Draws
@@ -86,10 +87,11 @@ def draw(rows: list[Row], to: Path) -> None:
             if (row["task"], row["temperature"]) == (task, temperature):
                 curves[row["rule"]].append(row)
         for axes, value in zip(grid[:, i], ("accuracy", "reward"), strict=True):
-            for rule, points in curves.items():
+            for colour, (rule, points) in zip(COLOURS, curves.items(), strict=False):
                 points = sorted(points, key=lambda row: row["forwards"])
                 marker = "s" if rule == "schedule" else "o"
-                axes.plot([p["forwards"] for p in points], [p[value] for p in points], marker=marker, markersize=4, label=rule)
+                x, y = [p["forwards"] for p in points], [p[value] for p in points]
+                axes.plot(x, y, color=colour, marker=marker, markersize=4, label=rule)
             axes.set(xlabel="mean forwards of a row", ylabel=value)
             axes.grid(alpha=0.3)
         grid[0, i].set_title(f"{task}, T = {temperature:g}")
