@@ -18,6 +18,7 @@ from stp.run.files import read_jsonl, write_atomically
 from stp.run.summary import Summary
 
 Settings = dict[str, Any]
+ELSEWHERE = ("logging.", "hydra.", "hydra/", "trainer.resume=")  # options that say where a run writes and begins
 DELTA_METRIC = "elbo/delta_variance_median"  # in metrics.jsonl
 
 
@@ -25,11 +26,11 @@ DELTA_METRIC = "elbo/delta_variance_median"  # in metrics.jsonl
 class Line:
     """A finished run. Counts and times are those of its summary.json; base and correct are at the first temperature.
 
-    presets: every preset of these settings. problems: the hash of the held-out ones. overrides: of the command line. scores:
-    right answers before and after by temperature. seconds: by phase. nfe: quartiles and maximum of the rows' forwards.
-    variance: the probes' median. rewards: the mean of each update. deltas: of each update, the median variance of the ELBO's
-    difference to theta_old, if it was measured. curve: right answers by update. probes: by update, the variance of each probed
-    completion and its number of trainable tokens. settings_hash: without the seed.
+    presets: every preset of these settings. problems: the hash of the held-out ones. overrides: of the command line, without
+    where it wrote. scores: right answers before and after by temperature. seconds: by phase. nfe: quartiles and maximum of
+    the rows' forwards. variance: the probes' median. rewards: the mean of each update. deltas: of each update, the median
+    variance of the ELBO's difference to theta_old, if it was measured. curve: right answers by update. probes: by update, the
+    variance of each probed completion and its number of trainable tokens. settings_hash: without the seed.
     """
 
     task: str
@@ -112,6 +113,7 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
             found = [_short(record["variance"]), record["trainable"]]
             probes.setdefault(str(record["update"]), []).append(found)
     asked = folder / ".hydra" / "overrides.yaml"
+    given = yaml.safe_load(asked.read_text(encoding="utf-8")) if asked.exists() else []
     metrics = read_jsonl(folder / "metrics.jsonl")
     return Line(
         task=summary.task or "",
@@ -136,7 +138,7 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
         settings_hash=settings_hash,
         problems=str(evaluated.get("hash", "")),
         temperature=first,
-        overrides=yaml.safe_load(asked.read_text(encoding="utf-8")) if asked.exists() else [],
+        overrides=[text for text in given if not text.lstrip("+~").startswith(ELSEWHERE)],
         scores={name: [before["correct"], after["correct"]] for name, (before, after) in summary.scores.items()},
         seconds={name.removesuffix("_s"): round(s, 2) for name, s in summary.time.items() if name not in ("train_s", "cpu_s")},
         nfe=summary.forwards and {name: round(value, 2) for name, value in summary.forwards.items()},

@@ -54,6 +54,16 @@ def test_a_line_is_read_as_it_was_written(runs):
     assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in (ledger.file, ledger.beside)] == before
 
 
+def test_a_line_says_what_was_asked_but_not_where_it_wrote(runs):
+    folder = runs.add("table5_stp")
+    (folder / ".hydra").mkdir()
+    given = ["experiment=table5_stp", "sampler.gamma=0.1", "trainer.updates=2"]
+    elsewhere = ["logging.ledger=/home/me/runs.csv", "hydra.run.dir=/tmp/x", "+logging.group=a", "trainer.resume=auto"]
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*elsewhere[:2], *given, *elsewhere[2:]]))
+    (line,) = entered([folder]).lines()
+    assert line.overrides == given
+
+
 def test_settings_are_kept_once_and_whole(runs):
     a = runs.add("table5_stp", 0)
     b = runs.add("table5_stp", 0, name="b", overrides=("optimizer.lr=3e-4",))
