@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stp.errors import RunError, UserError
 from stp.run.engine import Engine
 from stp.run.files import read_jsonl
 from stp.samplers import reveal
-from tests.commands import command, environment, interpreter, on_ranks, start
+from tests.commands import command, environment, on_ranks, start
 from tests.integration.fatal import strike
 from tests.integration.runs import SMALL, metrics, run, weights
 
@@ -295,11 +296,10 @@ def test_what_befalls_one_rank_ends_both(tmp_path):
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "alone")
     assert one[0] == two[0] and one[1]["reward/mean"] == two[1]["reward/mean"]
     assert one[1]["loss"] == pytest.approx(two[1]["loss"], abs=1e-5)
-    torchrun = [interpreter(), "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
     torchrun += ["--rdzv_endpoint", "localhost:0", "-m", "tests.integration.fatal", "SIGKILL", "optimizer", "2"]
     torchrun += [str(tmp_path / "unused"), *SMALL, *short, resume]
-    ranks = environment() | {"PYTHON_EXEC": interpreter()}
-    killed = subprocess.run(torchrun, capture_output=True, text=True, cwd=tmp_path, env=ranks, timeout=300)
+    killed = subprocess.run(torchrun, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=300)
     assert killed.returncode != 0
     assert "rank      : 1" in killed.stderr and "SIGKILL" in killed.stderr  # the launcher names the cause
     assert "rank 0 of 2: another rank ended" in killed.stderr
