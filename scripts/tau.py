@@ -48,7 +48,7 @@ def settings(temperature: float) -> Iterator[tuple[str, Standard]]:
 def measure(name: str, problems: int, seed: int) -> Iterator[Row]:
     """Yields a row for each setting, on the first validation problems of a task."""
     task: Any = SCHEMAS["task"][name]()
-    asked = task.problems("validation")[:problems]
+    asked = task.problems("validation", problems)
     policy, tokenizer = load_policy(Model(base=name), trainable=False)
     codec = Codec(tokenizer, "", 200)
     batch = Batch(codec.prompts(asked), Draws(f"{seed}/tau", len(asked)))

@@ -140,7 +140,7 @@ def rollouts(policy: Policy, tokenizer: Any, rows: int, seed: int) -> tuple[Traj
     Only rollouts with enough eligible tokens for the largest gamma are kept.
     """
     group, task, codec, grpo = 8, Countdown(), Codec(tokenizer, "", 200), Grpo(beta=0.0)
-    problems = [p for p in task.problems("train")[: math.ceil(1.4 * rows / group)] for _ in range(group)]
+    problems = [p for p in task.problems("train", math.ceil(1.4 * rows / group)) for _ in range(group)]
     draws = Draws(seed, len(problems))
     trajectory = generate(policy, Standard(**TINY, temperature=1.0), Batch(codec.prompts(problems), draws), rows=64)
     texts = codec.completions(trajectory)

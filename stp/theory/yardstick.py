@@ -65,7 +65,7 @@ def left_to_right(base: str, rows: int, seed: int) -> Iterator[tuple[float, Meas
     task, grpo = BASES[base](), Grpo(beta=0.0)
     policy, tokenizer = load_policy(Model(base=base), trainable=False)
     codec = Codec(tokenizer, "", 200)
-    problems = [p for p in task.problems("train")[: -(-rows // GROUP)] for _ in range(GROUP)]
+    problems = [p for p in task.problems("train", -(-rows // GROUP)) for _ in range(GROUP)]
     draws, L = Draws(seed, len(problems)), TINY["length"]
     sampler = Standard(length=L, steps=L, block_length=1, temperature=1.0)
     trajectory = generate(policy, sampler, Batch(codec.prompts(problems), draws), rows=64)
