@@ -20,7 +20,8 @@ import torch
 
 from stp.config import SCHEMAS
 from stp.models.codec import Codec
-from stp.models.policy import Model, load_policy
+from stp.models.options import Model
+from stp.models.policy import load_policy
 from stp.report.figures import COLOURS
 from stp.samplers import Standard
 from stp.samplers.generate import generate

@@ -310,7 +310,7 @@ def _near(key: str, owner: str | None) -> str | None:
 
     from stp.config import SCHEMAS
     from stp.config.compose import ROOTS
-    from stp.models.policy import Lora
+    from stp.models.options import Lora
     from stp.run.engine import Optimizer
     from stp.run.guards import Guards
     from stp.tasks.base import Data

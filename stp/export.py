@@ -19,7 +19,8 @@ from stp.evaluation.intervals import beside, counts, interval
 from stp.models.adapters import adapted_modules, save_adapter
 from stp.models.llada import llada_module, save_llada
 from stp.models.loading import read_config, stored_dtype
-from stp.models.policy import Model, Policy, base_name, checkpoint_folder
+from stp.models.options import Model
+from stp.models.policy import Policy, base_name, checkpoint_folder
 from stp.models.public import ADAPTERS, public_name, save_card, save_stock, save_tokenizer
 from stp.run import hub, preflight
 from stp.run.checkpoints import MANIFEST

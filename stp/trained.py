@@ -15,7 +15,8 @@ from stp.config import recorded, run_folder
 from stp.errors import fail, require
 from stp.models.adapters import load_adapter, save_adapter
 from stp.models.loading import require_finite
-from stp.models.policy import Lora, Model, Policy, base_name, checkpoint_folder, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import Policy, base_name, checkpoint_folder, load_policy
 from stp.models.public import save_card, save_stock, save_tokenizer
 from stp.run import ranks
 from stp.run.checkpoints import MANIFEST, BrokenError, state, verify, written

@@ -45,7 +45,8 @@ from stp.models.codec import Codec
 from stp.models.live import Live
 from stp.models.llada import LLADA_8B, llama_config
 from stp.models.loading import bidirectional
-from stp.models.policy import AdapterOff, Lora, Model, Policy, add_lora, compile_layers, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import AdapterOff, Policy, add_lora, compile_layers, load_policy
 from stp.objectives import Grpo
 from stp.roles import Actor, Learner, Run
 from stp.run.engine import Engine, Optimizer, Zero

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from keyword import iskeyword
 
-from stp.models.policy import Model
+from stp.models.options import Model
 from stp.run.engine import Zero
 from stp.run.tracking import Logging
 

@@ -15,7 +15,7 @@ from stp import __version__
 from stp.config.files import CONF
 from stp.config.groups import SCHEMAS
 from stp.errors import fail
-from stp.models.policy import Model
+from stp.models.options import Model
 
 INVALID = (OmegaConfBaseException, yaml.YAMLError)  # errors in a file of settings
 FREE = (

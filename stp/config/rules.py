@@ -7,7 +7,7 @@ from typing import Any
 from stp.config.root import Config
 from stp.errors import fail, require
 from stp.estimators import Spg
-from stp.models.policy import Model
+from stp.models.options import Model
 from stp.objectives import PolicyGradient
 
 

@@ -20,7 +20,8 @@ from stp.evaluation.evaluator import Evaluator, Subject, held_out, standard_samp
 from stp.evaluation.intervals import measured, scored, shown
 from stp.evaluation.stored import regrade
 from stp.models.codec import Codec
-from stp.models.policy import Model, load_tokenizer, require_described
+from stp.models.options import Model
+from stp.models.policy import load_tokenizer, require_described
 from stp.run import preflight, ranks
 from stp.run.files import read_jsonl, whole_lines, write_atomically
 from stp.run.memory import move

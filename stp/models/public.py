@@ -120,7 +120,8 @@ _CARDS = {
         "A LoRA adapter for a masked diffusion language model",
         """
 from peft import PeftModel
-from stp.models.policy import Model, load_policy
+from stp.models.options import Model
+from stp.models.policy import load_policy
 
 base, tokenizer = load_policy(Model(path="<base>"), trainable=False)  # a stock Llama, Qwen2 or Qwen3, not causal
 model = PeftModel.from_pretrained(base.model, "<this folder>")

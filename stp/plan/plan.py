@@ -26,7 +26,8 @@ from stp.models.architectures import architecture
 from stp.models.live import Live
 from stp.models.llada import LLADA_8B
 from stp.models.loading import bidirectional, read_config
-from stp.models.policy import Model, Policy, add_lora
+from stp.models.options import Model
+from stp.models.policy import Policy, add_lora
 from stp.models.tiny import shipped
 from stp.run.engine import Zero
 from stp.run.memory import card_gib

@@ -12,7 +12,8 @@ from stp.errors import fail, require
 from stp.evaluation.evaluator import Subject
 from stp.models.codec import Codec
 from stp.models.loading import read_config
-from stp.models.policy import Model, Policy, checkpoint_folder, load_tokenizer, require_described
+from stp.models.options import Model
+from stp.models.policy import Policy, checkpoint_folder, load_tokenizer, require_described
 from stp.models.tiny import is_tiny
 from stp.tasks.base import Problem
 

@@ -19,7 +19,8 @@ from stp.diffusion import Denoiser, FromLogits
 from stp.estimators import Spg
 from stp.estimators.base import count_masked, mask_exactly, masked_log_probs
 from stp.models.codec import Codec
-from stp.models.policy import Model, Policy, load_policy
+from stp.models.options import Model
+from stp.models.policy import Policy, load_policy
 from stp.objectives import Grpo
 from stp.samplers import Standard, Stp
 from stp.samplers.generate import generate

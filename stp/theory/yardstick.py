@@ -12,7 +12,8 @@ from torch import Tensor
 from stp.anchors.dataset import scored
 from stp.estimators import Causal, Coupled, Elbo, Estimator, OneStep, Spg, Trace, Unigrpo
 from stp.models.codec import Codec
-from stp.models.policy import Model, Policy, load_policy
+from stp.models.options import Model
+from stp.models.policy import Policy, load_policy
 from stp.objectives import Grpo, PolicyGradient
 from stp.samplers import Standard, Stp
 from stp.samplers.generate import generate

@@ -8,7 +8,8 @@ from torch import nn
 
 from stp.cli import unexpected
 from stp.errors import UserError
-from stp.models.policy import Model, require_available
+from stp.models.options import Model
+from stp.models.policy import require_available
 from stp.plan.plan import Plan
 from stp.run import memory, ranks
 from stp.run.ranks import bootstrap, choose_card, refuse_shared_cards

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from stp.errors import UserError
-from stp.models.policy import Lora, Model, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import load_policy
 from stp.plan import plan
 from stp.plan.plan import (
     GIB,

@@ -10,7 +10,8 @@ from stp.estimators import Elbo, OneStep
 from stp.estimators.base import distinct, masked_log_probs
 from stp.loop import update
 from stp.models.live import Live
-from stp.models.policy import Lora, Policy, add_lora
+from stp.models.options import Lora
+from stp.models.policy import Policy, add_lora
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo
 from stp.roles import Learner, Run

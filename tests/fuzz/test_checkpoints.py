@@ -18,7 +18,8 @@ from stp.config import plain as plain_config
 from stp.config import recorded
 from stp.models.adapters import load_adapter
 from stp.models.llada import save_llada
-from stp.models.policy import Lora, Model, add_lora, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import add_lora, load_policy
 from stp.report.report import markdown, rows_of
 from stp.report.runs import load_runs, name_methods
 from stp.train import resume_point

@@ -10,7 +10,8 @@ import torch
 
 from stp.config import SCHEMAS
 from stp.errors import UserError
-from stp.models.policy import Lora, Model, load_policy, require_available
+from stp.models.options import Lora, Model
+from stp.models.policy import load_policy, require_available
 from stp.types import Anchors, Draws, Prompts
 from tests.integration.runs import composed
 from tests.models import random_ids

@@ -10,7 +10,8 @@ import torch
 from stp.bench import bench
 from stp.bench.bench import Shape, Turns
 from stp.estimators import Elbo
-from stp.models.policy import Lora, Policy, add_lora
+from stp.models.options import Lora
+from stp.models.policy import Policy, add_lora
 from stp.models.tiny import new_tiny, tiny_tokenizer
 from stp.objectives import Grpo
 from stp.run.engine import Engine, Optimizer, Zero

@@ -9,7 +9,8 @@ import torch
 from stp.errors import UserError
 from stp.evaluate.evaluate import main
 from stp.evaluation import evaluator as evaluation
-from stp.models.policy import Model, Policy, load_policy
+from stp.models.options import Model
+from stp.models.policy import Policy, load_policy
 from stp.protocols import Published
 from stp.run.files import read_jsonl, whole_lines
 from stp.run.tracking import Tracker

@@ -22,7 +22,8 @@ from stp.export import Export, main, results
 from stp.models.adapters import save_adapter
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada
-from stp.models.policy import Lora, Model, Policy, add_lora, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import Policy, add_lora, load_policy
 from stp.models.tiny import shipped
 from stp.run.checkpoints import MANIFEST
 from tests.commands import command

@@ -13,7 +13,8 @@ import torch
 
 from stp.errors import UserError
 from stp.models.codec import Codec
-from stp.models.policy import Model, load_policy
+from stp.models.options import Model
+from stp.models.policy import load_policy
 from stp.samplers import Standard, Stp
 from stp.tasks import Countdown
 from stp.trace import trace

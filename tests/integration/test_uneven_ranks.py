@@ -8,7 +8,8 @@ import pytest
 
 from stp.evaluation.evaluator import Evaluator
 from stp.models.codec import Codec
-from stp.models.policy import Model, load_policy
+from stp.models.options import Model
+from stp.models.policy import load_policy
 from stp.ranks import Ranks
 from stp.samplers import Standard
 from stp.tasks import Countdown

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from stp.errors import UserError
 from stp.models.adapters import load_adapter, save_adapter
 from stp.models.llada import llada_module
-from stp.models.policy import Lora, add_lora
+from stp.models.options import Lora
+from stp.models.policy import add_lora
 from tests.models import random_ids, small_model
 from tests.models.test_llada import LLADA_NAMES
 

@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from stp.errors import UserError
-from stp.models.policy import AdapterOff, Lora, Model, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import AdapterOff, load_policy
 from stp.models.tiny import new_tiny
 from stp.types import Prompts
 from tests.models import TOKENIZER, random_ids

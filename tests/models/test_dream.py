@@ -13,7 +13,8 @@ from transformers import Qwen2ForCausalLM
 from stp.errors import UserError
 from stp.estimators import Elbo
 from stp.models.dream import load_dream
-from stp.models.policy import Model, Policy, load_model, load_policy, load_tokenizer
+from stp.models.options import Model
+from stp.models.policy import Policy, load_model, load_policy, load_tokenizer
 from stp.samplers import Standard
 from stp.types import Draws, Prompts
 from tests.models import TOKENIZER, random_ids

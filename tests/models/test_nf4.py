@@ -12,7 +12,8 @@ from stp.errors import UserError
 from stp.models import nf4
 from stp.models.dream import load_dream
 from stp.models.llada import load_llada
-from stp.models.policy import Lora, Model, add_lora, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import add_lora, load_policy
 from tests.config import composed, told
 from tests.models import random_ids
 from tests.models.test_dream import random_weights, write_dream

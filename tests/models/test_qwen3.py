@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
 from stp.errors import UserError
 from stp.export import Export, main
 from stp.models.adapters import save_adapter
-from stp.models.policy import Lora, Model, Policy, add_lora, load_model, load_policy
+from stp.models.options import Lora, Model
+from stp.models.policy import Policy, add_lora, load_model, load_policy
 from stp.models.qwen3 import load_qwen3
 from stp.run.engine import Engine, Optimizer, Zero
 from stp.run.ranks import bootstrap
