@@ -27,7 +27,7 @@ OWN = [  # what task=custom needs to know
 SMALL = [
     "seed=2",  # whose first two updates have groups to learn from
     "sampler.length=24",
-    "sampler.steps=12",
+    "sampler.steps=6",
     "sampler.block_length=8",
     "task.data.train_size=12",
     "trainer.eval_size=4",

@@ -55,7 +55,7 @@ def test_an_evaluation_is_by_the_schedule_unless_the_command_line_says_otherwise
     assert not any("forwards" in record for record in by_schedule) and all(r["forwards"] < 12 for r in by_threshold)
     found = json.loads((tmp_path / "threshold" / "summary.json").read_text())
     assert found["T=0"]["forwards"]["mean"] == mean(record["forwards"] for record in by_threshold)
-    assert found["sampler"] == {"length": 24, "steps": 12, "block_length": 8, "reveal": "threshold", "tau": 0.5}
+    assert found["sampler"] == {"length": 24, "steps": 6, "block_length": 8, "reveal": "threshold", "tau": 0.5}
 
 
 @pytest.mark.parametrize("eos", [-torch.inf, 1.0])

@@ -73,7 +73,7 @@ def test_killed_again_and_again(tmp_path, whole):
     assert [p.name for p in run_folder.glob("checkpoints/writing-*")] == ["writing-000002"]
     kill(run_folder, "log", 1)  # its checkpoint is there, its line in metrics.jsonl is not
     assert (run_folder / "checkpoints" / "update-000002").is_dir() and len(metrics(run_folder)) == 1
-    kill(run_folder, "forward", 20)  # in the rollout of update 3
+    kill(run_folder, "forward", 10)  # in the rollout of update 3
     run(run_folder, *EVERY, "trainer.resume=auto")
     assert_same(run_folder, whole)
 
@@ -82,7 +82,7 @@ def test_killed_again_and_again(tmp_path, whole):
     ("number", "moment", "nth", "updates"),
     [
         (signal.SIGTERM, "forward", 5, 0),  # in the pregeneration
-        (signal.SIGINT, "forward", 40, 1),  # in the rollout of update 2
+        (signal.SIGINT, "forward", 20, 1),  # in the rollout of update 2
         (signal.SIGTERM, "optimizer", 3, 2),  # in the first inner update of update 2, which it ends
         (signal.SIGTERM, "log", 2, 2),
         (signal.SIGINT, "log", 3, 3),  # when all is logged, and not yet exported and summed up
@@ -107,19 +107,19 @@ def test_a_signal_in_a_rollout_lets_no_other_forward_begin(tmp_path, monkeypatch
 
     def counted(*args):
         forwards.append(None)
-        if len(forwards) == 40:  # in the rollout of update 2
+        if len(forwards) == 20:  # in the rollout of update 2
             os.kill(os.getpid(), signal.SIGTERM)
         return draw(*args)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(reveal, "draw", counted)
         run(tmp_path / "run", *RARELY)
-    assert len(forwards) == 40
+    assert len(forwards) == 20
 
 
 def test_a_signal_in_an_evaluation_keeps_the_update_before_it(tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        strike(patch, "forward", 12 * 5 + 5, signal.SIGTERM)  # pregeneration, three rollouts and an evaluation before it
+        strike(patch, "forward", 6 * 5 + 3, signal.SIGTERM)  # pregeneration, three rollouts and an evaluation before it
         run(tmp_path / "run", *RARELY)
     assert [p.name for p in (tmp_path / "run" / "checkpoints").glob("update-*")] == ["update-000003"]
     assert len(metrics(tmp_path / "run")) == 2
@@ -288,7 +288,7 @@ def test_what_befalls_one_rank_ends_both(tmp_path):
 
     for alone in both("alone", "SIGKILL", "forward", "9999"):
         assert alone.returncode == 0, alone.stderr[-3000:]
-    stopped = both("run", "SIGTERM", "forward", "18")  # in the rollout of update 2
+    stopped = both("run", "SIGTERM", "forward", "9")  # in the rollout of update 2
     assert [rank.returncode for rank in stopped] == [143, 143], stopped[0].stderr[-3000:]
     assert "continue after update-000001" in stopped[0].stdout
     shutil.copytree(tmp_path / "run", tmp_path / "one")

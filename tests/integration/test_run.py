@@ -146,7 +146,7 @@ def test_nothing_is_learned_from_groups_of_equal_rewards(tmp_path, monkeypatch):
 def test_forwards_are_the_schedules(tmp_path):
     for name, overrides, forwards in [
         ("stp", ["sampler.length=48", "sampler.steps=40", "sampler.block_length=16"], 37),
-        ("standard", ["sampler=standard"], 12),
+        ("standard", ["sampler=standard"], 6),
     ]:
         summary = run(tmp_path / name, "trainer.updates=1", "trainer.eval_size=0", *overrides)
         assert summary["forwards_per_rollout"] == forwards

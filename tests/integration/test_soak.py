@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
@@ -12,12 +11,11 @@ from tests.commands import environment
 from tests.integration.runs import SMALL
 
 
-def test_a_run_struck_at_random_ends_as_the_one_left_alone(tmp_path):
-    command = [sys.executable, "-m", "stp.soak", "--minutes", "0", "--to", str(tmp_path / "soak"), "--seed", "2"]
-    command += [*SMALL, "trainer.updates=6", "trainer.eval_every=3"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
-    alone, struck, result = done.stdout.splitlines()
+def test_a_run_struck_at_random_ends_as_the_one_left_alone(tmp_path, monkeypatch, capsys):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    main(["--minutes", "0", "--to", str(tmp_path / "soak"), "--seed", "2", *SMALL, "trainer.updates=6", "trainer.eval_every=3"])
+    alone, struck, result = capsys.readouterr().out.splitlines()
     assert "no strike" in alone and "SIG" in struck and "0 processes left behind" in result
     assert len(fingerprint(tmp_path / "soak" / "alone")) == 6  # weights, metrics, variance, samples, calibration, eval
 

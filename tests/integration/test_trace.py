@@ -220,7 +220,7 @@ def test_a_runs_adapter_and_sampler_are_shown(tmp_path, capsys):
     trace.main(composed("trace", f"checkpoint={tmp_path / 'run'}", f"to={tmp_path / 'page.html'}", "problems=1"))
     data = data_of((tmp_path / "page.html").read_text())
     (problem,) = data["problems"]
-    assert [(one["name"], one["nfe"], len(one["tokens"])) for one in problem["runs"]] == [("Standard", 12, 24), ("STP", 12, 24)]
+    assert [(one["name"], one["nfe"], len(one["tokens"])) for one in problem["runs"]] == [("Standard", 6, 24), ("STP", 6, 24)]
     assert f"page in {tmp_path / 'page.html'}" in capsys.readouterr().out
     trace.main(composed("trace", "sampler=standard", f"to={tmp_path / 'alone.html'}", "problems=1"))
     assert [one["name"] for one in data_of((tmp_path / "alone.html").read_text())["problems"][0]["runs"]] == ["Standard"]
