@@ -40,17 +40,15 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
     sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher adds it
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors must reach us, to be told in one line
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' too
     warnings.filterwarnings("ignore", category=FutureWarning)
     import hydra
-    import transformers
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from stp.config import CONF, build, register
     from stp.run.ranks import choose_accelerator
 
-    transformers.utils.logging.disable_progress_bar()
     register(name, options)
     try:
         choose_accelerator()

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from stp.config import CONF, config_hash, plain, register
 from stp.samplers import Adaptive
-from stp.train import main
+from stp.train.job import main
 from tests.commands import ROOT, command
 from tests.config import composed as uncached
 from tests.config.test_options import FILES

@@ -9,7 +9,7 @@ from stp.run.files import read_jsonl
 from stp.tasks import Custom
 from stp.tasks.base import Data
 from stp.tasks.sources import file_rows
-from stp.train import execute
+from stp.train.job import execute
 from tests.integration.runs import EXAMPLE, composed, metrics
 
 

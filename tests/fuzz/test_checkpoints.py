@@ -22,7 +22,7 @@ from stp.models.options import Lora, Model
 from stp.models.policy import add_lora, load_policy
 from stp.report.report import markdown, rows_of
 from stp.report.runs import load_runs, name_methods
-from stp.train import resume_point
+from stp.train.resume import resume_point
 from stp.types import Draws
 from tests import fuzz
 from tests.fuzz import inputs, outcome, tried

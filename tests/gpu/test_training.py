@@ -8,7 +8,7 @@ import torch
 
 from stp.config import SCHEMAS
 from stp.errors import UserError
-from stp.train import execute
+from stp.train.job import execute
 from tests.integration.runs import composed, metrics, weights
 from tests.integration.test_combinations import LEAST
 

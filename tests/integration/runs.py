@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from stp.config import build
 from stp.ranks import Ranks
 from stp.run.files import read_jsonl
-from stp.train import execute
+from stp.train.job import execute
 from tests.commands import ROOT
 from tests.config import raw
 

@@ -22,7 +22,7 @@ from stp.loop import update
 from stp.models.tiny import shipped
 from stp.objectives import PolicyGradient
 from stp.roles import Learner, Run
-from stp.train import execute
+from stp.train.job import execute
 from tests.equations import test_savings as small
 from tests.integration.runs import composed, metrics, weights
 

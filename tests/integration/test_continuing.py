@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from stp import train
 from stp.errors import UserError
 from stp.evaluation.evaluator import Evaluator
 from stp.run.files import read_jsonl
+from stp.train import resume
 from tests.integration.runs import composed, metrics, run
 
 EVERY = ["trainer.checkpoint_every=1", "trainer.probe_every=0"]
@@ -45,10 +45,10 @@ def test_a_sweep_does_not_take_a_run_on_other_rows_for_finished(tmp_path):
     data, same = rows(tmp_path / "data", 3), rows(tmp_path / "same", 3)
     small = ["task=gsm8k", "sampler=standard", "trainer.updates=1", "trainer.eval_first=false", *EVERY]
     run(tmp_path / "sweep" / "0", data, *small)
-    assert train.finished(composed(data, *small), tmp_path / "sweep" / "0", {}, tmp_path / "sweep")
-    assert train.finished(composed(same, *small), tmp_path / "sweep" / "0", {}, tmp_path / "sweep")
+    assert resume.finished(composed(data, *small), tmp_path / "sweep" / "0", {}, tmp_path / "sweep")
+    assert resume.finished(composed(same, *small), tmp_path / "sweep" / "0", {}, tmp_path / "sweep")
     (tmp_path / "data" / "test.jsonl").write_text((tmp_path / "data" / "test.jsonl").read_text().replace("#### 4", "#### 5"))
-    assert train.finished(composed(data, *small), tmp_path / "sweep" / "0", {}, tmp_path / "sweep") is None
+    assert resume.finished(composed(data, *small), tmp_path / "sweep" / "0", {}, tmp_path / "sweep") is None
 
 
 def test_what_decides_no_draw_may_change_when_a_run_goes_on(tmp_path, capsys):

@@ -63,7 +63,7 @@ def test_refused_before_anything_loads(cuda, package, reason, monkeypatch):
 
 
 def test_training_is_refused_before_problems_are_read(tmp_path, monkeypatch):
-    from stp.train import execute
+    from stp.train.job import execute
 
     config = composed("train", "scale=paper", "model.quantize=nf4")
     monkeypatch.setattr(type(config.task), "problems", lambda *args: pytest.fail("it read problems"))

@@ -22,7 +22,7 @@ def pictures():
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
     """A real run, without its weights."""
-    from stp.train import execute
+    from stp.train.job import execute
 
     folder = tmp_path_factory.mktemp("real")
     choices = {"task": "countdown", "model": "tiny", "sampler": "stp", "estimator": "elbo", "objective": "grpo"}
