@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
+from stp.report.markdown import table
 from stp.report.runs import SUMS, Run
 
 PARTS = 8  # points of a curve, each of about equally many completions
@@ -86,7 +87,7 @@ def curves(runs: list[Run]) -> dict[str, dict[str, list[Part]]]:
 def markdown(runs: list[Run], found: dict[str, dict[str, list[Part]]]) -> str:
     """Returns calibration.md: a line for each method and quarter, with what drifts beside the calibration."""
     heads = ["method", "seeds", "updates", "completions", "confidence", "solved", "gap", "ECE", *DRIFT]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     for method, by_quarter in found.items():
         own = [run for run in runs if run["method"] == method]
         for name, curve in by_quarter.items():
@@ -98,8 +99,8 @@ def markdown(runs: list[Run], found: dict[str, dict[str, list[Part]]]) -> str:
                 lines_of = [line for run in own for line in quarter(run["metrics"], run["updates"], name)]
                 values = [line[metric] for line in lines_of if isinstance(line.get(metric), float)]
                 texts.append(f"{mean(values):.3f}" if values else "-")
-            lines.append(f"| {' | '.join(texts)} |")
-    return LEGEND.format(parts=PARTS) + "\n".join(lines) + "\n\n![Reliability](reliability.png)\n"
+            lines.append(texts)
+    return f"{LEGEND.format(parts=PARTS)}{table(heads, lines)}\n\n![Reliability](reliability.png)\n"
 
 
 def rows(found: dict[str, dict[str, list[Part]]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stp.report.intervals import paired_interval, transformed
+from stp.report.markdown import interval, table
 from stp.report.runs import Run, comparable
 
 ACCURACY, TIME, VARIANCE, CHANGE = "accuracy", "time", "V[B]", "V[ΔB]"
@@ -109,14 +110,12 @@ def judge(by_preset: dict[str, list[Run]], variances: dict[str, dict[str, dict[i
 def markdown(verdicts: list[Verdict], clock: str) -> str:
     """Returns claims.md: a line for each claim."""
     heads = ["claim", "where", "task", "measure", "seeds", "found [95 %]", "half-width", "verdict"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     for v in verdicts:
-        unit = " points" if v.claim.measure == ACCURACY else " %"
-        found = f"{v.found:+.1f}{unit}" + ("" if v.low is None else f" [{v.low:+.1f}, {v.high:+.1f}]")
-        texts = [v.claim.text, v.claim.where, v.claim.task, v.claim.measure, str(v.seeds), found]
-        texts += ["-" if v.half is None else f"{v.half:.1f}", f"**{v.word}**"]
-        lines.append(f"| {' | '.join(texts)} |")
-    return f"# The paper's claims\n\n{LEGEND.format(clock=clock)}\n" + "\n".join(lines) + "\n"
+        found = interval((v.found, v.low, v.high), "+.1f", " points" if v.claim.measure == ACCURACY else " %")
+        half = "-" if v.half is None else f"{v.half:.1f}"
+        lines.append([v.claim.text, v.claim.where, v.claim.task, v.claim.measure, str(v.seeds), found, half, f"**{v.word}**"])
+    return f"# The paper's claims\n\n{LEGEND.format(clock=clock)}\n{table(heads, lines)}\n"
 
 
 def rows(verdicts: list[Verdict]) -> list[dict[str, Any]]:

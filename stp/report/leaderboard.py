@@ -7,6 +7,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from stp.report.intervals import mean_interval
+from stp.report.markdown import table
 from stp.report.runs import COUNTED, Run, fullest
 
 RISE, LOST = 5.0, 0.5  # points that a run must have gained, and the share of them that it then loses, to have fallen back
@@ -124,14 +125,14 @@ def markdown(boards: dict[str, list[Place]]) -> str:
     parts = [LEGEND]
     for task, board in boards.items():
         heads = ["method", "seeds", "Acc. (%)", "half-width", "time (s)", "forwards", "goal (updates)", "fell back"]
-        lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        lines = []
         for p in board:
             texts = [f"**{p.method}**" if p.frontier else p.method, str(p.seeds)]
             texts.append(f"{p.accuracy:.1f}" + ("" if p.std is None else f" ± {p.std:.1f}"))
             texts += [_text(p.half, ".1f"), f"{p.seconds:.0f}", _text(p.forwards, ".1f"), _text(p.goal, ".0f")]
             texts.append("-" if p.fell is None else f"{p.fell[0]} of {p.fell[1]}")
-            lines.append(f"| {' | '.join(texts)} |")
-        parts.append(f"## {task}\n\n" + "\n".join(lines) + "\n")
+            lines.append(texts)
+        parts.append(f"## {task}\n\n{table(heads, lines)}\n")
     return "\n".join(parts) + "\n![Accuracy against time](leaderboard.png)\n"
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from stp.errors import UserError
 from stp.evaluation.intervals import counts
-from stp.report import calibration, claims, figures, leaderboard, rollouts
+from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts
 from stp.report.intervals import paired_interval
 from stp.report.runs import CLOCKS, PLACE, Run, comparable, conditions, contrast, load_runs, name_methods, newest, presets
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
-from stp.report.variance import DELTA, MEASURES, MISSING, ONE_SEED, log_means, variance_markdown, variance_pairs, variance_rows
+from stp.report.variance import DELTA, MEASURES, MISSING, log_means, variance_markdown, variance_pairs, variance_rows
 
 RUN_COLUMNS = ["method", "task", "model", "sampler", "estimator", "seed", "updates", "split", "seedless_hash"]
 PHASES = ("sample", "score", "update", "reward", "rescue", "other", "eval", "probe", "checkpoint", "pregenerate")
@@ -138,7 +138,7 @@ def table_markdown(table: Table, cells: list[Measured]) -> str:
         heads += [f"{task}Acc. (%)", f"{task}Time (s)", f"{task}forwards"]
         heads += ["points over the baseline [95 %]", "Acc. change", "Time change"] if compared else []
         heads += [f"{task}paper Acc. (%)", f"{task}paper Time (s)"] if paper else []
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     for i, row in enumerate(table.rows):
         texts = list(row.names)
         for cell in cells[i * len(table.tasks) : (i + 1) * len(table.tasks)]:
@@ -148,7 +148,7 @@ def table_markdown(table: Table, cells: list[Measured]) -> str:
                 texts += [_number(cell.seconds_change, cell, "+.1f", " %")]
             if paper:
                 texts += [f"{cell.paper_accuracy:.2f}", "-" if cell.paper_seconds is None else f"{cell.paper_seconds:,}"]
-        lines.append(f"| {' | '.join(texts)} |")
+        lines.append(texts)
     if wide:  # the last row, as in the paper
         texts = ["Improv. (vs. best baseline)", *[""] * (len(table.columns) - 1)]
         for cell, printed in zip(cells[-len(table.tasks) :], table.rows[-1].cells, strict=True):
@@ -162,8 +162,8 @@ def table_markdown(table: Table, cells: list[Measured]) -> str:
                 _number(_relative(cell.paper_accuracy or 0, max(c.paper_accuracy or 0 for c in others)), cell, "+.2f", " %"),
                 _number(_relative(cell.paper_seconds or 0, min(c.paper_seconds or 0 for c in others)), cell, "+.2f", " %"),
             ]
-        lines.append(f"| {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(texts)
+    return markdown.table(heads, lines) + "\n"
 
 
 def _accuracy(cell: Measured) -> str:
@@ -181,9 +181,7 @@ def _seconds(cell: Measured) -> str:
 def _points(cell: Measured) -> str:
     if cell.points is None:
         return _number(None, cell, "")
-    if cell.points_low is None:
-        return f"{cell.points:+.1f} ({ONE_SEED})"
-    return f"{cell.points:+.1f} [{cell.points_low:+.1f}, {cell.points_high:+.1f}]"
+    return markdown.interval((cell.points, cell.points_low, cell.points_high), "+.1f")
 
 
 def _number(value: float | None, cell: Measured, form: str, unit: str = "") -> str:
@@ -194,11 +192,11 @@ def _number(value: float | None, cell: Measured, form: str, unit: str = "") -> s
 
 def phases_markdown(by_preset: dict[str, list[Run]]) -> str:
     """Returns a table of the mean seconds of each phase, by preset."""
-    lines = [f"| preset | seeds | {' | '.join(PHASES)} |", "|---" * (len(PHASES) + 2) + "|"]
+    lines = []
     for preset, members in by_preset.items():
-        seconds = " | ".join(f"{mean(run['time'].get(f'{phase}_s', 0.0) for run in members):.1f}" for phase in PHASES)
-        lines.append(f"| {preset} | {len(members)} | {seconds} |")
-    return "\n".join(lines) + "\n"
+        seconds = [f"{mean(run['time'].get(f'{phase}_s', 0.0) for run in members):.1f}" for phase in PHASES]
+        lines.append([preset, str(len(members)), *seconds])
+    return markdown.table(["preset", "seeds", *PHASES], lines) + "\n"
 
 
 def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
@@ -245,28 +243,30 @@ def variance_of(run: Run) -> str:
     return run["estimator"] if draws is None else f"{run['estimator']}, {draws} draw{'s' * (draws > 1)}"
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def runs_markdown(rows: list[dict[str, Any]]) -> str:
     """Returns one line per run and temperature, then each method's mean gain over its seeds (the last run of each seed)."""
     names = ["method", "seed", "T", "split", "base", "final", "gain", "forwards", "estimate's variance, median (of)"]
     names += ["training s", "all s"]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    lines = []
     gains: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     ran = Counter((row["method"], row["temperature"]) for row in rows)
     for row in rows:
         gains[row["method"], row["temperature"]][row["seed"]] = row["gain"]
         lines.append(
-            f"| {row['method']} | {row['seed']} | {row['temperature'].removeprefix('T=')} | {row['split']} | "
-            f"{counts(row['base'])} | {counts(row['final'])} | {row['gain']:+.1f} | {row['forwards']:.0f} | "
-            + (MISSING if row["variance"] is None else f"{row['variance']:.1f} ({row['variance_of']})")
-            + f" | {row['train_s']:.0f} | {row['total_s']:.0f} |"
+            [
+                *(row["method"], str(row["seed"]), row["temperature"].removeprefix("T="), row["split"]),
+                *(counts(row["base"]), counts(row["final"]), f"{row['gain']:+.1f}", f"{row['forwards']:.0f}"),
+                MISSING if row["variance"] is None else f"{row['variance']:.1f} ({row['variance_of']})",
+                *(f"{row['train_s']:.0f}", f"{row['total_s']:.0f}"),
+            ]
         )
-    lines.append("")
+    gained = []
     for (method, temperature), by_seed in gains.items():
         values, runs = list(by_seed.values()), ran[method, temperature]
-        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
         repeated = f" ({runs} runs; of each seed the newest counts)" if runs > len(values) else ""
-        lines.append(f"- {method}, {temperature}: {mean(values):+.1f}{spread} points over {len(values)} seed(s){repeated}")
-    return "\n".join(lines) + "\n"
+        gain = markdown.spread(values, "+.1f")
+        gained.append(f"- {method}, {temperature}: {gain} points over {len(values)} seed(s){repeated}")
+    return "\n".join([markdown.table(names, lines), "", *gained]) + "\n"
 
 
 def title(table: Table) -> str:
@@ -391,7 +391,7 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     single = list({run["folder"].resolve(): run for run in runs}.values())  # several presets may share a run
     rows = [row for run in single for row in rows_of(run)]
-    (options.to / "runs.md").write_text(markdown(rows), encoding="utf-8")
+    (options.to / "runs.md").write_text(runs_markdown(rows), encoding="utf-8")
     write_csv(
         options.to / "every_run.csv",
         [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows],
@@ -412,5 +412,5 @@ def main() -> None:
         write_csv(options.to / "rollouts.csv", rollouts.rows(found))
     ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
     tables = write_tables(runs, options.to, options.clock, ignored)
-    print(tables or markdown(rows))
+    print(tables or runs_markdown(rows))
     print(f"written to {options.to}")

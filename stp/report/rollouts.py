@@ -5,10 +5,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import mean, stdev
 from typing import Any
 
 from stp.report.intervals import Interval, paired_interval, transformed
+from stp.report.markdown import interval, spread, table
 from stp.report.runs import Run, fullest
 
 LEGEND = """\
@@ -95,9 +95,8 @@ def markdown(found: list[Variant]) -> str:
     heads = ["method", "sampler", "seeds", "Acc. (%)", "points [95 %]", "forwards", "time (s)", "time ratio [95 %]"]
     parts = [LEGEND]
     for task in dict.fromkeys(variant.task for variant in found):
-        lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-        lines += [f"| {' | '.join(row.values())} |" for row in rows(found) if row.pop("task") == task]
-        parts.append(f"## {task}\n\n" + "\n".join(lines) + "\n")
+        own = [list(row.values()) for row in rows(found) if row.pop("task") == task]
+        parts.append(f"## {task}\n\n{table(heads, own)}\n")
     return "\n".join(parts)
 
 
@@ -122,13 +121,8 @@ def rows(found: list[Variant]) -> list[dict[str, str]]:
 
 
 def _spread(values: list[float], form: str) -> str:
-    if not values:
-        return "-"
-    return format(mean(values), form) + (f" ± {stdev(values):{form}}" if len(values) > 1 else "")
+    return spread(values, form) if values else "-"
 
 
 def _interval(found: Interval | None, form: str) -> str:
-    if found is None:
-        return "-"
-    middle, low, high = found
-    return format(middle, form) + (" (one seed)" if low is None else f" [{low:{form}}, {high:{form}}]")
+    return "-" if found is None else interval(found, form)

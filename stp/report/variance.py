@@ -7,12 +7,12 @@ from statistics import mean, median
 from typing import Any
 
 from stp.report.intervals import Interval, mean_interval, paired_interval, transformed
+from stp.report.markdown import interval, table
 from stp.report.runs import Run
 from stp.report.tables import FIGURE_3
 from stp.run.ledger import DELTA_METRIC
 
 MISSING = "missing"
-ONE_SEED = "one seed, no interval"
 DELTA = "delta_variance"
 MEASURES = {"variance": "of the sequence", "variance_per_token": "per scored token", DELTA: "of the difference"}
 
@@ -78,7 +78,7 @@ def ratio_interval(pairs: Pairs) -> Interval:
 def variance_markdown(every: dict[str, Pairs]) -> str:
     """Compares STP's median variance with that of the standard sampler, paired by update, with an interval."""
     heads = ["ELBO variance", "pairs", "GRPO w/ ELBO, median", "STP, median", "STP / GRPO w/ ELBO [95 %]", "STP lower in"]
-    lines, left_out = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"], []
+    lines, left_out = [], []
     for key, name in MEASURES.items():
         pairs = every[key].usable
         if every[key].without_ratio or every[key].not_finite:
@@ -87,17 +87,14 @@ def variance_markdown(every: dict[str, Pairs]) -> str:
                 f"{every[key].not_finite} trajectories whose variance is not finite are left out."
             )
         if len(pairs) < 2:
-            lines.append(f"| {name} |" + f" {MISSING} |" * 5)
+            lines.append([name, *[MISSING] * 5])
             continue
-        ratio, low, high = ratio_interval(every[key])
         digits = ".1f" if key == "variance" else ".4f"
         first, second = (median([pair[i] for pair in pairs]) for i in (2, 3))
-        interval = f"({ONE_SEED})" if low is None else f"[{low:.3f}, {high:.3f}]"
-        lines.append(
-            f"| {name} | {len(pairs)} | {first:{digits}} | {second:{digits}} | {ratio:.3f} {interval} | "
-            f"{sum(b < a for _, _, a, b in pairs)} of {len(pairs)} |"
-        )
-    return "\n".join([*lines, "", *left_out] if left_out else lines) + "\n"
+        ratio = interval(ratio_interval(every[key]), ".3f")
+        lower = f"{sum(b < a for _, _, a, b in pairs)} of {len(pairs)}"
+        lines.append([name, str(len(pairs)), f"{first:{digits}}", f"{second:{digits}}", ratio, lower])
+    return "\n".join([table(heads, lines), "", *left_out] if left_out else [table(heads, lines)]) + "\n"
 
 
 def variance_rows(every: dict[str, Pairs]) -> list[dict[str, Any]]:

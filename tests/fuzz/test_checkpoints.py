@@ -20,7 +20,7 @@ from stp.models.adapters import load_adapter
 from stp.models.llada import save_llada
 from stp.models.options import Lora, Model
 from stp.models.policy import add_lora, load_policy
-from stp.report.report import markdown, rows_of
+from stp.report.report import rows_of, runs_markdown
 from stp.report.runs import load_runs, name_methods
 from stp.train.resume import resume_point
 from stp.types import Draws
@@ -309,4 +309,4 @@ def test_a_run_is_reported_or_left_out(data):
         tried["checkpoints", "refused" if damaged else "accepted"] += 1
         assert (Path(aside) / "whole").resolve() in [run["folder"].resolve() for run in runs] and len(damaged) < 2
         assert all(fuzz.plain(line) for line in damaged)
-        assert markdown([row for run in name_methods(runs) for row in rows_of(run)])
+        assert runs_markdown([row for run in name_methods(runs) for row in rows_of(run)])
