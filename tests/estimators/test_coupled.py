@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from stp.errors import UserError
 from stp.estimators import Coupled
-from stp.probe import probe_variance
 from stp.types import Draws, Noise
+from tests.estimators import probed
 from tests.toys import EOS, Exact, every_mask, exact_law, in_context, log_probs, trajectory
 
 # response of 8: five trainable positions (the EOS is one), two fixed (one after the EOS), one open after the EOS
@@ -129,8 +129,7 @@ def test_many_draws_have_the_enumerated_mean_and_variance():
     assert abs(float(draw_K.mean()) - mean) < 4 * (variance / DRAWS) ** 0.5
     assert_close(float(draw_K.var()), variance, rtol=0.1, atol=0)
     assert Coupled().independent  # pairs are, so their spread is a variance, and the probe takes them one by one
-    probed_B, _ = probe_variance(denoise, Coupled(samples=3), ROW, Draws(0, 1), 2_000, rows=1)
-    assert_close(float(probed_B), variance, rtol=0.15, atol=0)
+    assert_close(probed(denoise, Coupled(samples=3), ROW, 2_000)[0], variance, rtol=0.15, atol=0)
 
 
 def test_a_pair_varies_less_than_two_independent_draws():

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from stp.errors import UserError
 from stp.estimators import Elbo
-from stp.probe import probe_variance
 from stp.types import Draws, Noise, Trajectory
+from tests.estimators import probed
 from tests.toys import EOS, context_free, every_mask, exact_law, in_context, open_at, trajectory
 
 # prompt 2; response of 8: five trainable positions (the EOS is one), two fixed (one after the EOS), one open after the EOS
@@ -255,10 +255,9 @@ def test_the_probe_measures_the_variance_of_one_draw_and_of_the_whole_estimate_w
     within = within_sizes(denoise)
     for times, expected in (("uniform", enumerated(denoise, lambda m: N / m)[1]), ("stratified", within)):
         estimator = Elbo(samples=N, times=times)
-        variance_B, estimates_BR = probe_variance(denoise, estimator, ROW, Draws(0, 1), repeats, rows=1)
-        assert estimates_BR.shape == (1, repeats)
-        assert_close(float(variance_B), expected, rtol=0.15, atol=0)
-        assert abs(float(estimates_BR.mean()) - elbo(denoise)) < 4 * (expected / repeats) ** 0.5
+        variance, estimates = probed(denoise, estimator, ROW, repeats)
+        assert_close(variance, expected, rtol=0.15, atol=0)
+        assert abs(float(estimates.mean()) - elbo(denoise)) < 4 * (expected / repeats) ** 0.5
 
 
 @pytest.mark.parametrize("options", [{}, {"masks": "bernoulli", "t_min": 0.1}])

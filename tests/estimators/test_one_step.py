@@ -7,6 +7,7 @@ from torch.testing import assert_close
 from stp.estimators import OneStep
 from stp.probe import probe_variance
 from stp.types import Draws
+from tests.estimators import probed
 from tests.toys import EOS, MASK, PROMPT, Recording, in_context, joined, log_probs, trajectory
 
 # response of 8: five trainable positions (the EOS is one), two fixed (one after the EOS), one open after the EOS
@@ -69,9 +70,9 @@ def test_the_variance_is_that_of_the_prompt_masks():
     variance = sum(chance * (v - mean) ** 2 for (chance, _), v in zip(law, value, strict=True))
     for samples in (1, 3):  # of one draw, whatever K
         estimator = OneStep(samples=samples, p_mask=p)
-        variance_B, estimates_BR = probe_variance(denoise, estimator, ROW, Draws(0, 1), repeats, rows=1)
-        assert abs(float(estimates_BR.mean()) - mean) < 4 * (variance / repeats) ** 0.5
-        assert_close(float(variance_B), variance, rtol=0.15, atol=0)
+        found, estimates = probed(denoise, estimator, ROW, repeats)
+        assert abs(float(estimates.mean()) - mean) < 4 * (variance / repeats) ** 0.5
+        assert_close(found, variance, rtol=0.15, atol=0)
     assert probe_variance(denoise, OneStep(), ROW, Draws(0, 1), 3, rows=1)[0].item() == 0
 
 

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from stp.estimators import Spg
 from stp.estimators.base import score
-from stp.probe import probe_variance
 from stp.types import Draws, Noise
+from tests.estimators import probed
 from tests.toys import EOS, MASK, PROMPT, Exact, Recording, context_free, in_context, joined, log_probs, trajectory
 
 # Blocks of three: one wholly fixed, one with a fixed token, a whole one, one that ends with the EOS, and one after it.
@@ -194,8 +194,7 @@ def test_the_lower_bound_is_unbiased_for_the_block_wise_elbo():
     found_K = estimator(denoise, ROW, estimator.draw(ROW, Draws(3, 1))).draw_BK[0].double()
     assert abs(float(found_K.mean()) - mean) < 4 * (variance / draws) ** 0.5
     assert_close(float(found_K.var()), variance, rtol=0.05, atol=0)
-    probed_B, _ = probe_variance(denoise, estimator, ROW, Draws(0, 1), 1_500, rows=1)
-    assert_close(float(probed_B), variance, rtol=0.15, atol=0)
+    assert_close(probed(denoise, estimator, ROW, 1_500)[0], variance, rtol=0.15, atol=0)
 
 
 def test_blocks_of_one_token_give_the_likelihood_from_left_to_right():

@@ -5,9 +5,9 @@ from torch.testing import assert_close
 
 from stp.estimators import Unigrpo
 from stp.metrics import elbo_stats
-from stp.probe import probe_variance
 from stp.ranks import Ranks
 from stp.types import Draws
+from tests.estimators import probed
 from tests.toys import EOS, every_mask, in_context, log_probs, open_at, trajectory
 
 # response of 8: five trainable positions (the EOS is one), two fixed (one after the EOS), one open after the EOS
@@ -95,8 +95,7 @@ def test_its_draws_depend_so_the_variance_is_over_repeats_of_the_whole_estimate(
     for m in range(1, N + 1):
         values = torch.stack([s.logp_L.sum() for s in every_mask(denoise, ROW) if s.count == m])
         within += float(values.var(correction=0)) / N**2
-    variance_B, _ = probe_variance(denoise, Unigrpo(samples=N), ROW, Draws(0, 1), 1_500, rows=1)
-    assert_close(float(variance_B), within, rtol=0.15, atol=0)
+    assert_close(probed(denoise, Unigrpo(samples=N), ROW, 1_500)[0], within, rtol=0.15, atol=0)
     estimate = Unigrpo(samples=2)(denoise, ROW, Unigrpo(samples=2).draw(ROW, Draws(0, 1)))
     stats = elbo_stats(Unigrpo(samples=2), estimate, ROW.trainable_BL, [], Ranks())
     assert set(stats) == {"elbo/elbo"}  # no spread of dependent draws is called a variance
