@@ -16,6 +16,7 @@ from stp.config.files import CONF
 from stp.config.groups import SCHEMAS
 from stp.errors import fail
 from stp.models.options import Model
+from stp.run.files import read_yaml
 
 INVALID = (OmegaConfBaseException, yaml.YAMLError)  # errors in a file of settings
 FREE = (
@@ -86,7 +87,7 @@ def recorded(folder: Path) -> tuple[Model, dict[str, Any]]:
         UserError: the file cannot be read, or stp.train did not write it.
     """
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config = read_yaml(folder / "config.yaml")
         parts: dict[str, Any] = {}
         for group in ("model", "sampler", "task"):
             schema = {option.__name__: option for option in SCHEMAS[group].values()}[config["classes"][group]]

@@ -12,6 +12,7 @@ import yaml
 
 from stp.config import leaves, preset_config, seedless, seedless_hash
 from stp.report.tables import TASKS
+from stp.run.files import read_yaml
 from stp.run.ledger import DELTA_METRIC, Ledger, Line, curve_of
 from stp.run.summary import NUMBER, Summary, expect
 from stp.text import visible
@@ -77,7 +78,7 @@ def _load_run(folder: Path, clock: str) -> Run | None:
     if summary is None or not summary.scores:
         return None  # it was not trained here, or not evaluated
     data = (folder / summary.same_as).resolve() if summary.same_as else folder
-    config = yaml.safe_load((data / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(data / "config.yaml")
     expect("config.yaml", config, {"trainer": dict})
     found = settings(config, summary)
     expect("config.yaml", found, {name: NUMBER for name in PLACE if name in found})

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stp.errors import fail, require
-from stp.run.files import read_jsonl, write_atomically
+from stp.run.files import read_jsonl, read_yaml, write_atomically
 from stp.run.summary import Summary
 
 Settings = dict[str, Any]
@@ -113,7 +111,7 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
             found = [_short(record["variance"]), record["trainable"]]
             probes.setdefault(str(record["update"]), []).append(found)
     asked = folder / ".hydra" / "overrides.yaml"
-    given = yaml.safe_load(asked.read_text(encoding="utf-8")) if asked.exists() else []
+    given = read_yaml(asked) if asked.exists() else []
     metrics = read_jsonl(folder / "metrics.jsonl")
     return Line(
         task=summary.task or "",

@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stp.config import Config, binding, decisive, differences, plain, unknown, unplaced
 from stp.errors import UserError, fail
 from stp.run import checkpoints
 from stp.run.checkpoints import State
-from stp.run.files import write_atomically
+from stp.run.files import read_yaml, write_atomically
 from stp.run.folders import give_back, lock
 from stp.run.summary import Summary
 from stp.train.data import RunData
@@ -63,7 +61,7 @@ def finished(config: Config, folder: Path, choices: dict[str, Any], sweep: Path 
 
 def settings_of(folder: Path) -> dict[str, Any]:
     """Reads the settings of a run from its config.yaml."""
-    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return read_yaml(folder / "config.yaml")
 
 
 def resume_point(config: Config, fresh: Path, about: dict[str, dict[str, Any]]) -> tuple[Path, State | None]:
