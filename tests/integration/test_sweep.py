@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from stp import cli, train
+from stp import cli
 from stp.config import Config, plain
 from stp.report import report
 from stp.run.files import read_jsonl
 from stp.run.ledger import Ledger
 from stp.run.summary import Summary
-from stp.train import job
+from stp.train import job, resume
 from stp.train.data import RunData
 from tests.commands import ROOT, command, environment, interpreter
 from tests.config.test_options import FILES
@@ -60,7 +60,7 @@ def sweep(monkeypatch, capsys):
         capsys.readouterr()
         code = 0
         try:
-            cli.run(train.main, "train", Config)
+            cli.run(job.main, "train", Config)
         except SystemExit as stopped:
             code = stopped.code
         said = capsys.readouterr()
@@ -353,18 +353,18 @@ def test_only_the_same_settings_and_updates_are_finished(tmp_path):
     fresh, choices = tmp_path / "b" / "seed0", {"experiment": "b"}
     fresh.mkdir(parents=True)
     for other in ("seed=9", "sampler.gamma=0.1", "trainer.updates=3", "estimator=one_step", "estimator=coupled"):
-        assert train.finished(composed(other), fresh, choices, tmp_path) is None
-    assert train.finished(composed(), fresh, choices, None) is None  # no sweep, no other folders
+        assert resume.finished(composed(other), fresh, choices, tmp_path) is None
+    assert resume.finished(composed(), fresh, choices, None) is None  # no sweep, no other folders
     assert not (fresh / "summary.json").exists()
-    assert train.finished(composed("logging=wandb", "trainer.probe_every=0"), fresh, choices, tmp_path)["updates"] == 2
+    assert resume.finished(composed("logging=wandb", "trainer.probe_every=0"), fresh, choices, tmp_path)["updates"] == 2
     assert summary(fresh) == summary(tmp_path / "a/seed0") | {"experiment": "b", "same_as": "../../a/seed0"}
     for name in ("0", "z"):  # the twin in 0 comes first in order, but has no data
         (tmp_path / name / "seed0").mkdir(parents=True)
-        train.finished(composed(), tmp_path / name / "seed0", choices, tmp_path)
+        resume.finished(composed(), tmp_path / name / "seed0", choices, tmp_path)
         assert summary(tmp_path / name / "seed0")["same_as"] == "../../a/seed0"
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "c").mkdir()
-    assert train.finished(composed(), tmp_path / "c", choices, tmp_path) is None
+    assert resume.finished(composed(), tmp_path / "c", choices, tmp_path) is None
 
 
 def test_a_run_without_probes_is_no_twin_of_one_that_is_to_be_probed(tmp_path):
@@ -373,12 +373,12 @@ def test_a_run_without_probes_is_no_twin_of_one_that_is_to_be_probed(tmp_path):
     fresh = tmp_path / "figure3_stp"
     fresh.mkdir()
     for probes in ("trainer.probe_every=1", "trainer.probe_every=2"):
-        assert train.finished(composed(probes), fresh, {"experiment": "figure3_stp"}, tmp_path) is None
+        assert resume.finished(composed(probes), fresh, {"experiment": "figure3_stp"}, tmp_path) is None
     assert not (fresh / "summary.json").exists()
     finish(tmp_path / "b", "trainer.probe_every=2")
     for other in ("trainer.probe_every=1", "trainer.probe_rows=7", "trainer.probe_draws=9"):
-        assert train.finished(composed("trainer.probe_every=2", other), fresh, {"experiment": "figure3_stp"}, tmp_path) is None
-    assert train.finished(composed("trainer.probe_every=2"), fresh, {"experiment": "figure3_stp"}, tmp_path)
+        assert resume.finished(composed("trainer.probe_every=2", other), fresh, {"experiment": "figure3_stp"}, tmp_path) is None
+    assert resume.finished(composed("trainer.probe_every=2"), fresh, {"experiment": "figure3_stp"}, tmp_path)
     assert summary(fresh)["same_as"] == "../b"
 
 
@@ -394,7 +394,7 @@ def test_another_method_is_never_taken_for_this_one(tmp_path, one, other):
     """Two classes with fields of the same names and values are still two methods."""
     finish(tmp_path / "one", *one)
     (tmp_path / "other").mkdir()
-    assert train.finished(composed(*other), tmp_path / "other", {"experiment": "other"}, tmp_path) is None
+    assert resume.finished(composed(*other), tmp_path / "other", {"experiment": "other"}, tmp_path) is None
 
 
 def test_the_record_of_a_sweeps_job_is_its_own(sweep, tmp_path):
