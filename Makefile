@@ -20,8 +20,8 @@ $(BIN)/.installed: setup.py constraints.txt
 train: ## the main job: STP trains the tiny LLaDA on Countdown (ARGS="..." adds overrides)
 	$(BIN)/python -m stp.train sampler=stp task=countdown $(ARGS)
 
-test: ## run the tests, three at a time: some wait for commands that they started
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: ## run the tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
