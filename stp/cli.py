@@ -40,7 +40,7 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
     sys.argv = [a for a in sys.argv if not a.startswith("--local_rank")]  # the deepspeed launcher adds it
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors must reach us, to be told in one line
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' too
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     import hydra
     from hydra.errors import HydraException
@@ -69,7 +69,11 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
             if sweeping and RANK == "0":
                 check_job(folder, config)
             (folder / FAILED).unlink(missing_ok=True)
-            return job(build(config, HydraConfig.get().overrides.task))
+            built = build(config, HydraConfig.get().overrides.task)
+            import transformers  # takes a second, which a mistake in the settings need not wait for
+
+            transformers.utils.logging.disable_progress_bar()
+            return job(built)
         except Exception as error:  # a sweep goes on: the reason is kept in the job's folder and listed at the end
             mistake = isinstance(error, UserError | OmegaConfBaseException)
             said = mistake or isinstance(error, RunError)

@@ -94,7 +94,7 @@ def variance_markdown(every: dict[str, Pairs]) -> str:
         ratio = interval(ratio_interval(every[key]), ".3f")
         lower = f"{sum(b < a for _, _, a, b in pairs)} of {len(pairs)}"
         lines.append([name, str(len(pairs)), f"{first:{digits}}", f"{second:{digits}}", ratio, lower])
-    return "\n".join([table(heads, lines), "", *left_out] if left_out else [table(heads, lines)]) + "\n"
+    return "\n".join([table(heads, lines), *([""] if left_out else []), *left_out]) + "\n"
 
 
 def variance_rows(every: dict[str, Pairs]) -> list[dict[str, Any]]:

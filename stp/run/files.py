@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 try:
     from yaml import CSafeLoader as SafeLoader  # six times as fast
 except ImportError:  # a PyYAML without its parser in C
@@ -31,7 +29,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def read_yaml(path: Path) -> Any:
     """Returns the content of a YAML file."""
-    return yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
+    return SafeLoader(path.read_text(encoding="utf-8")).get_single_data()
 
 
 def whole_lines(path: Path) -> list[str]:

@@ -47,7 +47,7 @@ def test_the_times_stand_one_in_each_kth_at_the_same_place():
 
 
 def test_the_ratio_is_uniform_over_updates_and_mask_sets():
-    n, draws = 20, 2_000
+    n, draws = 20, 4_000
     for keys in ([(update, 0) for update in range(draws)], [(0, step) for step in range(draws)]):
         m = torch.cat([counts(of_sizes(n), 1, *key)[0] for key in keys])
         count = torch.bincount(m, minlength=n + 1)[1:].double()

@@ -129,7 +129,7 @@ WEIGHT_FILES = ["config.json", "config.json", "model.safetensors", "model.safete
 
 
 def test_a_folder_of_weights_is_loaded_or_refused(bases):
-    @inputs(30)
+    @inputs(60)
     @given(st.data())
     def check(data):
         folder = data.draw(st.sampled_from(bases))
@@ -144,7 +144,7 @@ def test_a_folder_of_weights_is_loaded_or_refused(bases):
 
 
 def test_a_tokenizer_is_loaded_or_refused(bases):
-    @inputs(15)
+    @inputs(30)
     @given(st.data())
     def check(data):
         name, content = data.draw(damage(bases[0], ["tokenizer.json", "tokenizer_config.json"]))
@@ -180,7 +180,7 @@ def test_an_adapter_is_loaded_or_refused(adapter):
     assert load_adapter(adapter, copy.deepcopy(model))
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    @inputs(20)
+    @inputs(40)
     @given(st.data())
     def check(data):
         names = ["adapter_config.json", "adapter_config.json", "adapter_model.safetensors"]
@@ -198,7 +198,7 @@ def test_an_adapter_is_loaded_or_refused(adapter):
 def test_a_runs_config_is_read_or_refused():
     whole = plain_config(composed())
 
-    @inputs(30)
+    @inputs(60)
     @given(st.data())
     def check(data):
         group = data.draw(st.sampled_from(["model", "sampler", "task", None]))
@@ -221,7 +221,7 @@ dtypes = st.sampled_from([torch.int64, torch.int32, torch.bool, torch.float32, t
 
 
 def test_a_static_dataset_is_loaded_or_refused(static):
-    @inputs(30)
+    @inputs(60)
     @given(st.data())
     def check(data):
         file = next(static.glob("anchors-*")).name
@@ -257,7 +257,7 @@ STATE = {
 def test_a_checkpoints_state_is_read_or_refused(tmp_path):
     config = composed("trainer.resume=x")
 
-    @inputs(20)
+    @inputs(40)
     @given(damaged_json(STATE).filter(lambda text: not text.startswith("[[")))
     def check(text):
         with TemporaryDirectory() as aside:
@@ -291,7 +291,7 @@ FILES = {
 }
 
 
-@inputs(60)
+@inputs(120)
 @given(st.data())
 def test_a_run_is_reported_or_left_out(data):
     """Beside a whole one, which is reported in any case."""

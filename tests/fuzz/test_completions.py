@@ -37,7 +37,7 @@ def remembered(monkeypatch):
 def test_rewards_and_grades_are_total(option, rules, remembered):
     task = option(rewards=rules, grading=rules)
 
-    @inputs(125)
+    @inputs(250)
     @given(st.sampled_from(GOLD[option]), completions)
     def check(gold, completion):
         tried["completions", "accepted"] += 1

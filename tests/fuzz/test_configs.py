@@ -127,7 +127,7 @@ def composing():
 def test_fields_given_anything_are_built_or_refused(composed):
     given_to = {start: overrides(config) for start, config in composed.items()}
 
-    @inputs(75)
+    @inputs(150)
     @given(st.sampled_from(STARTS).flatmap(lambda start: st.tuples(st.just(start), given_to[start])))
     def check(example):
         start, given_ = example

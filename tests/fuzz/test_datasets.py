@@ -96,7 +96,7 @@ def write(path: Path, records: list[dict]) -> bool:
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
 @pytest.mark.parametrize("option", GOOD)
 def test_a_file_of_problems_is_read_or_refused(option, suffix):
-    @inputs(20)
+    @inputs(40)
     @given(rows(option), damages, st.sampled_from(["all", "all", "all", "all", "train", "test", "validation"]))
     def check(records, damage, split):
         with TemporaryDirectory() as folder:
@@ -117,7 +117,7 @@ def test_a_file_of_problems_is_read_or_refused(option, suffix):
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("option", GOOD)
 def test_a_file_of_completions_is_graded_or_refused(option, suffix):
-    @inputs(20)
+    @inputs(40)
     @given(st.lists(answered, max_size=3) | rows(option, answered), damages)
     def check(records, damage):
         with TemporaryDirectory() as folder:

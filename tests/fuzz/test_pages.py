@@ -10,7 +10,7 @@ from tests.fuzz import inputs, plain, tried
 from tests.fuzz.texts import completions
 
 
-@inputs(125)
+@inputs(250)
 @given(completions)
 def test_answer_spans_are_in_order_and_inside(completion):
     tried["completions", "accepted"] += 1
@@ -18,7 +18,7 @@ def test_answer_spans_are_in_order_and_inside(completion):
     assert ends == sorted(ends) and all(0 <= place <= len(completion) for place in ends)
 
 
-@inputs(50)
+@inputs(100)
 @given(completions)
 def test_a_page_holds_text_as_data(completion):
     """Nothing in it is markup, a control character, or turns the direction of text; it is all there."""

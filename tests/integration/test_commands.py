@@ -54,3 +54,10 @@ def test_one_that_takes_too_long_is_killed(tmp_path):
     assert time.perf_counter() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(slow.pid, 0)
+
+
+def test_settings_are_checked_and_runs_reported_without_what_loads_models(tmp_path):
+    code = "import sys, stp.config, stp.report.report, stp.train.__main__; "
+    code += "print({'transformers', 'peft', 'deepspeed'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr

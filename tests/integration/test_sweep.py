@@ -256,6 +256,7 @@ def test_a_job_of_a_sweep_is_the_job_alone(sweep, tmp_path):
         folder.mkdir()
         done = command("-m", "stp.train", *SMALL, f"sampler.gamma={gamma}", "hydra.run.dir=run", cwd=folder)
         assert done.returncode == 0, done.stderr
+        assert "%|" not in done.stderr  # no library's progress bars
     seen = []
     for i, folder in enumerate(folders):
         together, alone = tmp_path / "sweep" / str(i), folder / "run"
