@@ -37,6 +37,7 @@ GIB = 2**30
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes per 4-bit weight: half a byte, a scale per 64 weights, a scale per 256 scales
 BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size in elements: a buffer that exists from the first backward on
 LIVE = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters: how many weights are gathered at once
+STEPPED = 1_000_000_000  # DeepSpeed's sub_group_size: how many weights stage 3 updates at once
 
 _DREAM_7B = {
     "model_type": "Dream",
@@ -402,7 +403,13 @@ def memory(sizes: Sizes, zero: Zero, ranks: int, frozen_copy: bool, phases: Mapp
         return {name: size for name, size in {**parts, **phases[phase]}.items() if size}
 
     kept = {name: size for name, size in kept.items() if size}
-    return Memory(ranks, kept, {phase: there(phase) for phase in phases}, state if zero.offload == "cpu" else 0)
+    found = {phase: there(phase) for phase in phases}
+    if stage and zero.offload == "none":  # ZeRO makes the gradients one tensor, and turns that into float32
+        stepped = min(sizes.trainable / optimizer, STEPPED if stage == 3 else math.inf)
+        left = {name: size for name, size in kept.items() if stage == 3 or name != "gradient bucket"}  # else freed before
+        flat = {"flat gradients": width * stepped, "flat gradients in float32": 4 * stepped if width < 4 else 0}
+        found["optimizer step"] = left | {name: size for name, size in flat.items() if size}
+    return Memory(ranks, kept, found, state if zero.offload == "cpu" else 0)
 
 
 def deeper(two: Cost, three: Cost, layers: int) -> Cost:

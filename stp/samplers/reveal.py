@@ -1,7 +1,7 @@
 """Runs the forwards of a rollout and reveals tokens by one of two rules: the schedule, or a threshold on the confidence."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -80,9 +80,13 @@ class Canvas:
         ids_BS, open_BL = torch.cat([prompts.ids_BP, response_BL], dim=1), (~start.fixed_BL).to(self.device)
         self.all = State(ids_BS, prompts.attend(self.length), open_BL, step_BL, logp_BL)
         self.alive = torch.arange(len(prompts))
-        self.live = self.all.rows(self.alive)
+        self.live = self.all.rows(self.there(self.alive))
         self.number_B = torch.zeros(len(prompts), dtype=torch.long)
         self.forwards = 0
+
+    def there(self, tensor: Tensor) -> Tensor:
+        """Returns a small tensor of the CPU on the device. Nothing waits for the copy."""
+        return tensor.to(self.device, non_blocking=True)
 
     def uniform(self) -> Tensor | None:
         """Draws the uniforms of the next forward for all rows, on the CPU. Temperature 0 needs none."""
@@ -103,7 +107,7 @@ class Canvas:
         index_M = row_M * self.live.ids_BS.shape[1] + self.width + within_M
         uniform_M = None
         if uniform_BL is not None:
-            uniform_M = uniform_BL[self.alive].to(self.device, non_blocking=True).flatten()[place_M]
+            uniform_M = self.there(uniform_BL[self.alive]).flatten()[place_M]
         self.forwards += 1
         drawn = draw(denoise, self.live.ids_BS, self.live.attend_BS, index_M, self.temperature, uniform_M)
         return Drawn(asked_BW, local_M, place_M, index_M, *drawn)
@@ -111,7 +115,7 @@ class Canvas:
     def reveal(self, drawn: Drawn, count_B: Tensor, taking: Tensor | slice = slice(None)) -> None:
         """Reveals the `count` most confident draws of each row. taking: the rows that took part in the forward."""
         chosen_M = top_per_row(drawn.confidence_BW, drawn.asked_BW, count_B).flatten()[drawn.local_M]
-        number_M = self.number_B[self.alive].to(self.device, non_blocking=True)[drawn.place_M // self.length]
+        number_M = self.there(self.number_B[self.alive])[drawn.place_M // self.length]
         live = self.live
         live.ids_BS.view(-1)[drawn.index_M] = torch.where(chosen_M, drawn.token_M, self.denoise.mask_id)
         live.open_BL.view(-1)[drawn.place_M] = ~chosen_M
@@ -128,20 +132,21 @@ class Canvas:
         """Takes rows out of the batch. The open places of those that have ended become EOS. Both say so of each live row."""
         if not gone.any():
             return
-        rows, left = self.alive[gone], self.live.rows(gone)
-        after_BL = left.open_BL & ended[gone].to(self.device, non_blocking=True)[:, None]
-        self.all.ids_BS[rows] = left.ids_BS
-        self.all.ids_BS[rows, self.width :] = left.ids_BS[:, self.width :].masked_fill(after_BL, self.denoise.eos_id)
-        self.all.open_BL[rows] = left.open_BL & ~after_BL
-        self.all.step_BL[rows], self.all.logp_BL[rows] = left.step_BL, left.logp_BL
-        self.alive, self.live = self.alive[~gone], self.live.rows(~gone)
+        out, stay = (self.there(rows.nonzero().squeeze(1)) for rows in (gone, ~gone))
+        left = self.live.rows(out)
+        after_BL = left.open_BL & self.there(ended[gone])[:, None]
+        response_BL = left.ids_BS[:, self.width :].masked_fill(after_BL, self.denoise.eos_id)
+        ids_BS = torch.cat([left.ids_BS[:, : self.width], response_BL], dim=1)
+        left = replace(left, ids_BS=ids_BS, open_BL=left.open_BL & ~after_BL)
+        self.all = self.all.patched(self.there(self.alive[gone]), left)
+        self.alive, self.live = self.alive[~gone], self.live.rows(stay)
 
     def fill(self) -> None:
         """Eq. 9: one forward commits every remaining mask by argmax, in all rows that have any."""
         self.alive = self.all.open_BL.any(dim=1).nonzero().squeeze(1).cpu()
         if not len(self.alive):
             return
-        self.live, self.temperature = self.all.rows(self.alive), 0.0
+        self.live, self.temperature = self.all.rows(self.there(self.alive)), 0.0
         open_BL, everywhere = self.live.open_BL, torch.arange(self.length, device=self.device)
         drawn = self.draw(self.denoise, everywhere.expand_as(open_BL), open_BL, int(open_BL.sum()), None)
         self.reveal(drawn, open_BL.sum(dim=1))
@@ -180,7 +185,7 @@ def by_schedule(canvas: Canvas, start: Start, cache: str) -> None:
             count_B = quota_B // window.forwards + (s < quota_B % window.forwards)
             asked_BW = canvas.live.open_BL[:, span]
             drawn = canvas.draw(block, place_W.expand_as(asked_BW), asked_BW, masks, canvas.uniform())
-            canvas.reveal(drawn, count_B.to(canvas.device, non_blocking=True))
+            canvas.reveal(drawn, canvas.there(count_B))
             masks -= int(count_B.sum())
         ended = (canvas.ended(window.end) & ~canvas.live.open_BL[:, : window.end].any(dim=1)).cpu()
         canvas.leave(ended, ended)
@@ -223,7 +228,7 @@ class Threshold:
                     break
                 begin_B, _ = self.active(canvas, end)
                 place_BW = begin_B[:, None] + torch.arange(W, device=canvas.device)
-                asked_BW = canvas.live.open_BL.gather(1, place_BW) & taking.to(canvas.device, non_blocking=True)[:, None]
+                asked_BW = canvas.live.open_BL.gather(1, place_BW) & canvas.there(taking)[:, None]
                 drawn = canvas.draw(block, place_BW, asked_BW, int(left_B[taking].sum()), uniform_BL)
                 sure_B = (drawn.confidence_BW >= self.tau).sum(dim=1)
                 canvas.reveal(drawn, sure_B.clamp(min=self.floor).minimum(asked_BW.sum(dim=1)), taking)

@@ -26,7 +26,8 @@ from stp.plan.plan import (
     skeleton,
     update_cost,
 )
-from stp.run.engine import Zero
+from stp.run.engine import Engine, Optimizer, Zero
+from stp.run.ranks import bootstrap
 from tests.commands import command
 from tests.config import composed
 
@@ -109,9 +110,10 @@ def test_zero_shards_llada_as_measured():
     assert memory(sizes, Zero(2), 8, True, {}).kept["reference copy"] == 2 * 8_015_581_184
 
 
-def allocated(call):
-    """Peak of the CPU allocator during a call, as the profiler saw every allocation."""
-    call()  # what is made once and kept
+def allocated(call, warm=True):
+    """Peak of the CPU allocator during a call, as the profiler saw every allocation. warm: call it once before."""
+    if warm:
+        call()  # what is made once and kept
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -150,6 +152,29 @@ def test_activations_and_logits_are_what_the_cpu_allocates(lora, chunk, checkpoi
     assert predicted.total() == pytest.approx(allocated(micro_batch), rel=0.03)
     # one buffer of a chunk's logits, in which their gradient is made as well
     assert predicted["logits"] <= min(positions, chunk) * policy.llama.config.vocab_size * 4
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype", "bytes_of_each"), [(1, "bfloat16", 6), (2, "bfloat16", 6), (3, "bfloat16", 6), (2, "float32", 4)]
+)
+def test_an_optimizer_step_holds_the_gradients_again(stage, dtype, bytes_of_each):
+    """As one flat tensor, and from there in float32. bytes_of_each: for each trained weight."""
+    bootstrap()
+    options, zero = Model(dtype=dtype), Zero(stage)
+    policy, _ = load_policy(options)
+    sizes = Sizes.of(policy, options)
+    step = memory(sizes, zero, 1, False, {}).phases["optimizer step"]
+    assert sum(size for name, size in step.items() if "flat" in name) == bytes_of_each * sizes.trainable
+    engine = Engine(policy, Optimizer(), zero, dtype == "bfloat16")
+    ids_BS, index_M = torch.zeros(1, 8, dtype=torch.long), torch.arange(8)
+    try:
+        peaks = []
+        for _ in range(2):  # the first step makes Adam's moments
+            engine.backward(engine(ids_BS, None, index_M, index_M).sum(), last=True)
+            peaks.append(allocated(engine.step, warm=False))
+    finally:
+        engine.destroy()
+    assert peaks[1] == pytest.approx(bytes_of_each * sizes.trainable, rel=0.03)
 
 
 @pytest.mark.parametrize(("temperature", "cache"), [(0.0, "none"), (0.9, "none"), (1.0, "none"), (1.0, "dual")])

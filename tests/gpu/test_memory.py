@@ -28,7 +28,7 @@ CONFIGURATIONS = {
     "1.4B, every weight trained": (LLADA_1B, ["model.lora.rank=0", "objective.beta=0"]),
     "8B, LoRA, zero=stage3, cache, micro-batches of 2": (
         LLADA_8B,
-        ["zero=stage3", "sampler.cache=dual", "trainer.micro_batch=2", "model.logit_chunk=1024"],
+        ["zero=stage3", "sampler.cache=dual", "trainer.micro_batch=2", "model.logit_chunk=1536"],
     ),
 }
 ON_CPU_TOO = list(CONFIGURATIONS)[:2]  # stage 3 leaves its own linear layers in torch, for the tests that follow as well
@@ -44,7 +44,7 @@ def test_the_plan_is_what_the_gpu_allocates(tmp_path, device, found, name):
     blocks = config.sampler.length // config.sampler.block_length
     config = replace(config, ranks=1, sampler=replace(config.sampler, steps=2 * blocks))  # a forward more needs no memory
     planned = Planner(config.model).memory(config, 1)
-    expected = max(planned.total(phase) for phase in ("rollout", "update")) / GIB
+    expected = max(planned.total(phase) for phase in ("rollout", "update", "optimizer step")) / GIB
     free = torch.cuda.mem_get_info()[0] / GIB if device.type == "cuda" else float("inf")
     if expected > free:
         pytest.skip(f"the plan needs {expected:.1f} GiB, {free:.1f} are free")

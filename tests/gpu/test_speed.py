@@ -32,7 +32,7 @@ def engine(shape):
     made.destroy()
 
 
-REPEATS = {"forward": 5, "sampler": 2, "cache": 2, "paper": 1}
+REPEATS = {"forward": 5, "sampler": 2, "adaptive": 2, "cache": 2, "paper": 1}
 ON_CPU = {"forward": 1, "paper": 1}  # tests/integration/test_bench.py runs the others there
 
 
