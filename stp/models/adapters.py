@@ -54,10 +54,15 @@ def load_adapter(folder: Path, model: PreTrainedModel) -> PeftModel:
     if lost:
         _unfit(folder, f"no place for {lost[0]}")
     dtype = reduce(torch.promote_types, {tensor.dtype for tensor in weights.values()}, model.dtype)
-    for name, parameter in adapted.named_parameters():
+    return in_precision(adapted, dtype).eval()  # the new layers have dropout, which must be off too
+
+
+def in_precision(model: PeftModel, dtype: torch.dtype) -> PeftModel:
+    """Puts the tensors of a model's adapter in a precision, in place. PEFT makes those of a bfloat16 model in float32."""
+    for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype)
-    return adapted.eval()  # the new layers have dropout, which must be off too
+    return model
 
 
 def _placed(folder: Path, stored: dict[str, Tensor], settings: dict[str, Any], own: list[str]) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from transformers.utils import is_flash_attn_2_available
 from stp.diffusion import draw_tokens, token_log_probs
 from stp.errors import UserError, fail, require
 from stp.models import nf4
+from stp.models.adapters import in_precision
 from stp.models.architectures import Stock, architecture
 from stp.models.loading import read_config, require_fetched
 from stp.models.options import Lora, Model
@@ -344,7 +345,10 @@ def compile_layers(policy: Policy) -> None:
 
 
 def add_lora(model: Stock, lora: Lora) -> PeftModel:
-    """Adds fresh adapters to the target modules, drawn from a fixed seed. The global generator stays as it was."""
+    """Adds fresh adapters to the target modules, drawn from a fixed seed, in the precision of the base.
+
+    PEFT would make them in float32, in which a GPU is slow. The global generator stays as it was.
+    """
     modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     targets = {name: name.rpartition(".")[2] for name in lora.target_modules}
     unknown = [name for name, module in targets.items() if module not in modules]
@@ -362,6 +366,6 @@ def add_lora(model: Stock, lora: Lora) -> PeftModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            return get_peft_model(model, config)  # type: ignore[return-value]
+            return in_precision(get_peft_model(model, config), model.dtype)  # type: ignore[arg-type]
         except ValueError as error:
             fail("model.lora.target_modules", lora.target_modules, str(error).splitlines()[0])

@@ -139,8 +139,7 @@ def skeleton(options: Model, layers: int | None = None) -> Policy:
         model: Any = bidirectional(kind.stock._from_config(config, dtype=getattr(torch, options.dtype)))
         if options.lora.rank:
             model = add_lora(model, options.lora)
-    # DeepSpeed trains adapters in the base's precision
-    return Policy(model.to(getattr(torch, options.dtype)), 0, 0, options.logit_chunk, options.lora.dropout)
+    return Policy(model, 0, 0, options.logit_chunk, options.lora.dropout)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,13 @@ def test_only_adapters_are_trained_and_their_draw_is_fixed():
     assert isinstance(a.model, PeftModel) and a.llama is a.model.get_base_model()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adapters_have_the_precision_of_the_base_from_the_start(dtype):
+    """Else rollouts before training compute in float32, and compiled layers keep doing so when DeepSpeed has cast them."""
+    adapted = add_lora(small_model().to(dtype), Lora(rank=4))
+    assert {parameter.dtype for parameter in adapted.parameters()} == {dtype}
+
+
 def test_unknown_target_modules_are_named():
     with pytest.raises(UserError, match=r"^model\.lora\.target_modules=\['attn_out'\]: "):
         add_lora(small_model(), Lora(rank=2, target_modules=["attn_out"]))
