@@ -15,7 +15,7 @@ from stp.samplers import Adaptive
 from stp.train.job import main
 from tests.commands import ROOT, command
 from tests.config import composed as uncached
-from tests.config.test_options import FILES
+from tests.config.test_options import BESIDE_THE_PAPER, FILES
 from tests.integration.runs import SMALL
 
 STANDARD = ("standard", None, None, None, None)  # sampler, gamma, t_cutoff, select, anchors
@@ -85,7 +85,7 @@ def leaves(tree, prefix=""):
 
 
 def test_every_row_has_its_preset_and_every_preset_its_row():
-    assert {name for name in FILES["experiment"] if not name.startswith("method_")} - {"lora", "fast"} == set(ROWS)
+    assert {name for name in FILES["experiment"] if not name.startswith("method_")} - BESIDE_THE_PAPER == set(ROWS)
     assert {"tiny", "paper"} <= set(SCALES)
 
 
@@ -144,6 +144,12 @@ def test_lora_stays_a_preset_of_the_tiny_model():
     before = dict(leaves(plain(default)))
     names = {name for name in changed if changed[name] != before[name]}
     assert names == {"model.lora.rank", "model.lora.alpha", "model.lora.target_modules", "optimizer.lr"}
+
+
+@pytest.mark.parametrize(("preset", "sampler"), [("unscaled", "standard"), ("unscaled_stp", "stp")])
+def test_the_unscaled_presets_divide_no_advantage_by_a_standard_deviation(preset, sampler):
+    chosen = (f"sampler={sampler}", "estimator=elbo", "objective.scale=none")
+    assert composed(f"experiment={preset}") == composed(*chosen)
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -22,7 +22,7 @@ from stp.run.summary import Summary
 from stp.train import job, resume
 from stp.train.data import RunData
 from tests.commands import ROOT, command, environment, interpreter
-from tests.config.test_options import FILES
+from tests.config.test_options import BESIDE_THE_PAPER, FILES
 from tests.integration.runs import SMALL, composed, metrics, run
 
 # the script chooses seeds and greedy evaluation
@@ -190,7 +190,7 @@ def test_the_script_says_what_it_runs(project, tmp_path):
     arguments = done.stdout.splitlines()
     assert (done.returncode, arguments[:3]) == (0, ["-m", "stp.train", "--multirun"])
     presets = arguments[3].removeprefix("experiment=").split(",")
-    rest = {name for name in FILES["experiment"] if name in ("lora", "fast") or name.startswith("method_")}
+    rest = BESIDE_THE_PAPER | {name for name in FILES["experiment"] if name.startswith("method_")}
     assert sorted(presets) == [name for name in FILES["experiment"] if name not in rest] and len(set(presets)) == len(presets)
     assert {"seed=0,1,2", "trainer.resume=auto", "hydra.sweep.dir=outputs/ablations"} < set(arguments)
     assert "hydra.sweep.subdir=${hydra:runtime.choices.experiment}/seed${seed}" in arguments
