@@ -43,8 +43,7 @@ def test_the_plan_is_what_the_gpu_allocates(tmp_path, device, found, name):
     config = composed("plan", "scale=paper", "sampler=stp", f"model.path={tmp_path}", "trainer.inner_updates=2", *overrides)
     blocks = config.sampler.length // config.sampler.block_length
     config = replace(config, ranks=1, sampler=replace(config.sampler, steps=2 * blocks))  # a forward more needs no memory
-    planned = Planner(config.model).memory(config, 1)
-    expected = max(planned.total(phase) for phase in ("rollout", "update", "optimizer step")) / GIB
+    expected = planned(config)
     free = torch.cuda.mem_get_info()[0] / GIB if device.type == "cuda" else float("inf")
     if expected > free:
         pytest.skip(f"the plan needs {expected:.1f} GiB, {free:.1f} are free")
@@ -54,6 +53,12 @@ def test_the_plan_is_what_the_gpu_allocates(tmp_path, device, found, name):
         return
     right = abs(used / expected - 1) <= 0.1
     found(f"memory: {name}", f"{expected:.1f} GiB, by the plan", f"{used:.1f} GiB ({used / expected - 1:+.0%})", right)
+
+
+def planned(config) -> float:
+    """The GiB that the plan expects one update to allocate on one GPU at its peak."""
+    memory = Planner(config.model).memory(config, 1)
+    return max(memory.total(phase) for phase in ("rollout", "update", "optimizer step")) / GIB
 
 
 def peak_of_an_update(config, sizes: dict, folder: Path, device: torch.device) -> float | None:

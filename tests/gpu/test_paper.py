@@ -11,11 +11,11 @@ from stp.models.llada import LLADA_8B, llama_config, save_llada
 from stp.models.options import Model
 from stp.models.policy import load_tokenizer
 from stp.models.tiny import shipped
-from stp.plan.plan import GIB, Planner
+from stp.plan.plan import GIB
 from stp.run.files import read_jsonl
 from stp.train.job import execute
 from tests.config import composed
-from tests.gpu.test_memory import SMALL
+from tests.gpu.test_memory import SMALL, planned
 from tests.integration.test_combinations import every_group_teaches  # noqa: F401 (random weights earn no reward)
 
 JOB = ["scale=paper", "sampler=stp", "task=countdown", "task.data.source=generate", "task.data.train_size=12"]
@@ -61,7 +61,5 @@ def tell(found, line, plan):
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in spent.items())
     what = f"scale=paper sampler=stp from files, update {line['update']}"
     found(what, "", f"{sum(spent.values()):.1f} s ({parts})")
-    planned = Planner(plan.model).memory(plan, 1)
-    expected = max(planned.total(phase) for phase in ("rollout", "update", "optimizer step")) / GIB
-    used = line["memory/peak_mb"] / 1024
+    expected, used = planned(plan), line["memory/peak_mb"] / 1024
     found(f"{what}: memory", f"{expected:.1f} GiB, by the plan", f"{used:.1f} GiB", abs(used / expected - 1) <= 0.1)
