@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from stp.models.tiny import BASES, new_tiny, tiny_tokenizer
 from stp.ranks import Ranks
 from stp.run import preflight
 from stp.samplers import Standard
-from stp.tasks import Problem, Task
+from stp.tasks import Countdown, Problem, Task
 
 
 @dataclass
@@ -45,6 +46,9 @@ class Pretraining:
     careful_until: float = field(default=0.8, metadata={"help": "fraction of training with careful responses alone"})
     careful: float = field(default=0.34, metadata={"help": "afterwards: share that works the answer out rightly"})
     guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest works carelessly"})
+    lines: int | None = field(
+        default=None, metadata={"help": "Countdown: tries in each response that works, all of one length then; null: as it comes"}
+    )
     width: int = field(default=96, metadata={"help": "hidden size"})
     layers: int = field(default=4, metadata={"help": "transformer layers"})
     to: str | None = field(default=None, metadata={"help": "folder to write; null replaces the base in the package"})
@@ -57,6 +61,10 @@ class Pretraining:
             "length",
             self.length,
             "choose 48, 72, 96, …: blocks of 24, 40 forwards",
+        )
+        require(self.lines is None or 1 <= self.lines <= 4, "lines", self.lines, "choose 1 to 4 tries, or null")
+        require(
+            self.lines is None or isinstance(self.task, Countdown), "lines", self.lines, "tries are Countdown's; leave it out"
         )
         require(self.width % 8 == 0, "width", self.width, "four heads of even size share it; choose a multiple of 8")
         require(0 < self.lr < 1, "lr", self.lr, "the learning rate must lie in (0, 1)")
@@ -75,6 +83,7 @@ def batches(options: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Iterato
     rng = random.Random(f"pretrain/{options.seed}")
     data = replace(options.task.data, seed=options.seed, train_size=options.problems)
     problems = replace(options.task, data=data).problems("train")
+    example = options.task.example if options.lines is None else partial(options.task.example, lines=options.lines)
     eos = tokenizer.eos_token_id
     questions = {p.id: tokenizer(p.question)["input_ids"] for p in problems}
     widest = max(map(len, questions.values()))
@@ -84,7 +93,7 @@ def batches(options: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Iterato
         chosen = rng.choices(problems, k=options.batch)
         weights = [options.careful, options.guess, 1 - options.careful - options.guess] if mixed else [1, 0, 0]
         styles = rng.choices(["careful", "guess", "careless"], weights, k=options.batch)
-        texts = [options.task.example(p, style, rng) for p, style in zip(chosen, styles, strict=True)]
+        texts = [example(p, style, rng) for p, style in zip(chosen, styles, strict=True)]
         for p, ids in zip(chosen, tokenizer(texts)["input_ids"], strict=True):
             ids = ids[: options.length]
             prompt = questions[p.id]

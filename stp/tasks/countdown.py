@@ -98,22 +98,25 @@ class Countdown(Task):
         expression, working, value = _random_expression(numbers, self.operators, rng)
         return None if value is None or not 1 <= value <= 100 else make_problem(numbers, int(value), (working, expression))
 
-    def example(self, problem: Problem, style: str, rng: random.Random) -> str:
-        """Makes a response of tries, each a line of working.
+    def example(self, problem: Problem, style: str, rng: random.Random, lines: int | None = None) -> str:
+        """Makes a response of tries, each a line of working: `lines` of them, or by chance one to four.
 
         careful: the last try hits the target. guess: any expression, without a try. careless: all tries miss, and the last one
-        is the answer.
+        is the answer. Where a problem has too few different misses for `lines`, they come again.
         """
         target = problem.gold["target"]
         tries = attempts(problem.gold["numbers"], rng)
         if style == "guess":
             return format_response("", tries[0][0], False).lstrip()
+        misses = [t for t in tries if t[2] != target] or tries
         if style == "careful":
             hit = next(i for i, (_, _, value) in enumerate(tries) if value == target)
-            shown = tries[: hit + 1]
-        else:
-            misses = [t for t in tries if t[2] != target] or tries
+            before = tries[:hit] if lines is None else list(itertools.islice(itertools.cycle(misses), lines - 1))
+            shown = [*before, tries[hit]]
+        elif lines is None:
             shown = misses[: rng.randint(1, 3)]
+        else:
+            shown = list(itertools.islice(itertools.cycle(misses), lines))
         return format_response("\n".join(working for _, working, _ in shown), shown[-1][0], False)
 
     def keeps(self, row: dict[str, Any]) -> bool:

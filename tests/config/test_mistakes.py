@@ -155,6 +155,8 @@ MISTAKES = [
     ("export", "checkpoint=base dtype=float16", "dtype=float16", "choose one of float32, bfloat16"),
     ("pretrain", "updates=0", "updates=0", "at least 1"),
     ("pretrain", "lr=2", "lr=2.0", "(0, 1)"),
+    ("pretrain", "lines=5", "lines=5", "1 to 4 tries"),
+    ("pretrain", "task=gsm8k lines=3", "lines=3", "tries are Countdown's"),
     ("pretrain", "careful_until=2", "careful_until=2.0", "[0, 1]"),
     # impossible together
     ("train", "sampler.gamma=0.6 sampler.t_cutoff=0.4", "0.6 + 0.4", "keep their sum below 1"),

@@ -12,6 +12,7 @@ from stp.models.policy import load_tokenizer
 from stp.models.tiny import BASES, EOS, MASK, new_tiny, shipped, tiny_tokenizer
 from stp.tasks import Countdown, Gsm8k, Math, Sudoku, format_response
 from stp.tasks.base import Data
+from stp.tasks.countdown import attempts
 from tests.models import TOKENIZER, small_model
 
 TASKS = {"countdown": Countdown, "gsm8k": Gsm8k, "math": Math, "sudoku": Sudoku}
@@ -99,8 +100,8 @@ def test_the_shipped_base_belongs_to_the_tokenizer(task):
     assert model.config.mask_token_id == tokenizer.mask_token_id
 
 
-def test_the_shipped_bases_are_those_of_the_tasks_and_small():
-    assert {folder.name for folder in BASES.iterdir()} == set(TASKS)
+def test_the_shipped_bases_are_those_of_the_tasks_and_of_the_testbed_and_small():
+    assert {folder.name for folder in BASES.iterdir()} == {*TASKS, "testbed"}
     assert sum(file.stat().st_size for file in BASES.rglob("*")) < 8 * 2**20
 
 
@@ -132,6 +133,20 @@ def test_an_example_is_right_if_and_only_if_it_is_careful(task):
             assert text.startswith("<answer>") == (style == "guess")
             if (task, style) != ("countdown", "guess"):
                 assert options.solves(problem, text) == (style == "careful")
+
+
+@pytest.mark.parametrize("lines", [1, 3, 4])
+def test_examples_of_so_many_tries_all_have_one_length(lines):
+    """Only the number of tries is fixed: the last one still hits the target if and only if the example is careful."""
+    rng, lengths = random.Random(0), set()
+    for problem in Countdown(data=Data(train_size=200)).problems("train"):
+        for style in ("careful", "careless"):
+            text = Countdown().example(problem, style, rng, lines)
+            lengths.add(len(ids(text)))
+            assert text.count("=") == 2 * lines  # a try shows the value after each number but the first
+            always = len(attempts(problem.gold["numbers"], rng)) == 1  # every way gives the target: no try can miss
+            assert Countdown().solves(problem, text) == (style == "careful" or always)
+    assert len(lengths) == 1
 
 
 @pytest.mark.parametrize("tagged", [True, False])
