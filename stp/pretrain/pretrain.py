@@ -47,7 +47,7 @@ class Pretraining:
     careful: float = field(default=0.34, metadata={"help": "afterwards: share that works the answer out rightly"})
     guess: float = field(default=0.33, metadata={"help": "afterwards: share that answers at once; the rest works carelessly"})
     lines: int | None = field(
-        default=None, metadata={"help": "Countdown: tries in each response that works, all of one length then; null: as it comes"}
+        default=None, metadata={"help": "Countdown: tries in each response, so that all have one length; null: by chance"}
     )
     width: int = field(default=96, metadata={"help": "hidden size"})
     layers: int = field(default=4, metadata={"help": "transformer layers"})

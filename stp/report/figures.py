@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from stp.report.calibration import Part
 from stp.report.intervals import mean_interval
 from stp.report.leaderboard import Place
+from stp.report.strength import Point
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -186,6 +187,27 @@ def board(boards: dict[str, list[Place]], path: Path) -> None:
         axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task)
     handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize="x-small")
+    _save(figure, path, list(grid.flat))
+
+
+def strength(found: list[Point], path: Path) -> None:
+    """Draws a panel per base: STP's points over the standard sampler, with their 95 % interval, over gamma, by anchors."""
+    starts = {point.base: point.start for point in found}
+    sources = list(dict.fromkeys(point.anchors for point in found))
+    size = (3 * len(starts), 3.2)
+    figure, grid = plt.subplots(1, len(starts), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for axes, (base, start) in zip(grid.flat, starts.items(), strict=True):
+        axes.axhline(0, color="grey", linewidth=1)
+        for i, source in enumerate(sources):
+            own = [point for point in found if (point.base, point.anchors) == (base, source)]
+            beside = [point.gamma + 0.004 * (i - (len(sources) - 1) / 2) for point in own]  # or the bars would hide each other
+            halves = [0.0 if point.points[2] is None else point.points[2] - point.points[0] for point in own]
+            middles = [point.points[0] for point in own]
+            axes.errorbar(beside, middles, halves, fmt="o-", capsize=2, color=COLOURS[i], label=source)
+        axes.set(xlabel="gamma", title=f"{base}: {start:.0f} % before")
+    grid[0, 0].set_ylabel("points over the standard sampler")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(sources), frameon=False, title="anchors")
     _save(figure, path, list(grid.flat))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from stp.errors import UserError
 from stp.evaluation.intervals import counts
-from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts
+from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts, strength
 from stp.report.intervals import paired_interval
 from stp.report.runs import CLOCKS, PLACE, Run, comparable, conditions, contrast, load_runs, name_methods, newest, presets
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
@@ -410,6 +410,10 @@ def main() -> None:
     if found := rollouts.variants(runs):
         (options.to / "rollouts.md").write_text(rollouts.markdown(found), encoding="utf-8")
         write_csv(options.to / "rollouts.csv", rollouts.rows(found))
+    if points := strength.points(found):
+        (options.to / "strength.md").write_text(strength.markdown(points), encoding="utf-8")
+        write_csv(options.to / "strength.csv", strength.rows(points))
+        figures.strength(points, options.to / "strength.png")
     ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
     tables = write_tables(runs, options.to, options.clock, ignored)
     print(tables or runs_markdown(rows))

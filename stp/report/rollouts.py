@@ -43,7 +43,7 @@ def variants(runs: list[Run]) -> list[Variant]:
     """
     ways: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run["finished"]):
-        ways[_key(_settings(run, of_sampler=False))][_key(_settings(run, of_sampler=True))][run["seed"]] = run
+        ways[way(run)][_key(_settings(run, of_sampler=True))][run["seed"]] = run
     found = []
     for samplers in ways.values():
         plain = [by_seed for by_seed in samplers.values() if _one(by_seed)["sampler"] == "standard"]
@@ -53,6 +53,11 @@ def variants(runs: list[Run]) -> list[Variant]:
         others = [by_seed for by_seed in samplers.values() if by_seed is not standard]
         found += [_variant(by_seed, standard, samplers.values()) for by_seed in (standard, *others)]
     return sorted(found, key=lambda v: (v.task, v.method, v.points is not None, v.sampler))
+
+
+def way(run: Run) -> str:
+    """Names how a run was trained, but for its sampler."""
+    return _key(_settings(run, of_sampler=False))
 
 
 def _settings(run: Run, of_sampler: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from stp.report import figures
+from stp.report.strength import Point
 
 pytestmark = pytest.mark.usefixtures("pictures")
 
@@ -175,3 +176,22 @@ def test_no_figure_stays_open(run, tmp_path):
     figures.phases({"table5_stp": [stp]}, ("sample",), tmp_path / "c.png")
     figures.methods([stp], tmp_path)
     assert plt.get_fignums() == before and len(list(tmp_path.glob("*.png"))) == 7
+
+
+def test_strength_has_a_panel_per_base_and_a_line_per_source_of_anchors(drawn, tmp_path):
+    def point(base, start, gamma, anchors, middle, half):
+        ends = (None, None) if half is None else (middle - half, middle + half)
+        return Point(base, start, gamma, anchors, [50.0], [50.0 + middle], (middle, *ends))
+
+    found = [
+        point("weak", 20.0, 0.05, "model", 3.0, 1.0),
+        point("weak", 20.0, 0.1, "model", 5.0, 2.0),
+        point("strong", 60.0, 0.05, "model", -1.0, None),
+        point("strong", 60.0, 0.05, "correct", 2.0, 1.5),
+    ]
+    figures.strength(found, tmp_path / "strength.png")
+    weak, strong = drawn[0].axes
+    assert [axes.get_title() for axes in (weak, strong)] == ["weak: 20 % before", "strong: 60 % before"]
+    assert {tuple(line.get_ydata()) for line in weak.lines} >= {(3, 5)}
+    assert {tuple(line.get_ydata()) for line in strong.lines} >= {(-1,), (2,)}
+    assert (matplotlib.image.imread(tmp_path / "strength.png")[..., :3] < 0.9).any()
