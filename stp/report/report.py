@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import re
 import sys
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
@@ -362,7 +363,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("outputs/report"), help="folder to write (default: %(default)s)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="which seconds the tables show (default: %(default)s)")
     parser.add_argument("--split", choices=("test", "validation"), help="problems of this split only (default: test, if any)")
-    parser.add_argument("--model", help="runs of this model only (needed where there are several)")
+    parser.add_argument("--model", help="runs of this model only (default: a folder for each model, if there are several)")
     options = parser.parse_args()
     places = options.runs or sorted(p.parent for p in Path("outputs").glob("**/summary.json"))
     try:
@@ -376,8 +377,6 @@ def main() -> None:
     models = sorted({run["model"] for run in runs})
     if not runs:
         parser.error("no finished run found; give run folders, or train one with python -m stp.train")
-    if options.model is None and len(models) > 1:
-        parser.error(f"the runs are of several models ({', '.join(models)}); choose with --model")
     runs = [run for run in runs if options.model in (None, run["model"])]
     if not runs:
         parser.error(f"no finished run of --model {options.model}; there are runs of {', '.join(models)}")
@@ -387,34 +386,41 @@ def main() -> None:
     runs = [run for run in runs if run["split"] == split]
     if not runs:
         parser.error(f"no finished run was evaluated on --split {split}; there are runs on {', '.join(sorted(splits))}")
+    ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
+    models = sorted({run["model"] for run in runs})
+    for model in models:
+        to = options.to / re.sub(r"[^\w-]+", "_", model) if len(models) > 1 else options.to
+        print(pages([run for run in runs if run["model"] == model], to, options.clock, ignored))
+        print(f"written to {to}")
+
+
+def pages(runs: list[Run], to: Path, clock: str, ignored: list[str]) -> str:
+    """Writes every page, table and figure of one model's runs. Returns the tables that have a run, or a line for each run."""
     runs = name_methods(runs)
-    options.to.mkdir(parents=True, exist_ok=True)
+    to.mkdir(parents=True, exist_ok=True)
     single = list({run["folder"].resolve(): run for run in runs}.values())  # several presets may share a run
     rows = [row for run in single for row in rows_of(run)]
-    (options.to / "runs.md").write_text(runs_markdown(rows), encoding="utf-8")
+    (to / "runs.md").write_text(runs_markdown(rows), encoding="utf-8")
     write_csv(
-        options.to / "every_run.csv",
+        to / "every_run.csv",
         [{**row, "base": row["base"]["accuracy"], "final": row["final"]["accuracy"]} for row in rows],
     )
-    figures.methods(newest(single), options.to)
+    figures.methods(newest(single), to)
     curves = calibration.curves(newest(single))
     if curves:
-        (options.to / "calibration.md").write_text(calibration.markdown(newest(single), curves), encoding="utf-8")
-        write_csv(options.to / "calibration.csv", calibration.rows(curves))
-        figures.reliability(curves, options.to / "reliability.png")
+        (to / "calibration.md").write_text(calibration.markdown(newest(single), curves), encoding="utf-8")
+        write_csv(to / "calibration.csv", calibration.rows(curves))
+        figures.reliability(curves, to / "reliability.png")
     boards = leaderboard.places(runs)
     if boards:
-        (options.to / "leaderboard.md").write_text(leaderboard.markdown(boards), encoding="utf-8")
-        write_csv(options.to / "leaderboard.csv", [asdict(place) for board in boards.values() for place in board])
-        figures.board(boards, options.to / "leaderboard.png")
+        (to / "leaderboard.md").write_text(leaderboard.markdown(boards), encoding="utf-8")
+        write_csv(to / "leaderboard.csv", [asdict(place) for board in boards.values() for place in board])
+        figures.board(boards, to / "leaderboard.png")
     if found := rollouts.variants(runs):
-        (options.to / "rollouts.md").write_text(rollouts.markdown(found), encoding="utf-8")
-        write_csv(options.to / "rollouts.csv", rollouts.rows(found))
+        (to / "rollouts.md").write_text(rollouts.markdown(found), encoding="utf-8")
+        write_csv(to / "rollouts.csv", rollouts.rows(found))
     if points := strength.points(found):
-        (options.to / "strength.md").write_text(strength.markdown(points), encoding="utf-8")
-        write_csv(options.to / "strength.csv", strength.rows(points))
-        figures.strength(points, options.to / "strength.png")
-    ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
-    tables = write_tables(runs, options.to, options.clock, ignored)
-    print(tables or runs_markdown(rows))
-    print(f"written to {options.to}")
+        (to / "strength.md").write_text(strength.markdown(points), encoding="utf-8")
+        write_csv(to / "strength.csv", strength.rows(points))
+        figures.strength(points, to / "strength.png")
+    return write_tables(runs, to, clock, ignored) or runs_markdown(rows)

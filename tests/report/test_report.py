@@ -33,7 +33,7 @@ def made(monkeypatch, *arguments):
     """Run the entry point here; the folder it wrote."""
     monkeypatch.setattr(sys, "argv", ["stp.report", "--to", "out", *map(str, arguments)])
     report.main()
-    return Path("out")
+    return Path(sys.argv[-1] if "--to" in arguments else "out")
 
 
 def section(text, heading):
@@ -532,16 +532,19 @@ def test_the_base_model_is_that_of_the_tables_runs(runs, monkeypatch):
 def test_several_models_are_not_mixed(runs, monkeypatch, capsys):
     runs.add("table5_stp", 0, "1110")
     runs.add("table5_stp", 1, "1111", name="big", model="llada_8b")
-    with pytest.raises(SystemExit) as stopped:
-        made(monkeypatch)
-    assert stopped.value.code == 2 and "several models (llada_8b, tiny); choose with --model" in capsys.readouterr().err
-    out = made(monkeypatch, "--model", "llada_8b")
+    runs.add("table5_stp", 2, "1000", name="odd", model="../odd")  # a name is no path
+    out = made(monkeypatch)
+    found = {
+        folder.name: cells((folder / "tables.md").read_text(), "Table 5")["STP (ours)"]["Acc. (%)"] for folder in out.iterdir()
+    }
+    assert found == {"tiny": "75.0 (3 of 4)", "llada_8b": "100.0 (4 of 4)", "_odd": "25.0 (1 of 4)"}
+    out = made(monkeypatch, "--model", "llada_8b", "--to", "one")
     assert cells((out / "tables.md").read_text(), "Table 5")["STP (ours)"]["Acc. (%)"] == "100.0 (4 of 4)"
     with pytest.raises(SystemExit) as stopped:
         made(monkeypatch, "--model", "dream")
     assert (
         stopped.value.code == 2
-        and "no finished run of --model dream; there are runs of llada_8b, tiny" in capsys.readouterr().err
+        and "no finished run of --model dream; there are runs of ../odd, llada_8b, tiny" in capsys.readouterr().err
     )
 
 
