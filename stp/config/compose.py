@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def register(name: str = "train", root: type = Config) -> None:
     OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
     OmegaConf.register_new_resolver("zero_at", lambda scale: {"paper": "stage2"}.get(scale, "off"), replace=True)
     OmegaConf.register_new_resolver("published_at", _published_at, replace=True)
-    OmegaConf.register_new_resolver("by_task", _by_task, replace=True)
+    for group in ("task", "estimator"):
+        OmegaConf.register_new_resolver(f"by_{group}", partial(_by, group), replace=True)
     store = ConfigStore.instance()
     for group, schemas in SCHEMAS.items():
         for name, schema in schemas.items():
@@ -53,9 +55,10 @@ def _published_at(*, _root_: DictConfig) -> str:
     return str(experiment) if there else "none"
 
 
-def _by_task(values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:
-    """Resolves `${by_task:{math:1000},1500}`: the value for the chosen task, or the one for all others."""
-    return values.get(getattr(OmegaConf.get_type(_root_.task), "__name__", "").lower(), others)
+def _by(group: str, values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:
+    """Resolves `${by_task:{math:1000},1500}`: the value for the chosen option of a group, or the one for all others."""
+    chosen = getattr(OmegaConf.get_type(_root_[group]), "__name__", "").lower()
+    return next((value for option, value in values.items() if option.replace("_", "") == chosen), others)
 
 
 def build(config: DictConfig, given: Sequence[str] = ()) -> Any:
