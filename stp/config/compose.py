@@ -56,8 +56,11 @@ def _published_at(*, _root_: DictConfig) -> str:
 
 
 def _by(group: str, values: Mapping[str, Any], others: Any, *, _root_: DictConfig) -> Any:
-    """Resolves `${by_task:{math:1000},1500}`: the value for the chosen option of a group, or the one for all others."""
-    chosen = getattr(OmegaConf.get_type(_root_[group]), "__name__", "").lower()
+    """Resolves `${by_task:{math:1000},1500}`: the value for the chosen option of a group, or the one for all others.
+
+    A command without the group takes the latter.
+    """
+    chosen = getattr(OmegaConf.get_type(_root_.get(group)), "__name__", "").lower()
     return next((value for option, value in values.items() if option.replace("_", "") == chosen), others)
 
 
