@@ -6,7 +6,7 @@ from stp.config import build
 from tests.config import raw
 
 
-@pytest.mark.parametrize(("estimator", "lr"), [("elbo", 2e-4), ("one_step", 1e-4), ("spg", 1e-4), ("coupled", 1e-4)])
+@pytest.mark.parametrize(("estimator", "lr"), [("elbo", 2e-4), ("one_step", 4e-4), ("spg", 2e-4), ("coupled", 2e-4)])
 def test_a_rate_is_the_best_of_its_estimator(estimator, lr):
     assert raw("train", "scale=testbed", f"estimator={estimator}").optimizer.lr == lr
     assert raw("train", "scale=testbed", f"estimator={estimator}", "optimizer.lr=1").optimizer.lr == 1
