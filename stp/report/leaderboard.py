@@ -19,6 +19,7 @@ LEGEND = """\
 - Goal: updates until half of the way is done from the base to the best method of the task, the median over seeds; `-` if most
   seeds never get there, or if runs were not evaluated on the way (`trainer.eval_every`).
 - Fell back: seeds that lost more than half of what they had gained, of those that had gained 5 points.
+- Lost: points from a run's best evaluation to its last, the mean over seeds.
 - Bold: no other method of the task is both faster and better.
 
 """
@@ -26,9 +27,9 @@ LEGEND = """\
 
 @dataclass(frozen=True)
 class Place:
-    """A method's place on a task. half: of the interval of its mean accuracy. goal, fell: None where nothing can be said."""
+    """A method's place on a board. half: of its mean's interval. goal, fell, lost: None where nothing can be said."""
 
-    task: str
+    board: str
     method: str
     seeds: int
     accuracy: float
@@ -38,15 +39,17 @@ class Place:
     forwards: float | None
     goal: float | None
     fell: tuple[int, int] | None
+    lost: float | None
     frontier: bool
     seedless_hash: str
 
 
 def places(runs: list[Run]) -> dict[str, list[Place]]:
-    """Returns the places of each task with two methods or more, the most accurate first.
+    """Returns the boards of two methods or more, each with the most accurate method first.
 
     A method is a preset with a sampler. Of its settings those with the most seeds count. Only runs that can be compared stand
-    in one board: of as many updates and on the same problems as most.
+    on one board. A task's board has the number of updates that most of its runs have; those of other numbers say so in their
+    name. Of runs on different problems the larger group counts.
     """
     boards: dict[str, list[Place]] = {}
     by_task: dict[str, list[Run]] = defaultdict(list)
@@ -54,25 +57,31 @@ def places(runs: list[Run]) -> dict[str, list[Place]]:
         if run["experiment"] and "accuracy" in run["base"]:
             by_task[run["task"]].append(run)
     for task, members in sorted(by_task.items()):
-        methods = {
-            name: group for name, group in _methods(_alike(members)).items() if all(run["time"].get("cpu_s") for run in group)
-        }
-        if len(methods) < 2:
-            continue
-        bases = mean(_percent(run["base"]) for group in methods.values() for run in group)
-        goal = (bases + max(mean(_percent(run["final"]) for run in group) for group in methods.values())) / 2
-        found = [_place(task, name, group, goal) for name, group in methods.items()]
-        best = [p for p in found if not any(o.accuracy > p.accuracy and o.seconds < p.seconds for o in found)]
-        boards[task] = sorted((replace(p, frontier=p in best) for p in found), key=lambda place: -place.accuracy)
+        for i, alike in enumerate(_alike(members)):
+            name = task if i == 0 else f"{task}, {alike[0]['settings']['trainer.updates']} updates"
+            if found := _board(name, _methods(alike)):
+                boards.setdefault(name, found)
     return boards
 
 
-def _alike(runs: list[Run]) -> list[Run]:
-    """Returns the largest group of runs that agree in what must be equal to compare them."""
+def _board(name: str, methods: dict[str, list[Run]]) -> list[Place]:
+    """Returns the places of methods whose runs all have a time, or none if there are less than two."""
+    timed = {method: group for method, group in methods.items() if all(run["time"].get("cpu_s") for run in group)}
+    if len(timed) < 2:
+        return []
+    bases = mean(_percent(run["base"]) for group in timed.values() for run in group)
+    goal = (bases + max(mean(_percent(run["final"]) for run in group) for group in timed.values())) / 2
+    found = [_place(name, method, group, goal) for method, group in timed.items()]
+    best = [p for p in found if not any(o.accuracy > p.accuracy and o.seconds < p.seconds for o in found)]
+    return sorted((replace(p, frontier=p in best) for p in found), key=lambda place: -place.accuracy)
+
+
+def _alike(runs: list[Run]) -> list[list[Run]]:
+    """Returns the groups of runs that agree in what must be equal to compare them, the largest first."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[json.dumps([run["settings"].get(name) for name in COUNTED])].append(run)
-    return max(groups.values(), key=len)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def _methods(runs: list[Run]) -> dict[str, list[Run]]:
@@ -85,7 +94,7 @@ def _methods(runs: list[Run]) -> dict[str, list[Run]]:
     return {name: group for name, group in chosen.items() if one_of[group[0]["seedless_hash"]] == name}  # presets may agree
 
 
-def _place(task: str, name: str, runs: list[Run], goal: float) -> Place:
+def _place(board: str, method: str, runs: list[Run], goal: float) -> Place:
     percents = [_percent(run["final"]) for run in runs]
     middle, low, _ = mean_interval(percents)
     curves = [_curve(run) for run in runs]
@@ -96,8 +105,8 @@ def _place(task: str, name: str, runs: list[Run], goal: float) -> Place:
     forwards = [run["forwards_per_rollout"] for run in runs if run["forwards_per_rollout"] is not None]
     half_way = median(reached) if followed else float("inf")
     return Place(
-        task=task,
-        method=name,
+        board=board,
+        method=method,
         seeds=len(runs),
         accuracy=middle,
         std=stdev(percents) if len(percents) > 1 else None,
@@ -106,6 +115,7 @@ def _place(task: str, name: str, runs: list[Run], goal: float) -> Place:
         forwards=mean(forwards) if forwards else None,
         goal=None if half_way == float("inf") else half_way,
         fell=(len(fallen), len(risen)) if followed else None,
+        lost=mean(max(percent for _, percent in curve) - curve[-1][1] for curve in curves) if followed else None,
         frontier=False,
         seedless_hash=runs[0]["seedless_hash"],
     )
@@ -121,18 +131,18 @@ def _curve(run: Run) -> list[tuple[int, float]]:
 
 
 def markdown(boards: dict[str, list[Place]]) -> str:
-    """Returns leaderboard.md: a table for each task."""
+    """Returns leaderboard.md: a table for each board."""
     parts = [LEGEND]
-    for task, board in boards.items():
-        heads = ["method", "seeds", "Acc. (%)", "half-width", "time (s)", "forwards", "goal (updates)", "fell back"]
+    for name, board in boards.items():
+        heads = ["method", "seeds", "Acc. (%)", "half-width", "time (s)", "forwards", "goal (updates)", "fell back", "lost"]
         lines = []
         for p in board:
             texts = [f"**{p.method}**" if p.frontier else p.method, str(p.seeds)]
             texts.append(f"{p.accuracy:.1f}" + ("" if p.std is None else f" ± {p.std:.1f}"))
             texts += [_text(p.half, ".1f"), f"{p.seconds:.0f}", _text(p.forwards, ".1f"), _text(p.goal, ".0f")]
-            texts.append("-" if p.fell is None else f"{p.fell[0]} of {p.fell[1]}")
+            texts += ["-" if p.fell is None else f"{p.fell[0]} of {p.fell[1]}", _text(p.lost, ".1f")]
             lines.append(texts)
-        parts.append(f"## {task}\n\n{table(heads, lines)}\n")
+        parts.append(f"## {name}\n\n{table(heads, lines)}\n")
     return "\n".join(parts) + "\n![Accuracy against time](leaderboard.png)\n"
 
 

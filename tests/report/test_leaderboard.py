@@ -56,16 +56,25 @@ def test_updates_to_the_goal_and_runs_that_fall_back():
     assert found["method_espo"].goal == 30 and found["method_espo"].fell == (0, 2)  # 40 and 20 updates
     assert found["method_d1"].goal == 20 and found["method_d1"].fell == (1, 2)
     assert found["method_wd1"].goal is None and found["method_wd1"].fell == (0, 0)
+    assert [found[f"method_{name}"].lost for name in ("espo", "d1", "wd1")] == pytest.approx([0, (35 + 18) / 2, 6])
 
 
 def test_runs_that_were_evaluated_at_the_ends_alone_say_nothing_of_the_way():
     found = board(run(), run("method_d1"))
-    assert {(p.goal, p.fell) for p in found.values()} == {(None, None)}
+    assert {(p.goal, p.fell, p.lost) for p in found.values()} == {(None, None, None)}
 
 
 def test_rollouts_are_told_apart_and_other_sizes_left_out():
     found = board(run(), run(seed=1), run(sampler="adaptive"), run("method_d1", updates=40))
     assert list(found) == ["method_espo", "method_espo, adaptive"]
+
+
+def test_runs_of_other_lengths_have_a_board_of_their_own():
+    short, long = ([run(), run("method_d1")], [run(name, updates=120) for name in ("method_espo", "method_d1")])
+    boards = leaderboard.places([*short, run(seed=1), *long])
+    assert {name: len(board) for name, board in boards.items()} == {"countdown": 2, "countdown, 120 updates": 2}
+    other = [run(name, settings={"task": "countdown", "trainer.updates": 120}) for name in ("method_espo", "method_d1")]
+    assert leaderboard.places([*short, run(seed=1), *long, run(seed=2, updates=120), *other]).keys() == boards.keys()
 
 
 def test_a_seed_counts_once_and_one_method_is_no_board():
@@ -81,6 +90,6 @@ def test_presets_of_equal_settings_are_one_method():
 def test_it_is_written_and_drawn(pictures, tmp_path):
     boards = leaderboard.places([run(), run(seed=1, final=0.6), run("method_d1", final=0.7, seconds=50.0)])
     text = leaderboard.markdown(boards)
-    assert "| **method_d1** | 1 | 70.0 | - | 50 | 40.0 | - | - |" in text and "| method_espo | 2 | 55.0 ± 7.1 |" in text
+    assert "| **method_d1** | 1 | 70.0 | - | 50 | 40.0 | - | - | - |" in text and "| method_espo | 2 | 55.0 ± 7.1 |" in text
     figures.board(boards, tmp_path / "board.png")
     assert (tmp_path / "board.png").stat().st_size > 5_000
