@@ -90,7 +90,8 @@ def _methods(runs: list[Run]) -> dict[str, list[Run]]:
         name = run["experiment"] if run["sampler"] == "standard" else f"{run['experiment']}, {run['sampler']}"
         by_name[name][run["seedless_hash"]][run["seed"]] = run
     chosen = {name: list(fullest(groups.values()).values()) for name, groups in by_name.items()}
-    one_of = {group[0]["seedless_hash"]: name for name, group in sorted(chosen.items(), reverse=True)}
+    last = sorted(chosen.items(), key=lambda item: (item[0].startswith("figure"), item[0]), reverse=True)
+    one_of = {group[0]["seedless_hash"]: name for name, group in last}  # a table's name rather than a figure's
     return {name: group for name, group in chosen.items() if one_of[group[0]["seedless_hash"]] == name}  # presets may agree
 
 
