@@ -176,7 +176,8 @@ def methods(runs: list[Run], to: Path) -> None:
 def board(boards: dict[str, list[Place]], path: Path) -> None:
     """Draws a panel per task: accuracy with its 95 % interval over processor seconds. A line joins the frontier."""
     known = pens(place.method for places in boards.values() for place in places)
-    figure, grid = plt.subplots(1, len(boards), figsize=(3.4 * len(boards), 3.4), layout="constrained", squeeze=False)
+    width, columns = max(6.8, 3.4 * len(boards)), 2 if len(boards) <= 2 else 3  # the legend's long names need their room
+    figure, grid = plt.subplots(1, len(boards), figsize=(width, 4), layout="constrained", squeeze=False)
     for axes, (task, places) in zip(grid.flat, boards.items(), strict=True):
         edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)
         axes.plot(*zip(*edge, strict=True), color="lightgrey", linewidth=2, zorder=0)
@@ -186,7 +187,7 @@ def board(boards: dict[str, list[Place]], path: Path) -> None:
             axes.errorbar(place.seconds, place.accuracy, place.half, fmt=mark, color=colour, capsize=2, label=place.method)
         axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task)
     handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize="x-small")
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize="x-small")
     _save(figure, path, list(grid.flat))
 
 
