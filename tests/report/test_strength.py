@@ -29,6 +29,7 @@ def test_stp_is_compared_with_the_standard_sampler_of_its_own_base():
     assert places == [("weak", "ground_truth", 0.1), ("weak", "model", 0.05)]
     assert (strong.base, strong.start, strong.points) == ("strong", 50, pytest.approx((2, 2 - 12.706, 2 + 12.706)))
     assert (weak_truth.points, weak.points[0], weak.points[1]) == (pytest.approx((10, 10, 10)), pytest.approx(5), None)
+    assert (weak_truth.standard, weak_truth.ours) == (pytest.approx([30, 30]), pytest.approx([40, 40]))
     (row, *_) = strength.rows([strong])
     assert (row["standard"], row["stp"], row["points"], row["seeds"]) == pytest.approx((71, 73, 2, 2))
     assert "| strong (50.0) | model | 0.05 | 2 | 71.0 ± 1.4 | 73.0 ± 2.8 | +2.0 [-10.7, +14.7] |" in strength.markdown([strong])
