@@ -4,11 +4,10 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from statistics import mean, median, stdev
-from typing import Any
 
 from stp.report.intervals import mean_interval
 from stp.report.markdown import table
-from stp.report.runs import COUNTED, Run, fullest
+from stp.report.runs import COUNTED, Run, fullest, percent
 
 RISE, LOST = 5.0, 0.5  # points that a run must have gained, and the share of them that it then loses, to have fallen back
 LEGEND = """\
@@ -69,8 +68,8 @@ def _board(name: str, methods: dict[str, list[Run]]) -> list[Place]:
     timed = {method: group for method, group in methods.items() if all(run["time"].get("cpu_s") for run in group)}
     if len(timed) < 2:
         return []
-    bases = mean(_percent(run["base"]) for group in timed.values() for run in group)
-    goal = (bases + max(mean(_percent(run["final"]) for run in group) for group in timed.values())) / 2
+    bases = mean(percent(run["base"]) for group in timed.values() for run in group)
+    goal = (bases + max(mean(percent(run["final"]) for run in group) for group in timed.values())) / 2
     found = [_place(name, method, group, goal) for method, group in timed.items()]
     best = [p for p in found if not any(o.accuracy > p.accuracy and o.seconds < p.seconds for o in found)]
     return sorted((replace(p, frontier=p in best) for p in found), key=lambda place: -place.accuracy)
@@ -96,7 +95,7 @@ def _methods(runs: list[Run]) -> dict[str, list[Run]]:
 
 
 def _place(board: str, method: str, runs: list[Run], goal: float) -> Place:
-    percents = [_percent(run["final"]) for run in runs]
+    percents = [percent(run["final"]) for run in runs]
     middle, low, _ = mean_interval(percents)
     curves = [_curve(run) for run in runs]
     followed = all(len(curve) > 2 for curve in curves)
@@ -120,10 +119,6 @@ def _place(board: str, method: str, runs: list[Run], goal: float) -> Place:
         frontier=False,
         seedless_hash=runs[0]["seedless_hash"],
     )
-
-
-def _percent(score: dict[str, Any]) -> float:
-    return 100 * score["accuracy"]
 
 
 def _curve(run: Run) -> list[tuple[int, float]]:

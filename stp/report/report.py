@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import json
 import re
 import sys
 from collections import Counter, defaultdict
@@ -15,7 +14,7 @@ from stp.errors import UserError
 from stp.evaluation.intervals import counts
 from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts, strength
 from stp.report.intervals import paired_interval
-from stp.report.runs import CLOCKS, PLACE, Run, comparable, conditions, contrast, load_runs, name_methods, newest, presets
+from stp.report.runs import CLOCKS, PLACE, Run, comparable, conditions, contrast, key, load_runs, name_methods, newest, presets
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
 from stp.report.variance import DELTA, MEASURES, MISSING, log_means, variance_markdown, variance_pairs, variance_rows
 
@@ -214,7 +213,7 @@ def heat_cells(runs: list[Run]) -> dict[tuple[float, float], list[Run]]:
         if not usual or run["estimator"] != "elbo":
             continue
         rest = conditions(run) | {k: v for k, v in settings.items() if k.split(".")[0] in ("estimator", "objective")}
-        maps[json.dumps(rest, sort_keys=True, default=str)][gamma, t_cutoff][run["seed"]] = run
+        maps[key(rest)][gamma, t_cutoff][run["seed"]] = run
     fullest = max(maps.values(), key=lambda found: (len(found), sum(map(len, found.values()))), default={})
     return {place: list(by_seed.values()) for place, by_seed in fullest.items()}
 

@@ -1,6 +1,5 @@
 """The same training with other rollouts: accuracy, forwards and time beside those of the standard sampler, seed by seed."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,7 +8,7 @@ from typing import Any
 
 from stp.report.intervals import Interval, paired_interval, transformed
 from stp.report.markdown import interval, spread, table
-from stp.report.runs import Run, fullest
+from stp.report.runs import Run, fullest, key, percent
 
 LEGEND = """\
 # Rollouts
@@ -26,12 +25,16 @@ Each row is trained as the first row of its method, except for the sampler.
 
 @dataclass(frozen=True)
 class Variant:
-    """A sampler's place beside the standard one. points, ratio: None for the standard one, or without a common seed."""
+    """A sampler's place beside the standard one. points, ratio: None for the standard one, or without a common seed.
+
+    standard: the runs that it is compared with.
+    """
 
     task: str
     method: str
     sampler: str
     runs: list[Run]
+    standard: list[Run]
     points: Interval | None
     ratio: Interval | None
 
@@ -43,7 +46,7 @@ def variants(runs: list[Run]) -> list[Variant]:
     """
     ways: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run["finished"]):
-        ways[way(run)][_key(_settings(run, of_sampler=True))][run["seed"]] = run
+        ways[key(_settings(run, of_sampler=False))][key(_settings(run, of_sampler=True))][run["seed"]] = run
     found = []
     for samplers in ways.values():
         plain = [by_seed for by_seed in samplers.values() if _one(by_seed)["sampler"] == "standard"]
@@ -55,17 +58,8 @@ def variants(runs: list[Run]) -> list[Variant]:
     return sorted(found, key=lambda v: (v.task, v.method, v.points is not None, v.sampler))
 
 
-def way(run: Run) -> str:
-    """Names how a run was trained, but for its sampler."""
-    return _key(_settings(run, of_sampler=False))
-
-
 def _settings(run: Run, of_sampler: bool) -> dict[str, Any]:
     return {name: value for name, value in run["settings"].items() if (name.split(".")[0] == "sampler") == of_sampler}
-
-
-def _key(settings: dict[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True, default=str)
 
 
 def _one(by_seed: dict[int, Run]) -> Run:
@@ -78,7 +72,7 @@ def _variant(by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[
     varied = [name for name, value in alike[0].items() if any(other.get(name) != value for other in alike)]
     points = ratio = None
     if by_seed is not standard:
-        sides = [{seed: 100 * one["final"]["accuracy"] for seed, one in side.items()} for side in (by_seed, standard)]
+        sides = [{seed: percent(one["final"]) for seed, one in side.items()} for side in (by_seed, standard)]
         points = paired_interval(*sides)
         times = [
             {seed: math.log(s) for seed, one in side.items() if (s := one["time"].get("cpu_s"))} for side in (by_seed, standard)
@@ -90,6 +84,7 @@ def _variant(by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[
         method=f"{run['estimator']}, {run['objective']}" + ("" if run["rescue"] in (None, "none") else f", {run['rescue']}"),
         sampler=", ".join([run["sampler"], *(f"{name.split('.')[1]}={run['settings'][name]}" for name in varied)]),
         runs=list(by_seed.values()),
+        standard=list(standard.values()),
         points=points,
         ratio=ratio,
     )
@@ -113,7 +108,7 @@ def rows(found: list[Variant]) -> list[dict[str, str]]:
             "method": v.method,
             "sampler": v.sampler,
             "seeds": str(len(v.runs)),
-            "accuracy": _spread([100 * run["final"]["accuracy"] for run in v.runs], ".1f"),
+            "accuracy": _spread([percent(run["final"]) for run in v.runs], ".1f"),
             "points": _interval(v.points, "+.1f"),
             "forwards": _spread(
                 [run["forwards_per_rollout"] for run in v.runs if run["forwards_per_rollout"] is not None], ".1f"

@@ -208,6 +208,16 @@ def contrast(ours: dict[str, Any], theirs: dict[str, Any], names: Iterable[str] 
     return ", ".join(f"{n}={ours.get(n)} ({theirs.get(n)})" for n in listed if ours.get(n) != theirs.get(n))
 
 
+def key(settings: dict[str, Any]) -> str:
+    """Returns settings as one text, which is equal for equal settings."""
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def percent(score: dict[str, Any]) -> float:
+    """Returns the accuracy of a score, in %."""
+    return 100 * score["accuracy"]
+
+
 def conditions(run: Run) -> dict[str, Any]:
     """Returns the settings that rows of a table should share: all except the method's own."""
     return {k: v for k, v in run["settings"].items() if k in SHARED or k.split(".")[0] not in METHOD}
@@ -257,7 +267,7 @@ def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
         if trouble := departure(run):
             leave_out(run, f"not what its preset says: {trouble}")
             continue
-        alike = by_preset[run["experiment"]][json.dumps(run["settings"], sort_keys=True, default=str)]
+        alike = by_preset[run["experiment"]][key(run["settings"])]
         if run["seed"] in alike:
             leave_out(alike[run["seed"]], "an older run of this seed")
         alike[run["seed"]] = run

@@ -1,6 +1,5 @@
 """When STP helps: its accuracy beside the standard sampler's, by the base's strength, by gamma and by the source of anchors."""
 
-import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from statistics import mean
@@ -8,7 +7,8 @@ from typing import Any
 
 from stp.report.intervals import Interval
 from stp.report.markdown import interval, spread, table
-from stp.report.rollouts import Variant, way
+from stp.report.rollouts import Variant
+from stp.report.runs import key, percent
 
 VARIED = ("model.base", "sampler.gamma", "sampler.anchors")
 LEGEND = """\
@@ -39,35 +39,29 @@ def points(found: list[Variant]) -> list[Point]:
 
     found: `rollouts.variants`. Runs differ in VARIED alone: of all other settings those count that most points have.
     """
-    standard = {way(v.runs[0]): v for v in found if v.points is None}
     alike: dict[str, dict[tuple[Any, ...], Variant]] = defaultdict(dict)
     for variant in found:
         settings = variant.runs[0]["settings"]
-        if variant.sampler.startswith("stp") and variant.points is not None:
+        if settings["sampler"] == "stp":
             rest = {name: value for name, value in settings.items() if name not in VARIED and name != "sampler.static"}
-            place = tuple(settings.get(name) for name in VARIED)
-            alike[json.dumps(rest, sort_keys=True, default=str)][place] = variant
+            alike[key(rest)][tuple(settings.get(name) for name in VARIED)] = variant
     chosen = max(alike.values(), key=len, default={})
     if len({base for base, _, _ in chosen}) < 2:
         return []
     made = [
         Point(
             base,
-            mean(_percent(run["base"]) for run in variant.runs),
+            mean(percent(run["base"]) for run in variant.runs),
             gamma,
             anchors,
-            [_percent(run["final"]) for run in standard[way(variant.runs[0])].runs],
-            [_percent(run["final"]) for run in variant.runs],
+            [percent(run["final"]) for run in variant.standard],
+            [percent(run["final"]) for run in variant.runs],
             variant.points,
         )
         for (base, gamma, anchors), variant in chosen.items()
-        if variant.points is not None
+        if variant.points is not None  # they have a common seed
     ]
     return sorted(made, key=lambda p: (p.start, p.anchors, p.gamma))
-
-
-def _percent(score: dict[str, Any]) -> float:
-    return 100 * score["accuracy"]
 
 
 def markdown(found: list[Point]) -> str:

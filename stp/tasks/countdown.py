@@ -109,14 +109,15 @@ class Countdown(Task):
         if style == "guess":
             return format_response("", tries[0][0], False).lstrip()
         misses = [t for t in tries if t[2] != target] or tries
-        if style == "careful":
-            hit = next(i for i, (_, _, value) in enumerate(tries) if value == target)
-            before = tries[:hit] if lines is None else list(itertools.islice(itertools.cycle(misses), lines - 1))
-            shown = [*before, tries[hit]]
-        elif lines is None:
-            shown = misses[: rng.randint(1, 3)]
-        else:
+        if lines is not None:
             shown = list(itertools.islice(itertools.cycle(misses), lines))
+            if style == "careful":
+                shown[-1] = next(t for t in tries if t[2] == target)
+        elif style == "careful":
+            hit = next(i for i, (_, _, value) in enumerate(tries) if value == target)
+            shown = tries[: hit + 1]
+        else:
+            shown = misses[: rng.randint(1, 3)]
         return format_response("\n".join(working for _, working, _ in shown), shown[-1][0], False)
 
     def keeps(self, row: dict[str, Any]) -> bool:
