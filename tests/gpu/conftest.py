@@ -36,7 +36,7 @@ def time_left():
         pytest.skip("no time left")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def device():
     """The GPU if there is one, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""`stp.train scale=paper`, stopped after an update and continued, from a checkpoint of LLaDA-8B's sizes with random weights."""
+"""`stp.train scale=paper` from a checkpoint of LLaDA-8B's sizes with random weights: stopped and continued, and compiled."""
 
 import math
 from shutil import disk_usage
@@ -25,16 +25,15 @@ ON_CPU = ["sampler.length=16", "sampler.block_length=8", "sampler.steps=4", "mod
 GIB_OF_FILES = 18  # the weights in bfloat16 and what two checkpoints hold of the adapters
 
 
-@pytest.fixture
-def weights(tmp_path, device):
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, device):
     """A checkpoint in LLaDA's layout, beside the shipped base's tokenizer: its words are the first tokens of the vocabulary."""
+    folder = tmp_path_factory.mktemp("llada")
     sizes = LLADA_8B if device.type == "cuda" else SMALL
     if device.type == "cuda":
-        free, disk = torch.cuda.mem_get_info()[0] / GIB, disk_usage(tmp_path).free / GIB
+        free, disk = torch.cuda.mem_get_info()[0] / GIB, disk_usage(folder).free / GIB
         if free < 26 or disk < GIB_OF_FILES:
             pytest.skip(f"the job needs 26 GiB of the GPU ({free:.0f} are free) and {GIB_OF_FILES} of the disk ({disk:.0f})")
-    folder = tmp_path / "llada"
-    folder.mkdir()
     tokenizer = load_tokenizer(shipped("countdown"))
     tokenizer.save_pretrained(folder)
     save_llada(
@@ -47,19 +46,33 @@ def test_the_papers_job_trains_and_goes_on(tmp_path, device, found, weights):
     """The second update is made by a job that goes on from the first one's checkpoint."""
     overrides = [*JOB, *(ON_CPU if device.type == "cpu" else []), f"model.path={weights}"]
     for updates in (1, 2):
-        execute(composed("train", *overrides, f"trainer.updates={updates}"), tmp_path / "run", {})
-        lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+        lines = trained(tmp_path, *overrides, f"trainer.updates={updates}")
         assert [line["update"] for line in lines] == [1, 2][:updates]
-        assert all(math.isfinite(lines[-1][name]) for name in ("loss", "elbo/elbo")) and 0 < lines[-1]["grad_norm"] < math.inf
         if device.type == "cuda":
-            tell(found, lines[-1], composed("plan", *overrides, f"trainer.updates={updates}", "ranks=1"))
+            what = f"scale=paper sampler=stp from files, update {updates}"
+            tell(found, what, lines[-1])
+            expected = planned(composed("plan", *overrides, f"trainer.updates={updates}", "ranks=1"))
+            used = lines[-1]["memory/peak_mb"] / 1024
+            found(f"{what}: memory", f"{expected:.1f} GiB, by the plan", f"{used:.1f} GiB", abs(used / expected - 1) <= 0.1)
 
 
-def tell(found, line, plan):
-    """What an update cost, and whether the plan knew."""
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="on a CPU tests/models/test_compile.py is enough")
+def test_the_papers_job_trains_with_compiled_layers(tmp_path, found, weights):
+    """The first update waits for the compiler, the second only for what its sizes compile anew."""
+    for line in trained(tmp_path, *JOB, f"model.path={weights}", "trainer.updates=2", "model.compile=true"):
+        tell(found, f"the same with model.compile=true, update {line['update']}", line)
+
+
+def trained(folder, *overrides):
+    """Runs the job and returns the lines of its updates, the last of which has finite figures and a gradient."""
+    execute(composed("train", *overrides), folder / "run", {})
+    lines = read_jsonl(folder / "run" / "metrics.jsonl")
+    assert all(math.isfinite(lines[-1][name]) for name in ("loss", "elbo/elbo")) and 0 < lines[-1]["grad_norm"] < math.inf
+    return lines
+
+
+def tell(found, what, line):
+    """What an update cost."""
     spent = {name: line[f"time/{name}"] for name in ("sample", "score", "update")}
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in spent.items())
-    what = f"scale=paper sampler=stp from files, update {line['update']}"
     found(what, "", f"{sum(spent.values()):.1f} s ({parts})")
-    expected, used = planned(plan), line["memory/peak_mb"] / 1024
-    found(f"{what}: memory", f"{expected:.1f} GiB, by the plan", f"{used:.1f} GiB", abs(used / expected - 1) <= 0.1)
