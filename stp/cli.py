@@ -72,7 +72,10 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
             built = build(config, HydraConfig.get().overrides.task)
             import transformers  # takes a second, which a mistake in the settings need not wait for
 
+            from stp.run.memory import start_afresh
+
             transformers.utils.logging.disable_progress_bar()
+            start_afresh()
             return job(built)
         except Exception as error:  # a sweep goes on: the reason is kept in the job's folder and listed at the end
             mistake = isinstance(error, UserError | OmegaConfBaseException)
@@ -83,6 +86,8 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
                         f"{with_causes(error)}\n" if said else traceback.format_exc(), encoding="utf-8"
                     )
                     error.add_note(f"the traceback is in {folder / FAILED}")
+            if sweeping and not debug:
+                let_go(error)
             if debug or sweeping:
                 raise
             folders.give_back(folder)
@@ -244,6 +249,13 @@ def with_causes(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     return str(error) + (f"\n{with_causes(error.__cause__)}" if error.__cause__ is not None else "")
+
+
+def let_go(error: BaseException | None) -> None:
+    """Frees what the calls that failed held, a policy say: Hydra keeps the exceptions of a sweep's jobs until its end."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def unreadable(override: str) -> str:

@@ -1,6 +1,7 @@
 """The memory of the process and of its GPU."""
 
 import contextlib
+import gc
 import resource
 from pathlib import Path
 
@@ -32,9 +33,14 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def reset_peak_memory() -> None:
-    """Starts counting the peak again, as each job of a sweep does. Where the system cannot, nothing happens."""
-    if torch.cuda.is_available():
+def start_afresh() -> None:
+    """Frees what an earlier job of this process left, and counts the peak anew, where the system can.
+
+    Parts of a policy under DeepSpeed refer to each other, so that its gigabytes stay until Python looks for such circles.
+    """
+    gc.collect()
+    if torch.cuda.is_initialized():  # else the first GPU would be, before this rank has chosen its own
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         (PROCESS / "clear_refs").write_text("5", encoding="utf-8")

@@ -23,7 +23,7 @@ from stp.run.engine import Engine
 from stp.run.files import read_jsonl, write_atomically
 from stp.run.guards import DivergedError, Guard
 from stp.run.ledger import Ledger
-from stp.run.memory import move, reset_peak_memory
+from stp.run.memory import move, start_afresh
 from stp.run.ranks import bootstrap
 from stp.run.tracking import Clock, Tracker, labelled, require_wandb
 from stp.samplers import Pruned, Stp
@@ -84,7 +84,7 @@ def execute(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, A
 
 def attempt(config: Config, fresh: Path, choices: dict[str, Any]) -> dict[str, Any]:
     """Does what `execute` says, once, from the newest checkpoint on."""
-    reset_peak_memory()
+    start_afresh()
     check_ranks(config, ranks.world_size())
     require_available(config.model)
     data = RunData.read(config)

@@ -1,5 +1,7 @@
 """Sweeps: jobs that share a process are the jobs run alone, one that fails or stops harms no other, nothing runs twice."""
 
+import errno
+import gc
 import json
 import logging
 import os
@@ -7,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -179,6 +182,33 @@ PLACES = {0: "table5_grpo_elbo", 1: "table5_spatial_only", 2: "table5_temporal_o
 
 def pruning(preset):
     return ["sampler.t_cutoff=0"] if preset == "table5_spatial_only" else []
+
+
+def test_no_job_starts_beside_the_policy_of_an_earlier_one(sweep, tmp_path, monkeypatch):
+    """A policy is gigabytes: one that finished, one whose updates failed, and one that a full disk stopped are all let go."""
+    load, train, alive, found = job.load_policy, job.train, weakref.WeakSet(), []
+    trouble = {0: None, 1: RuntimeError("too large"), 2: OSError(errno.ENOSPC, "no space"), 3: None}
+
+    def loaded(*arguments):
+        found.append(len(alive))
+        policy, tokenizer = load(*arguments)
+        alive.add(policy)
+        return policy, tokenizer
+
+    def trained(actor, learner, run, seed, *rest):
+        if trouble[seed] is not None:
+            raise trouble.pop(seed)
+        train(actor, learner, run, seed, *rest)
+
+    monkeypatch.setattr(job, "load_policy", loaded)
+    monkeypatch.setattr(job, "train", trained)
+    gc.disable()
+    try:
+        code, _, said = sweep(*TINY, "seed=0,1,2,3", "trainer.updates=1", f"hydra.sweep.dir={tmp_path}")
+    finally:
+        gc.enable()
+    assert code == 1 and "2 job(s) failed" in said
+    assert found == [0, 0, 0, 0]
 
 
 def test_the_script_says_what_it_runs(project, tmp_path):
