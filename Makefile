@@ -63,7 +63,7 @@ theory: ## Theorems 4.1, 4.3 and 4.4 checked (docs/theory.md)
 bench: ## rollouts and updates over their bare forwards and over the published loops, in an hour (ARGS="--shapes tiny": five minutes)
 	$(BIN)/python -m stp.bench $(ARGS)
 
-gpu: ## check this machine's GPU, in nine minutes (docs/gpu.md; ARGS="--parts numbers --to folder")
+gpu: ## check this machine's GPU, in twelve minutes (docs/gpu.md; ARGS="--parts numbers --to folder")
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) scripts/gpu.py $(ARGS)
 
 clean: ## remove caches (outputs/ and the virtual environment stay)
