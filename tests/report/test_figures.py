@@ -181,7 +181,7 @@ def test_no_figure_stays_open(run, tmp_path):
 def test_strength_has_a_panel_per_base_and_a_line_per_source_of_anchors(drawn, tmp_path):
     def point(base, start, gamma, anchors, middle, half):
         ends = (None, None) if half is None else (middle - half, middle + half)
-        return Point(base, start, gamma, anchors, [50.0], [50.0 + middle], (middle, *ends))
+        return Point(base, start, gamma, anchors, {0: 50.0}, {0: 50.0 + middle}, (middle, *ends))
 
     found = [
         point("weak", 20.0, 0.05, "model", 3.0, 1.0),
