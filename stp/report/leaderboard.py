@@ -9,6 +9,7 @@ from stp.report.intervals import mean_interval
 from stp.report.markdown import table
 from stp.report.runs import COUNTED, Run, fullest, percent
 
+ABLATIONS = ("table4", "table5", "table6", "table7", "heatmap", "figure")  # presets of STP's parts, which have their own tables
 RISE, LOST = 5.0, 0.5  # points that a run must have gained, and the share of them that it then loses, to have fallen back
 LEGEND = """\
 # Leaderboard
@@ -46,14 +47,14 @@ class Place:
 def places(runs: list[Run]) -> dict[str, list[Place]]:
     """Returns the boards of two methods or more, each with the most accurate method first.
 
-    A method is a preset with a sampler. Of its settings those with the most seeds count. Only runs that can be compared stand
-    on one board. A task's board has the number of updates that most of its runs have; those of other numbers say so in their
-    name. Of runs on different problems the larger group counts.
+    A method is a preset with a sampler, unless it is one of ABLATIONS. Of its settings those with the most seeds count. Only
+    runs that can be compared stand on one board. A task's board has the number of updates that most of its runs have; those of
+    other numbers say so in their name. Of runs on different problems the larger group counts.
     """
     boards: dict[str, list[Place]] = {}
     by_task: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run["experiment"] and "accuracy" in run["base"]:
+        if run["experiment"] and not run["experiment"].startswith(ABLATIONS) and "accuracy" in run["base"]:
             by_task[run["task"]].append(run)
     for task, members in sorted(by_task.items()):
         for i, alike in enumerate(_alike(members)):
@@ -89,8 +90,7 @@ def _methods(runs: list[Run]) -> dict[str, list[Run]]:
         name = run["experiment"] if run["sampler"] == "standard" else f"{run['experiment']}, {run['sampler']}"
         by_name[name][run["seedless_hash"]][run["seed"]] = run
     chosen = {name: list(fullest(groups.values()).values()) for name, groups in by_name.items()}
-    last = sorted(chosen.items(), key=lambda item: (item[0].startswith("figure"), item[0]), reverse=True)
-    one_of = {group[0]["seedless_hash"]: name for name, group in last}  # a table's name rather than a figure's
+    one_of = {chosen[name][0]["seedless_hash"]: name for name in sorted(chosen, reverse=True)}
     return {name: group for name, group in chosen.items() if one_of[group[0]["seedless_hash"]] == name}  # presets may agree
 
 

@@ -83,10 +83,13 @@ def test_a_seed_counts_once_and_one_method_is_no_board():
 
 
 def test_presets_of_equal_settings_are_one_method():
-    twin = run("table5_grpo_elbo", seedless_hash="method_espostandard")
+    twin = run("table3_spg", seedless_hash="method_espostandard")
     assert set(board(run(), twin, run("method_d1"))) == {"method_d1", "method_espo"}
-    figure, table = (run(name, seedless_hash="a") for name in ("figure3_stp", "table5_stp"))
-    assert set(board(figure, table, run())) == {"method_espo", "table5_stp"}
+
+
+def test_parts_of_stp_have_tables_of_their_own():
+    parts = [run(f"{name}_stp") for name in leaderboard.ABLATIONS]
+    assert set(board(*parts, run("table2_countdown_stp"), run())) == {"method_espo", "table2_countdown_stp"}
 
 
 def test_it_is_written_and_drawn(pictures, tmp_path):
