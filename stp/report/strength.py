@@ -91,8 +91,12 @@ def averages(found: list[Point]) -> list[Average]:
         return []
     seeds = {base: set.intersection(*(p.ours.keys() & p.standard.keys() for p in cells if p.base == base)) for base in bases}
     made = []
-    for factor in ("base", "anchors", "gamma"):
-        for level in dict.fromkeys(getattr(p, factor) for p in cells):
+    for factor, levels in (
+        ("base", bases),
+        ("anchors", sorted({p.anchors for p in cells})),
+        ("gamma", sorted({p.gamma for p in cells})),
+    ):
+        for level in levels:
             at = [p for p in cells if getattr(p, factor) == level]
             values = [
                 mean(p.ours[seed] - p.standard[seed] for p in at if p.base == base)
