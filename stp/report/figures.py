@@ -26,6 +26,7 @@ Pens = dict[str, dict[str, Any]]  # how the lines of each method are drawn
 # the colours of Okabe and Ito, which colour-blind readers tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 DASHES = ("-", "--", ":", "-.")
+MARKS = dict(zip(DASHES, "osD^", strict=True))  # where a method is a point and no line
 plt.rcParams["axes.prop_cycle"] = plt.cycler(color=COLOURS)
 
 
@@ -182,8 +183,7 @@ def board(boards: dict[str, list[Place]], path: Path) -> None:
         edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)
         axes.plot(*zip(*edge, strict=True), color="lightgrey", linewidth=2, zorder=0)
         for place in places:
-            mark = "o" if known[place.method]["linestyle"] == "-" else "s"
-            colour = known[place.method]["color"]
+            mark, colour = MARKS[known[place.method]["linestyle"]], known[place.method]["color"]
             axes.errorbar(place.seconds, place.accuracy, place.half, fmt=mark, color=colour, capsize=2, label=place.method)
         axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task)
     handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}

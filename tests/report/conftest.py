@@ -37,3 +37,16 @@ def template(tmp_path_factory):
 def runs(tmp_path, template, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return Runs(tmp_path / "outputs" / "ablations", template)
+
+
+@pytest.fixture
+def drawn(pictures, monkeypatch):
+    """The figures as they are saved, which stay open to be looked at."""
+    kept, save = [], figures._save
+
+    def keep(figure, path, framed):
+        kept.append(figure)
+        save(figure, path, framed)
+
+    monkeypatch.setattr(figures, "_save", keep)
+    return kept

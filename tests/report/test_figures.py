@@ -13,19 +13,6 @@ pytestmark = pytest.mark.usefixtures("pictures")
 
 
 @pytest.fixture
-def drawn(pictures, monkeypatch):
-    """The figures as they are saved, which stay open to be looked at."""
-    kept, save = [], figures._save
-
-    def keep(figure, path, framed):
-        kept.append(figure)
-        save(figure, path, framed)
-
-    monkeypatch.setattr(figures, "_save", keep)
-    return kept
-
-
-@pytest.fixture
 def run():
     """A run as `stp.report.runs.load_runs` gives it, as far as the figures read it."""
 

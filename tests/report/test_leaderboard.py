@@ -98,3 +98,9 @@ def test_it_is_written_and_drawn(pictures, tmp_path):
     assert "| **method_d1** | 1 | 70.0 | - | 50 | 40.0 | - | - | - |" in text and "| method_espo | 2 | 55.0 ± 7.1 |" in text
     figures.board(boards, tmp_path / "board.png")
     assert (tmp_path / "board.png").stat().st_size > 5_000
+
+
+def test_each_of_many_methods_has_a_mark_of_its_own(drawn, tmp_path):
+    figures.board(leaderboard.places([run(f"method_{i:02}", final=i / 40) for i in range(32)]), tmp_path / "board.png")
+    points = [bar.lines[0] for bar in drawn[0].axes[0].containers]
+    assert len({(point.get_marker(), point.get_color()) for point in points}) == len(points) == 32
