@@ -72,10 +72,7 @@ def run(job: Callable[[Any], Any], name: str, options: type) -> None:
             built = build(config, HydraConfig.get().overrides.task)
             import transformers  # takes a second, which a mistake in the settings need not wait for
 
-            from stp.run.memory import start_afresh
-
             transformers.utils.logging.disable_progress_bar()
-            start_afresh()
             return job(built)
         except Exception as error:  # a sweep goes on: the reason is kept in the job's folder and listed at the end
             mistake = isinstance(error, UserError | OmegaConfBaseException)

@@ -1,6 +1,6 @@
 """What every page of the report writes in Markdown: tables, and intervals in words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from statistics import mean, stdev
 
 from stp.report.intervals import Interval
@@ -20,7 +20,7 @@ def interval(found: Interval, form: str, unit: str = "") -> str:
     return format(middle, form) + unit + (f" ({ONE_SEED})" if low is None else f" [{low:{form}}, {high:{form}}]")
 
 
-def spread(values: Sequence[float], form: str) -> str:
+def spread(values: Collection[float], form: str) -> str:
     """Returns the mean ± the standard deviation, which a single value does not have: +4.9 ± 1.2."""
     deviation = f" ± {stdev(values):{form.lstrip('+')}}" if len(values) > 1 else ""
     return format(mean(values), form) + deviation

@@ -114,7 +114,7 @@ def markdown(found: list[Point]) -> str:
     lines = [
         [
             *(f"{p.base} ({p.start:.1f})", p.anchors, f"{p.gamma:.2f}", str(len(p.ours))),
-            *(spread(list(p.standard.values()), ".1f"), spread(list(p.ours.values()), ".1f"), interval(p.points, "+.1f")),
+            *(spread(p.standard.values(), ".1f"), spread(p.ours.values(), ".1f"), interval(p.points, "+.1f")),
         ]
         for p in found
     ]
