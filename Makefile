@@ -3,7 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 PIP_ARGS ?=
-TESTBED = task=countdown lines=3 careful=0.3 guess=0 width=64 layers=2
+TESTBED = careful=0.3 guess=0 width=64 layers=2
+LINES = task=countdown lines=3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test lint fuzz audit wheel tiny ablations tables theory bench soak gpu clean
@@ -42,9 +43,12 @@ tiny: ## pretrain the tiny bases again (an hour on one core)
 	$(BIN)/python -m stp.pretrain task=gsm8k problems=6000 updates=8000
 	$(BIN)/python -m stp.pretrain task=math problems=2000 updates=8000
 	$(BIN)/python -m stp.pretrain task=sudoku problems=6000 updates=2200 careful=0.15 guess=0
-	$(BIN)/python -m stp.pretrain $(TESTBED) updates=1500 to=outputs/tiny_base/testbed_1500
-	$(BIN)/python -m stp.pretrain $(TESTBED) updates=4000 to=outputs/tiny_base/testbed_4000
-	$(BIN)/python -m stp.pretrain $(TESTBED) updates=10000 to=outputs/tiny_base/testbed
+	$(BIN)/python -m stp.pretrain $(TESTBED) $(LINES) updates=1500 to=outputs/tiny_base/testbed_1500
+	$(BIN)/python -m stp.pretrain $(TESTBED) $(LINES) updates=4000 to=outputs/tiny_base/testbed_4000
+	$(BIN)/python -m stp.pretrain $(TESTBED) $(LINES) updates=10000 to=outputs/tiny_base/testbed
+	$(BIN)/python -m stp.pretrain $(TESTBED) task=gsm8k problems=6000 updates=8000 to=outputs/tiny_base/testbed_gsm8k
+	$(BIN)/python -m stp.pretrain $(TESTBED) task=math problems=2000 updates=8000 to=outputs/tiny_base/testbed_math
+	$(BIN)/python -m stp.pretrain $(TESTBED) task=sudoku problems=6000 updates=6000 layers=3 to=outputs/tiny_base/testbed_sudoku
 	cp -r outputs/tiny_base/testbed* stp/models/tiny_base
 
 ablations: ## every row of the paper's tables (SEEDS=0,1,2 ONLY=table5 SAMPLER=adaptive ARGS="overrides"); finished jobs are skipped

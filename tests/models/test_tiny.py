@@ -101,8 +101,9 @@ def test_the_shipped_base_belongs_to_the_tokenizer(task):
 
 
 def test_the_shipped_bases_are_those_of_the_tasks_and_of_the_testbed_and_small():
-    assert {folder.name for folder in BASES.iterdir()} == {*TASKS, "testbed", "testbed_1500", "testbed_4000"}
-    assert sum(file.stat().st_size for file in BASES.rglob("*")) < 10 * 2**20
+    stops, others = ("testbed", "testbed_1500", "testbed_4000"), ("testbed_gsm8k", "testbed_math", "testbed_sudoku")
+    assert {folder.name for folder in BASES.iterdir()} == {*TASKS, *stops, *others}
+    assert sum(file.stat().st_size for file in BASES.rglob("*")) < 11 * 2**20
 
 
 def test_a_task_without_a_base_is_told_how_to_get_one():
