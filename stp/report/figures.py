@@ -175,19 +175,32 @@ def methods(runs: list[Run], to: Path) -> None:
 
 
 def board(boards: dict[str, list[Place]], path: Path) -> None:
-    """Draws a panel per task: accuracy with its 95 % interval over processor seconds. A line joins the frontier."""
+    """Draws a panel per board: accuracy with its 95 % interval over processor seconds. A line joins the frontier.
+
+    A method has one mark on all boards, which is hollow where it trains with the adaptive sampler.
+    """
     known = pens(place.method for places in boards.values() for place in places)
-    width, columns = max(6.8, 3.4 * len(boards)), 2 if len(boards) <= 2 else 3  # the legend's long names need their room
-    figure, grid = plt.subplots(1, len(boards), figsize=(width, 4), layout="constrained", squeeze=False)
-    for axes, (task, places) in zip(grid.flat, boards.items(), strict=True):
+    columns = min(3, len(boards))
+    lines = -(-len(boards) // columns)
+    size = (max(6.8, 3.4 * columns), 3 * lines + 1)  # the legend needs its room
+    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    handles: dict[str, Any] = {}
+    for axes, (task, places) in zip(grid.flat, boards.items(), strict=False):
         edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)
         axes.plot(*zip(*edge, strict=True), color="lightgrey", linewidth=2, zorder=0)
         for place in places:
             mark, colour = MARKS[known[place.method]["linestyle"]], known[place.method]["color"]
-            axes.errorbar(place.seconds, place.accuracy, place.half, fmt=mark, color=colour, capsize=2, label=place.method)
+            inside = "none" if place.sampler == "adaptive" else colour
+            shape = {"fmt": mark, "color": colour, "markerfacecolor": inside, "markersize": 5, "capsize": 2, "elinewidth": 0.8}
+            drawn = axes.errorbar(place.seconds, place.accuracy, place.half, **shape)
+            handles.setdefault(place.method, drawn)
         axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task)
-    handles = {label: h for axes in grid.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize="x-small")
+    for axes in list(grid.flat)[len(boards) :]:
+        axes.set_axis_off()
+    title = (
+        "hollow: rollouts that adapt" if any(p.sampler == "adaptive" for places in boards.values() for p in places) else None
+    )
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize="x-small", title=title)
     _save(figure, path, list(grid.flat))
 
 

@@ -1,6 +1,7 @@
 """The leaderboard: methods by task, with accuracy, time, forwards, updates to a goal, and how many runs fall back."""
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from statistics import mean, median, stdev
@@ -10,10 +11,12 @@ from stp.report.markdown import table
 from stp.report.runs import COUNTED, Run, fullest, percent
 
 ABLATIONS = ("table4", "table5", "table6", "table7", "heatmap", "figure")  # presets of STP's parts, which have their own tables
+_TABLE = re.compile(r"\A(?:method|table\d+)_(?:(?:countdown|gsm8k|math)_)?")  # what stands before a method in a preset's name
 RISE, LOST = 5.0, 0.5  # points that a run must have gained, and the share of them that it then loses, to have fallen back
 LEGEND = """\
 # Leaderboard
 
+- Method, rollouts: a preset's name, without the table that it stands in, and the sampler that it trains with.
 - Acc.: mean ± standard deviation over seeds, in %, after the last update; half-width of its 95 % interval (Student's t).
 - Time: processor seconds of training, without evaluation and probes. Forwards: of a rollout, the mean over its rows.
 - Goal: updates until half of the way is done from the base to the best method of the task, the median over seeds; `-` if most
@@ -31,6 +34,7 @@ class Place:
 
     board: str
     method: str
+    sampler: str
     seeds: int
     accuracy: float
     std: float | None
@@ -47,9 +51,10 @@ class Place:
 def places(runs: list[Run]) -> dict[str, list[Place]]:
     """Returns the boards of two methods or more, each with the most accurate method first.
 
-    A method is a preset with a sampler, unless it is one of ABLATIONS. Of its settings those with the most seeds count. Only
-    runs that can be compared stand on one board. A task's board has the number of updates that most of its runs have; those of
-    other numbers say so in their name. Of runs on different problems the larger group counts.
+    A preset is a method, whichever table it stands in, unless it is one of ABLATIONS. Of a method's settings with one sampler
+    those with the most seeds count. Only runs that can be compared stand on one board. A task's board has the number of updates
+    that most of its runs have; those of other numbers say so in their name. Of runs on different problems the larger group
+    counts.
     """
     boards: dict[str, list[Place]] = {}
     by_task: dict[str, list[Run]] = defaultdict(list)
@@ -64,14 +69,14 @@ def places(runs: list[Run]) -> dict[str, list[Place]]:
     return boards
 
 
-def _board(name: str, methods: dict[str, list[Run]]) -> list[Place]:
+def _board(name: str, methods: dict[tuple[str, str], list[Run]]) -> list[Place]:
     """Returns the places of methods whose runs all have a time, or none if there are less than two."""
-    timed = {method: group for method, group in methods.items() if all(run["time"].get("cpu_s") for run in group)}
+    timed = {names: group for names, group in methods.items() if all(run["time"].get("cpu_s") for run in group)}
     if len(timed) < 2:
         return []
     bases = mean(percent(run["base"]) for group in timed.values() for run in group)
     goal = (bases + max(mean(percent(run["final"]) for run in group) for group in timed.values())) / 2
-    found = [_place(name, method, group, goal) for method, group in timed.items()]
+    found = [_place(name, names, group, goal) for names, group in timed.items()]
     best = [p for p in found if not any(o.accuracy > p.accuracy and o.seconds < p.seconds for o in found)]
     return sorted((replace(p, frontier=p in best) for p in found), key=lambda place: -place.accuracy)
 
@@ -84,17 +89,18 @@ def _alike(runs: list[Run]) -> list[list[Run]]:
     return sorted(groups.values(), key=len, reverse=True)
 
 
-def _methods(runs: list[Run]) -> dict[str, list[Run]]:
-    by_name: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+def _methods(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Returns the runs of each (method, sampler). If several have equal settings, the first by name has them."""
+    by_name: dict[tuple[str, str], dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run["finished"]):
-        name = run["experiment"] if run["sampler"] == "standard" else f"{run['experiment']}, {run['sampler']}"
-        by_name[name][run["seedless_hash"]][run["seed"]] = run
-    chosen = {name: list(fullest(groups.values()).values()) for name, groups in by_name.items()}
-    one_of = {chosen[name][0]["seedless_hash"]: name for name in sorted(chosen, reverse=True)}
-    return {name: group for name, group in chosen.items() if one_of[group[0]["seedless_hash"]] == name}  # presets may agree
+        names = (_TABLE.sub("", run["experiment"]), run["sampler"])
+        by_name[names][run["seedless_hash"]][run["seed"]] = run
+    chosen = {names: list(fullest(groups.values()).values()) for names, groups in by_name.items()}
+    one_of = {group[0]["seedless_hash"]: names for names, group in sorted(chosen.items(), reverse=True)}
+    return {names: group for names, group in chosen.items() if one_of[group[0]["seedless_hash"]] == names}
 
 
-def _place(board: str, method: str, runs: list[Run], goal: float) -> Place:
+def _place(board: str, names: tuple[str, str], runs: list[Run], goal: float) -> Place:
     percents = [percent(run["final"]) for run in runs]
     middle, low, _ = mean_interval(percents)
     curves = [_curve(run) for run in runs]
@@ -106,7 +112,8 @@ def _place(board: str, method: str, runs: list[Run], goal: float) -> Place:
     half_way = median(reached) if followed else float("inf")
     return Place(
         board=board,
-        method=method,
+        method=names[0],
+        sampler=names[1],
         seeds=len(runs),
         accuracy=middle,
         std=stdev(percents) if len(percents) > 1 else None,
@@ -130,10 +137,21 @@ def markdown(boards: dict[str, list[Place]]) -> str:
     """Returns leaderboard.md: a table for each board."""
     parts = [LEGEND]
     for name, board in boards.items():
-        heads = ["method", "seeds", "Acc. (%)", "half-width", "time (s)", "forwards", "goal (updates)", "fell back", "lost"]
+        heads = [
+            "method",
+            "rollouts",
+            "seeds",
+            "Acc. (%)",
+            "half-width",
+            "time (s)",
+            "forwards",
+            "goal (updates)",
+            "fell back",
+            "lost",
+        ]
         lines = []
         for p in board:
-            texts = [f"**{p.method}**" if p.frontier else p.method, str(p.seeds)]
+            texts = [f"**{p.method}**" if p.frontier else p.method, p.sampler, str(p.seeds)]
             texts.append(f"{p.accuracy:.1f}" + ("" if p.std is None else f" ± {p.std:.1f}"))
             texts += [_text(p.half, ".1f"), f"{p.seconds:.0f}", _text(p.forwards, ".1f"), _text(p.goal, ".0f")]
             texts += ["-" if p.fell is None else f"{p.fell[0]} of {p.fell[1]}", _text(p.lost, ".1f")]

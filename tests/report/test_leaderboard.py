@@ -27,46 +27,51 @@ def run(experiment="method_espo", seed=0, final=0.5, sampler="standard", curve=(
 
 
 def board(*runs):
+    return {f"{p.method}, {p.sampler}": p for p in leaderboard.places(list(runs)).get("countdown", [])}
+
+
+def plain(*runs):
+    """The board of runs that all have the standard sampler, by method."""
     return {place.method: place for place in leaderboard.places(list(runs)).get("countdown", [])}
 
 
 def test_means_intervals_and_the_frontier():
-    found = board(
+    found = plain(
         *(run(seed=i, final=f, seconds=90 + 10 * i) for i, f in enumerate((0.5, 0.6, 0.7))),
         *(run("method_d1", i, final=0.7, seconds=50.0) for i in range(2)),
         run("method_wd1", final=0.3, seconds=20.0),
     )
-    assert list(found) == ["method_d1", "method_espo", "method_wd1"]  # the most accurate first
-    espo = found["method_espo"]
+    assert list(found) == ["d1", "espo", "wd1"]  # the most accurate first
+    espo = found["espo"]
     assert (espo.seeds, espo.accuracy, espo.seconds, espo.forwards) == (3, pytest.approx(60), 100, 40)
     assert espo.std == pytest.approx(10) and espo.half == pytest.approx(4.303 * 10 / math.sqrt(3))
     assert [p.frontier for p in found.values()] == [True, False, True]  # d1 is both faster and better than espo
-    assert found["method_wd1"].half is None
+    assert found["wd1"].half is None
 
 
 def test_updates_to_the_goal_and_runs_that_fall_back():
     """The goal lies half-way between the base, 20 %, and the best method's mean, 60 %."""
-    found = board(
+    found = plain(
         run(seed=0, final=0.6, curve=((0, 20), (20, 39), (40, 41), (80, 60))),
         run(seed=1, final=0.6, curve=((0, 20), (20, 50), (40, 55), (80, 60))),
         run("method_d1", 0, final=0.25, curve=((0, 20), (20, 60), (40, 50), (80, 25))),  # lost 35 of 40 points
         run("method_d1", 1, final=0.42, curve=((0, 20), (20, 60), (40, 50), (80, 42))),  # lost 18 of 40
         run("method_wd1", 0, final=0.18, curve=((0, 20), (20, 24), (40, 20), (80, 18))),  # had gained 4
     )
-    assert found["method_espo"].goal == 30 and found["method_espo"].fell == (0, 2)  # 40 and 20 updates
-    assert found["method_d1"].goal == 20 and found["method_d1"].fell == (1, 2)
-    assert found["method_wd1"].goal is None and found["method_wd1"].fell == (0, 0)
-    assert [found[f"method_{name}"].lost for name in ("espo", "d1", "wd1")] == pytest.approx([0, (35 + 18) / 2, 6])
+    assert found["espo"].goal == 30 and found["espo"].fell == (0, 2)  # 40 and 20 updates
+    assert found["d1"].goal == 20 and found["d1"].fell == (1, 2)
+    assert found["wd1"].goal is None and found["wd1"].fell == (0, 0)
+    assert [found[name].lost for name in ("espo", "d1", "wd1")] == pytest.approx([0, (35 + 18) / 2, 6])
 
 
 def test_runs_that_were_evaluated_at_the_ends_alone_say_nothing_of_the_way():
-    found = board(run(), run("method_d1"))
+    found = plain(run(), run("method_d1"))
     assert {(p.goal, p.fell, p.lost) for p in found.values()} == {(None, None, None)}
 
 
 def test_rollouts_are_told_apart_and_other_sizes_left_out():
     found = board(run(), run(seed=1), run(sampler="adaptive"), run("method_d1", updates=40))
-    assert list(found) == ["method_espo", "method_espo, adaptive"]
+    assert list(found) == ["espo, standard", "espo, adaptive"]
 
 
 def test_runs_of_other_lengths_have_a_board_of_their_own():
@@ -78,29 +83,54 @@ def test_runs_of_other_lengths_have_a_board_of_their_own():
 
 
 def test_a_seed_counts_once_and_one_method_is_no_board():
-    assert board(run(), run("method_d1", final=0.1), run(final=0.9, finished="2027"))["method_espo"].accuracy == 90
+    assert plain(run(), run("method_d1", final=0.1), run(final=0.9, finished="2027"))["espo"].accuracy == 90
     assert leaderboard.places([run(), run(seed=1)]) == {}
+
+
+def test_a_method_has_one_name_in_all_tables_and_on_all_tasks():
+    names = [
+        "table2_countdown_grpo_elbo",
+        "table2_gsm8k_diffu_grpo",
+        "table3_spg",
+        "table1_unigrpo_stp",
+        "method_math_of_my_own",
+        "my_table2_d1",
+    ]
+    assert set(plain(*map(run, names))) == {"grpo_elbo", "diffu_grpo", "spg", "unigrpo_stp", "of_my_own", "my_table2_d1"}
+    presets = [run("table3_spg", seed, final=0.5) for seed in (0, 1)] + [run("method_spg", final=0.9)]
+    assert plain(*presets, run())["spg"].accuracy == 50  # of two settings those with more seeds
 
 
 def test_presets_of_equal_settings_are_one_method():
     twin = run("table3_spg", seedless_hash="method_espostandard")
-    assert set(board(run(), twin, run("method_d1"))) == {"method_d1", "method_espo"}
+    assert set(plain(twin, run(), run("method_d1"))) == {"d1", "espo"}
 
 
 def test_parts_of_stp_have_tables_of_their_own():
     parts = [run(f"{name}_stp") for name in leaderboard.ABLATIONS]
-    assert set(board(*parts, run("table2_countdown_stp"), run())) == {"method_espo", "table2_countdown_stp"}
+    assert set(plain(*parts, run("table2_countdown_stp"), run())) == {"espo", "stp"}
 
 
 def test_it_is_written_and_drawn(pictures, tmp_path):
     boards = leaderboard.places([run(), run(seed=1, final=0.6), run("method_d1", final=0.7, seconds=50.0)])
     text = leaderboard.markdown(boards)
-    assert "| **method_d1** | 1 | 70.0 | - | 50 | 40.0 | - | - | - |" in text and "| method_espo | 2 | 55.0 ± 7.1 |" in text
+    assert (
+        "| **d1** | standard | 1 | 70.0 | - | 50 | 40.0 | - | - | - |" in text
+        and "| espo | standard | 2 | 55.0 ± 7.1 |" in text
+    )
     figures.board(boards, tmp_path / "board.png")
     assert (tmp_path / "board.png").stat().st_size > 5_000
 
 
-def test_each_of_many_methods_has_a_mark_of_its_own(drawn, tmp_path):
-    figures.board(leaderboard.places([run(f"method_{i:02}", final=i / 40) for i in range(32)]), tmp_path / "board.png")
-    points = [bar.lines[0] for bar in drawn[0].axes[0].containers]
-    assert len({(point.get_marker(), point.get_color()) for point in points}) == len(points) == 32
+def test_a_method_has_one_mark_which_is_hollow_where_rollouts_adapt(drawn, tmp_path):
+    many = [run(f"method_{i:02}", final=i / 40) for i in range(32)]
+    elsewhere = [
+        run("method_31", sampler="adaptive", task="sudoku", seedless_hash="a"),
+        run("method_30", task="sudoku", seedless_hash="b"),
+    ]
+    figures.board(leaderboard.places([*many, *elsewhere]), tmp_path / "board.png")
+    here, there = ([bar.lines[0] for bar in axes.containers] for axes in drawn[0].axes[:2])
+    looks = [[(point.get_marker(), point.get_color()) for point in points] for points in (here, there)]
+    assert len(set(looks[0])) == len(here) == 32 and set(looks[1]) == set(looks[0][:2])  # the best two of 32 stand first
+    assert sorted(point.get_markerfacecolor() == "none" for point in (*here, *there)) == [False] * 33 + [True]
+    assert drawn[0].legends[0].get_title().get_text() == "hollow: rollouts that adapt" and len(drawn[0].legends[0].texts) == 32
