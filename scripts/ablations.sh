@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Every row of the paper's tables and figures as one Hydra multirun over the presets of conf/experiment.
 # usage: scripts/ablations.sh [overrides of stp.train ...]
-#   SEEDS=0,1,2   ONLY=table5 (what the presets' names start with, several by commas)   SAMPLER=adaptive (instead of the presets' own)
+#   SEEDS=0,1,2   SAMPLER=adaptive (instead of the presets' own)
+#   ONLY=table5,method_d1 (presets, or what the names of presets start with)
 #   TO=<folder>, PYTHON=<command>: paths from where you are; by default outputs/ablations and .venv/bin/python of the project
 # Finished jobs are skipped, interrupted ones continue, presets with the same settings run once; a failed job does not stop the
 # rest and is listed at the end. $TO/runs.csv gets a line per finished run (logging.ledger). It begins as a copy of
@@ -17,6 +18,7 @@ presets=()
 IFS=, read -ra prefixes <<< "${ONLY:-table,figure,heatmap,extra}"
 for prefix in "${prefixes[@]}"; do
   [ -n "$prefix" ] || continue
+  if [ -e "conf/experiment/$prefix.yaml" ]; then presets+=("$prefix"); continue; fi
   for file in conf/experiment/"$prefix"*.yaml; do
     [ -e "$file" ] || { echo "error: ONLY=$prefix: no preset has such a name; conf/experiment lists them" >&2; exit 2; }
     presets+=("$(basename "$file" .yaml)")

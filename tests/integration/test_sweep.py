@@ -246,6 +246,12 @@ def test_the_scripts_paths_are_from_where_it_is_called(project, tmp_path):
     assert "experiment=table7_low_confidence,table7_random seed=0,1,2" in said and "hydra.sweep.dir=outputs/ablations" in said
 
 
+def test_the_name_of_a_preset_chooses_it_alone(project):
+    """Another preset's name begins so: `table1_unigrpo_stp`."""
+    assert " experiment=table1_unigrpo seed" in script(project, ONLY="table1_unigrpo", PYTHON="/bin/echo").stdout
+    assert " experiment=table1_unigrpo,table1_unigrpo_stp seed" in script(project, ONLY="table1", PYTHON="/bin/echo").stdout
+
+
 @pytest.mark.parametrize("only", [",", ",,"])
 def test_the_script_refuses_to_run_no_preset(project, only):
     done = script(project, ONLY=only, PYTHON="/bin/echo")
