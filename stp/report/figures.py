@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from stp.report.calibration import Part
 from stp.report.intervals import mean_interval
@@ -147,9 +149,9 @@ def methods(runs: list[Run], to: Path) -> None:
     lines = -(-len(by_method) // columns)
     size = (4.2 * columns, 2.6 * lines)
     figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
+    everyone = _averages(by_method.values())
     for axes, (name, members) in zip(grid.flat, by_method.items(), strict=False):
-        for others in by_method.values():
-            axes.plot(*_average(others), color="lightgrey", linewidth=1)
+        axes.plot(*everyone, color="lightgrey", linewidth=1)
         _curve(axes, members, {"color": COLOURS[0]}, "mean")
         axes.set_title(_wrapped(f"{name} ({len(members)} seeds)", 58), fontsize="x-small")
         axes.tick_params(labelsize="small", labelbottom=True)
@@ -184,23 +186,26 @@ def board(boards: dict[str, list[Place]], path: Path) -> None:
     lines = -(-len(boards) // columns)
     size = (max(6.8, 3.4 * columns), 3 * lines + 1)  # the legend needs its room
     figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
-    handles: dict[str, Any] = {}
+    looks = {
+        method: {"color": pen["color"], "marker": MARKS[pen["linestyle"]], "markersize": 5} for method, pen in known.items()
+    }
     for axes, (task, places) in zip(grid.flat, boards.items(), strict=False):
         edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)
         axes.plot(*zip(*edge, strict=True), color="lightgrey", linewidth=2, zorder=0)
         for place in places:
-            mark, colour = MARKS[known[place.method]["linestyle"]], known[place.method]["color"]
-            inside = "none" if place.sampler == "adaptive" else colour
-            shape = {"fmt": mark, "color": colour, "markerfacecolor": inside, "markersize": 5, "capsize": 2, "elinewidth": 0.8}
-            drawn = axes.errorbar(place.seconds, place.accuracy, place.half, **shape)
-            handles.setdefault(place.method, drawn)
-        axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task)
+            inside = {"markerfacecolor": "none"} if place.sampler == "adaptive" else {}
+            bar = {"linestyle": "none", "capsize": 2, "elinewidth": 0.8}
+            axes.errorbar(place.seconds, place.accuracy, place.half, **looks[place.method], **inside, **bar)
+        axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task, xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
     for axes in list(grid.flat)[len(boards) :]:
         axes.set_axis_off()
+    handles = [Line2D([], [], linestyle="none", **look) for look in looks.values()]
     title = (
         "hollow: rollouts that adapt" if any(p.sampler == "adaptive" for places in boards.values() for p in places) else None
     )
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize="x-small", title=title)
+    figure.legend(handles, list(looks), loc="outside lower center", ncols=4, fontsize="x-small", title=title)
     _save(figure, path, list(grid.flat))
 
 
@@ -250,10 +255,15 @@ def _wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def _average(runs: list[Run]) -> tuple[range, list[float]]:
-    """Returns the updates that all runs have, and the mean reward of each over the runs."""
-    updates, rewards = _rewards(runs)
-    return updates, [mean(values) for values in rewards]
+def _averages(groups: Iterable[list[Run]]) -> tuple[list[float], list[float]]:
+    """Returns one line, as (updates, rewards), of each group's mean reward over its runs. A gap (nan) parts two groups."""
+    x: list[float] = []
+    y: list[float] = []
+    for runs in groups:
+        updates, rewards = _rewards(runs)
+        x += [*updates, math.nan]
+        y += [*(mean(values) for values in rewards), math.nan]
+    return x, y
 
 
 def _rewards(runs: list[Run]) -> tuple[range, list[list[float]]]:
