@@ -6,18 +6,21 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from statistics import mean, median, stdev
 
-from stp.report.intervals import mean_interval
-from stp.report.markdown import table
+from stp.report.intervals import Interval, mean_interval, paired_interval
+from stp.report.markdown import interval, table
 from stp.report.runs import COUNTED, Run, fullest, percent
 
 ABLATIONS = ("table4", "table5", "table6", "table7", "heatmap", "figure")  # presets of STP's parts, which have their own tables
 _TABLE = re.compile(r"\A(?:method|table\d+)_(?:(?:countdown|gsm8k|math)_)?")  # what stands before a method in a preset's name
+BASELINE, STANDARD = "grpo_elbo", "standard"
 RISE, LOST = 5.0, 0.5  # points that a run must have gained, and the share of them that it then loses, to have fallen back
 LEGEND = """\
 # Leaderboard
 
 - Method, rollouts: a preset's name, without the table that it stands in, and the sampler that it trains with.
-- Acc.: mean ± standard deviation over seeds, in %, after the last update; half-width of its 95 % interval (Student's t).
+- Acc.: mean ± standard deviation over seeds, in %, after the last update.
+- Points: mean difference over seeds to grpo_elbo with the same rollouts (else with standard ones), with a 95 % interval
+  (Student's t). Of twenty intervals one is expected to miss the truth.
 - Time: processor seconds of training, without evaluation and probes. Forwards: of a rollout, the mean over its rows.
 - Goal: updates until half of the way is done from the base to the best method of the task, the median over seeds; `-` if most
   seeds never get there, or if runs were not evaluated on the way (`trainer.eval_every`).
@@ -30,7 +33,10 @@ LEGEND = """\
 
 @dataclass(frozen=True)
 class Place:
-    """A method's place on a board. half: of its mean's interval. goal, fell, lost: None where nothing can be said."""
+    """A method's place on a board. half: of its mean's interval. points: over BASELINE, which has none itself.
+
+    points, goal, fell, lost: None where nothing can be said.
+    """
 
     board: str
     method: str
@@ -39,6 +45,7 @@ class Place:
     accuracy: float
     std: float | None
     half: float | None
+    points: Interval | None
     seconds: float
     forwards: float | None
     goal: float | None
@@ -76,7 +83,10 @@ def _board(name: str, methods: dict[tuple[str, str], list[Run]]) -> list[Place]:
         return []
     bases = mean(percent(run["base"]) for group in timed.values() for run in group)
     goal = (bases + max(mean(percent(run["final"]) for run in group) for group in timed.values())) / 2
-    found = [_place(name, names, group, goal) for names, group in timed.items()]
+    found = []
+    for names, group in timed.items():
+        base = timed.get((BASELINE, names[1]), timed.get((BASELINE, STANDARD), []))
+        found.append(_place(name, names, group, base if base is not group else [], goal))
     best = [p for p in found if not any(o.accuracy > p.accuracy and o.seconds < p.seconds for o in found)]
     return sorted((replace(p, frontier=p in best) for p in found), key=lambda place: -place.accuracy)
 
@@ -100,8 +110,9 @@ def _methods(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
     return {names: group for names, group in chosen.items() if one_of[group[0]["seedless_hash"]] == names}
 
 
-def _place(board: str, names: tuple[str, str], runs: list[Run], goal: float) -> Place:
-    percents = [percent(run["final"]) for run in runs]
+def _place(board: str, names: tuple[str, str], runs: list[Run], baseline: list[Run], goal: float) -> Place:
+    ours, theirs = ({run["seed"]: percent(run["final"]) for run in side} for side in (runs, baseline))
+    percents = list(ours.values())
     middle, low, _ = mean_interval(percents)
     curves = [_curve(run) for run in runs]
     followed = all(len(curve) > 2 for curve in curves)
@@ -118,6 +129,7 @@ def _place(board: str, names: tuple[str, str], runs: list[Run], goal: float) -> 
         accuracy=middle,
         std=stdev(percents) if len(percents) > 1 else None,
         half=None if low is None else middle - low,
+        points=paired_interval(ours, theirs),
         seconds=mean(run["time"]["cpu_s"] for run in runs),
         forwards=mean(forwards) if forwards else None,
         goal=None if half_way == float("inf") else half_way,
@@ -142,7 +154,7 @@ def markdown(boards: dict[str, list[Place]]) -> str:
             "rollouts",
             "seeds",
             "Acc. (%)",
-            "half-width",
+            "points [95 %]",
             "time (s)",
             "forwards",
             "goal (updates)",
@@ -153,7 +165,8 @@ def markdown(boards: dict[str, list[Place]]) -> str:
         for p in board:
             texts = [f"**{p.method}**" if p.frontier else p.method, p.sampler, str(p.seeds)]
             texts.append(f"{p.accuracy:.1f}" + ("" if p.std is None else f" ± {p.std:.1f}"))
-            texts += [_text(p.half, ".1f"), f"{p.seconds:.0f}", _text(p.forwards, ".1f"), _text(p.goal, ".0f")]
+            texts.append("" if p.points is None else interval(p.points, "+.1f"))
+            texts += [f"{p.seconds:.0f}", _text(p.forwards, ".1f"), _text(p.goal, ".0f")]
             texts += ["-" if p.fell is None else f"{p.fell[0]} of {p.fell[1]}", _text(p.lost, ".1f")]
             lines.append(texts)
         parts.append(f"## {name}\n\n{table(heads, lines)}\n")

@@ -111,12 +111,27 @@ def test_parts_of_stp_have_tables_of_their_own():
     assert set(plain(*parts, run("table2_countdown_stp"), run())) == {"espo", "stp"}
 
 
+def test_points_are_over_the_baseline_with_the_same_rollouts_seed_by_seed():
+    def baseline(*finals, sampler="standard"):
+        return [run("table2_countdown_grpo_elbo", seed, final, sampler) for seed, final in enumerate(finals)]
+
+    ours = [run(seed=seed, final=final) for seed, final in ((1, 0.6), (2, 0.7), (9, 0.1))]
+    adaptive = [run(seed=1, final=0.6, sampler="adaptive"), run("method_d1", 1, 0.6, "stp")]
+    found = board(*baseline(0.9, 0.5, 0.4), *baseline(0.0, 0.55, sampler="adaptive"), *ours, *adaptive)
+    assert found["espo, standard"].points == pytest.approx((20, 20 - 127.06, 20 + 127.06))  # 10 and 30: the seeds of both
+    assert found["espo, adaptive"].points == pytest.approx((5, None, None))
+    assert found["d1, stp"].points == pytest.approx((10, None, None))  # no baseline has such rollouts: the standard one
+    assert found["grpo_elbo, standard"].points is None and found["grpo_elbo, adaptive"].points is None
+    assert all(place.points is None for place in plain(*ours, run("method_d1")).values())  # no baseline at all
+    text = leaderboard.markdown({"countdown": list(found.values())})
+    assert "| standard | 3 | 46.7 ± 32.1 | +20.0 [-107.1, +147.1] |" in text
+
+
 def test_it_is_written_and_drawn(pictures, tmp_path):
     boards = leaderboard.places([run(), run(seed=1, final=0.6), run("method_d1", final=0.7, seconds=50.0)])
     text = leaderboard.markdown(boards)
     assert (
-        "| **d1** | standard | 1 | 70.0 | - | 50 | 40.0 | - | - | - |" in text
-        and "| espo | standard | 2 | 55.0 ± 7.1 |" in text
+        "| **d1** | standard | 1 | 70.0 |  | 50 | 40.0 | - | - | - |" in text and "| espo | standard | 2 | 55.0 ± 7.1 |" in text
     )
     figures.board(boards, tmp_path / "board.png")
     assert (tmp_path / "board.png").stat().st_size > 5_000
