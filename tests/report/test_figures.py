@@ -118,6 +118,9 @@ def test_each_method_has_a_panel_and_a_line_of_its_own(run, drawn, tmp_path):
     figures.methods(runs, tmp_path)
     curves, accuracy = drawn
     assert [axes.get_title() for axes in curves.axes] == ["stp + elbo (2 seeds)", "standard + elbo (1 seeds)"]
+    grey, own = ([*map(float, line.get_ydata())] for line in curves.axes[0].lines)
+    assert own == grey[: len(own)] and len(grey) == 2 * len(own) + 2  # the means of both methods, and a gap after each
+    assert [i for i, reward in enumerate(grey) if math.isnan(reward)] == [len(own), 2 * len(own) + 1]
     (place,) = accuracy.axes
     assert [label.get_text() for label in place.get_yticklabels()] == ["stp + elbo", "standard + elbo"]
     points = [(bar[0].get_xdata()[0], bar[0].get_ydata()[0]) for bar in place.containers]
