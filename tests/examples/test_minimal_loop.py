@@ -12,9 +12,9 @@ def test_it_learns():
     spec = importlib.util.spec_from_file_location("minimal_loop", FILE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    rewards = example.train()
+    rewards = example.train(seed=1)  # by a processor's rounding seed 0 ends anywhere from .7 to .95, and this one at .9
     assert rewards[0] < 0.2  # eight digits and EOS are equally likely at first
-    assert min(rewards[-5:]) > 0.5  # where it ends, .7 to .95, is a matter of the processor's rounding
+    assert min(rewards[-5:]) > 0.8
 
 
 def test_it_uses_the_core_and_torch_alone():
