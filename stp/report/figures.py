@@ -109,20 +109,14 @@ def heat_map(cells: dict[tuple[float, float], list[Run]], path: Path) -> list[di
 
 def learning_curves(groups: dict[str, dict[str, list[Run]]], known: Pens, path: Path) -> None:
     """Draws a panel per table with the reward of each update: the mean over seeds, and its 95 % interval as a band."""
-    columns = min(3, len(groups))
-    lines = -(-len(groups) // columns)
-    figure, grid = plt.subplots(
-        lines, columns, figsize=(4.5 * columns, 3.2 * lines), layout="constrained", sharey=True, squeeze=False
-    )
-    for axes, (name, rows) in zip(grid.flat, groups.items(), strict=False):
+    figure, panels = _panels(len(groups), 4.5, 3.2, sharey=True)
+    for axes, (name, rows) in zip(panels, groups.items(), strict=True):
         for label, runs in rows.items():
             _curve(axes, runs, known[runs[0]["seedless_hash"]], label)
         axes.set(xlabel="update", ylabel="mean reward")
         axes.set_title(name, fontsize="medium")
         axes.legend(frameon=False, fontsize="x-small")
-    for axes in list(grid.flat)[len(groups) :]:
-        axes.set_axis_off()
-    _save(figure, path, list(grid.flat))
+    _save(figure, path, panels)
 
 
 def phases(by_preset: dict[str, list[Run]], names: tuple[str, ...], path: Path) -> None:
@@ -145,21 +139,16 @@ def methods(runs: list[Run], to: Path) -> None:
     by_method: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_method[run["method"]].append(run)
-    columns = min(3, len(by_method))
-    lines = -(-len(by_method) // columns)
-    size = (4.2 * columns, 2.6 * lines)
-    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
+    figure, panels = _panels(len(by_method), 4.2, 2.6, sharex=True, sharey=True)
     everyone = _averages(by_method.values())
-    for axes, (name, members) in zip(grid.flat, by_method.items(), strict=False):
+    for axes, (name, members) in zip(panels, by_method.items(), strict=True):
         axes.plot(*everyone, color="lightgrey", linewidth=1)
         _curve(axes, members, {"color": COLOURS[0]}, "mean")
         axes.set_title(_wrapped(f"{name} ({len(members)} seeds)", 58), fontsize="x-small")
         axes.tick_params(labelsize="small", labelbottom=True)
-    for axes in list(grid.flat)[len(by_method) :]:
-        axes.set_axis_off()
     figure.supxlabel("update", fontsize="small")
     figure.supylabel("mean reward over seeds, with its 95 % interval (grey: the other methods)", fontsize="small")
-    _save(figure, to / "learning_curves.png", list(grid.flat))
+    _save(figure, to / "learning_curves.png", panels)
 
     labels = [_wrapped(name, 70) for name in by_method]
     height = 1.2 + sum(0.2 + 0.14 * (1 + label.count("\n")) for label in labels)
@@ -181,15 +170,13 @@ def board(boards: dict[str, list[Place]], path: Path) -> None:
 
     A method has one mark on all boards, which is hollow where it trains with the adaptive sampler.
     """
-    known = pens(place.method for places in boards.values() for place in places)
-    columns = min(3, len(boards))
-    lines = -(-len(boards) // columns)
-    size = (max(6.8, 3.4 * columns), 3 * lines + 1)  # the legend needs its room
-    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
-    looks = {
-        method: {"color": pen["color"], "marker": MARKS[pen["linestyle"]], "markersize": 5} for method, pen in known.items()
+    every = [place for places in boards.values() for place in places]
+    looks: Pens = {
+        method: {"color": pen["color"], "marker": MARKS[pen["linestyle"]], "markersize": 5}
+        for method, pen in pens(place.method for place in every).items()
     }
-    for axes, (task, places) in zip(grid.flat, boards.items(), strict=False):
+    figure, panels = _panels(len(boards), 3.4, 3, least=6.8, below=1)
+    for axes, (task, places) in zip(panels, boards.items(), strict=True):
         edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)
         axes.plot(*zip(*edge, strict=True), color="lightgrey", linewidth=2, zorder=0)
         for place in places:
@@ -199,14 +186,10 @@ def board(boards: dict[str, list[Place]], path: Path) -> None:
         axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task, xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
-    for axes in list(grid.flat)[len(boards) :]:
-        axes.set_axis_off()
     handles = [Line2D([], [], linestyle="none", **look) for look in looks.values()]
-    title = (
-        "hollow: rollouts that adapt" if any(p.sampler == "adaptive" for places in boards.values() for p in places) else None
-    )
+    title = "hollow: rollouts that adapt" if any(place.sampler == "adaptive" for place in every) else None
     figure.legend(handles, list(looks), loc="outside lower center", ncols=4, fontsize="x-small", title=title)
-    _save(figure, path, list(grid.flat))
+    _save(figure, path, panels)
 
 
 def strength(found: list[Point], path: Path) -> None:
@@ -232,11 +215,8 @@ def strength(found: list[Point], path: Path) -> None:
 
 def reliability(curves: dict[str, dict[str, list[Part]]], path: Path) -> None:
     """Draws a panel per method: the solve rate of completions over their confidence, at the beginning and at the end."""
-    columns = min(3, len(curves))
-    lines = -(-len(curves) // columns)
-    size = (3.6 * columns, 3.2 * lines)
-    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
-    for axes, (method, by_quarter) in zip(grid.flat, curves.items(), strict=False):
+    figure, panels = _panels(len(curves), 3.6, 3.2, sharex=True, sharey=True)
+    for axes, (method, by_quarter) in zip(panels, curves.items(), strict=True):
         for i, (name, curve) in enumerate(by_quarter.items()):
             x, y = [part.confidence for part in curve], [part.solved for part in curve]
             axes.plot(x, y, marker="o", markersize=4, color=f"C{i}", label=name)
@@ -245,10 +225,24 @@ def reliability(curves: dict[str, dict[str, list[Part]]], path: Path) -> None:
         axes.set_title(_wrapped(method, 48), fontsize="x-small")
         axes.legend(frameon=False, fontsize="x-small")
     low = min(part.confidence for by_quarter in curves.values() for curve in by_quarter.values() for part in curve)
-    grid[0, 0].set_xlim(low - 0.05, 1.0)
-    for axes in list(grid.flat)[len(curves) :]:
+    panels[0].set_xlim(low - 0.05, 1.0)
+    _save(figure, path, panels)
+
+
+def _panels(
+    count: int, width: float, height: float, least: float = 0, below: float = 0, **shared: bool
+) -> tuple[Figure, list[Axes]]:
+    """Makes a figure of panels, three in a line, each of width x height inches. Places that are left over stay empty.
+
+    least: of the figure's width. below: what its height has over, for a legend. shared: `sharex`, `sharey`.
+    """
+    columns = min(3, count)
+    lines = -(-count // columns)
+    size = (max(least, width * columns), height * lines + below)
+    figure, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False, **shared)
+    for axes in list(grid.flat)[count:]:
         axes.set_axis_off()
-    _save(figure, path, list(grid.flat))
+    return figure, list(grid.flat)[:count]
 
 
 def _wrapped(text: str, width: int) -> str:
