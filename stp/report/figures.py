@@ -180,9 +180,8 @@ def board(boards: dict[str, list[Place]], path: Path) -> None:
         edge = sorted((place.seconds, place.accuracy) for place in places if place.frontier)
         axes.plot(*zip(*edge, strict=True), color="lightgrey", linewidth=2, zorder=0)
         for place in places:
-            inside = {"markerfacecolor": "none"} if place.sampler == "adaptive" else {}
-            bar = {"linestyle": "none", "capsize": 2, "elinewidth": 0.8}
-            axes.errorbar(place.seconds, place.accuracy, place.half, **looks[place.method], **inside, **bar)
+            look = looks[place.method] | ({"markerfacecolor": "none"} if place.sampler == "adaptive" else {})
+            axes.errorbar(place.seconds, place.accuracy, place.half, linestyle="none", capsize=2, elinewidth=0.8, **look)
         axes.set(xlabel="processor seconds of a run", ylabel="accuracy (%)", title=task, xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
