@@ -14,7 +14,20 @@ from stp.errors import UserError
 from stp.evaluation.intervals import counts
 from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts, strength
 from stp.report.intervals import paired_interval
-from stp.report.runs import CLOCKS, PLACE, Run, comparable, conditions, contrast, key, load_runs, name_methods, newest, presets
+from stp.report.runs import (
+    CLOCKS,
+    PLACE,
+    Run,
+    comparable,
+    conditions,
+    contrast,
+    key,
+    load_runs,
+    name_methods,
+    named,
+    newest,
+    presets,
+)
 from stp.report.tables import BASE, FIGURE_3, TABLES, Cell, Table
 from stp.report.variance import DELTA, MEASURES, MISSING, log_means, variance_markdown, variance_pairs, variance_rows
 
@@ -385,7 +398,9 @@ def main() -> None:
     runs = [run for run in runs if run["split"] == split]
     if not runs:
         parser.error(f"no finished run was evaluated on --split {split}; there are runs on {', '.join(sorted(splits))}")
-    ignored += [f"{run['folder']}: evaluated on {run['split']} problems; --split {run['split']} reports it" for run in others]
+    for name, on in dict.fromkeys((run["experiment"], run["split"]) for run in others):
+        alike = [run for run in others if (run["experiment"], run["split"]) == (name, on)]
+        ignored.append(f"{named(alike)}: evaluated on {on} problems; --split {on} reports {'them' if alike[1:] else 'it'}")
     models = sorted({run["model"] for run in runs})
     for model in models:
         to = options.to / re.sub(r"[^\w-]+", "_", model) if len(models) > 1 else options.to

@@ -252,16 +252,16 @@ def fullest(groups: Iterable[dict[int, Run]]) -> dict[int, Run]:
 
 
 def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
-    """Returns the runs that fill each preset's cell, by seed, and one line for each run that does not, with the reason.
+    """Returns the runs that fill each preset's cell, by seed, and a line for the others of each preset and reason.
 
     A cell shows runs of a single setting: the one with the most seeds, or among equals the newest. Of a seed the newest run
     counts.
     """
-    left_out: list[str] = []
+    left_out: dict[tuple[str, str], list[Run]] = defaultdict(list)
     by_preset: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
 
     def leave_out(run: Run, why: str) -> None:
-        left_out.append(f"{run['experiment']}, seed {run['seed']} ({run['folder']}): {why}")
+        left_out[run["experiment"], why].append(run)
 
     for run in sorted((r for r in runs if r.get("experiment")), key=lambda r: r["finished"]):
         if trouble := departure(run):
@@ -278,4 +278,12 @@ def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
         for group in groups.values():
             for run in group.values() if group is not best else ():
                 leave_out(run, f"other settings than the cell's: {contrast(run['settings'], chosen[preset][0]['settings'])}")
-    return chosen, left_out
+    return chosen, [f"{named(members)}: {why}" for (_, why), members in left_out.items()]
+
+
+def named(runs: list[Run]) -> str:
+    """Names runs of one preset by it, by their seeds and by the first one's folder."""
+    seeds, more = sorted({run["seed"] for run in runs}), len(runs) - 1
+    others = f" and {more} other{'s' * (more > 1)}" if more else ""
+    of = f"{run['experiment']}, " if (run := runs[0])["experiment"] else ""
+    return f"{of}seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} ({run['folder']}{others})"

@@ -69,8 +69,11 @@ def test_validation_problems_are_reported_alone(runs, monkeypatch, capsys):
     assert cells(text, "Table 5")["STP (ours)"]["Acc. (%)"] == "50.0 (2 of 4)"
     assert cells(text, "Table 5")["GRPO w/ ELBO"]["Acc. (%)"] == "missing" and "- 2 updates, 4 test problems." in text
     told = lines_of(out, "- Left out")
-    assert len(told) == 6 and all(
-        line.endswith("evaluated on validation problems; --split validation reports it.") for line in told
+    assert [line.split(" (")[0] for line in told] == [
+        f"- Left out: {preset}, seeds 1, 2, 3" for preset in ("table5_grpo_elbo", "table5_stp")
+    ]
+    assert all(
+        line.endswith(" and 2 others): evaluated on validation problems; --split validation reports them.") for line in told
     )
     assert len(read_csv(out / "every_run.csv")) == 1
     out = made(monkeypatch, "--split", "validation")
@@ -102,7 +105,8 @@ def test_what_is_not_the_presets_row_fills_no_cell(runs, preset, override, told)
     runs.add(preset, 5, "1000", name="right")
     chosen, left_out = presets(load_runs(runs.folders)[0])
     assert [run["seed"] for run in chosen[preset]] == [5]
-    assert [line.endswith(f"not what its preset says: {told}") for line in left_out] == [True, True]
+    (line,) = left_out
+    assert line.startswith(f"{preset}, seeds 0, 1 (") and line.endswith(f" and 1 other): not what its preset says: {told}")
 
 
 def test_a_preset_that_conf_does_not_have_is_reported(runs):
