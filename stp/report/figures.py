@@ -139,13 +139,16 @@ def methods(runs: list[Run], to: Path) -> None:
     by_method: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_method[run["method"]].append(run)
-    figure, panels = _panels(len(by_method), 4.2, 2.6, sharex=True, sharey=True)
+    figure, panels = _panels(len(by_method), 4.2, 2.6)
     everyone = _averages(by_method.values())
     for axes, (name, members) in zip(panels, by_method.items(), strict=True):
         axes.plot(*everyone, color="lightgrey", linewidth=1)
         _curve(axes, members, {"color": COLOURS[0]}, "mean")
         axes.set_title(_wrapped(f"{name} ({len(members)} seeds)", 58), fontsize="x-small")
-        axes.tick_params(labelsize="small", labelbottom=True)
+        axes.tick_params(labelsize="small")
+    low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
+    for axes in panels:  # shared axes would do the same, in time that grows with the square of the panels
+        axes.set_ylim(min(low), max(high))
     figure.supxlabel("update", fontsize="small")
     figure.supylabel("mean reward over seeds, with its 95 % interval (grey: the other methods)", fontsize="small")
     _save(figure, to / "learning_curves.png", panels)

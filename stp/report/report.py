@@ -297,12 +297,13 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def provenance_markdown(by_preset: dict[str, list[Run]], left_out: list[str]) -> str:
-    """Says from which code and how many problems cells come, how they differ from their baselines, and what was left out."""
+    """Says from what code, devices and problems cells come, how they differ from their baselines, and what was left out."""
     used = [run for members in by_preset.values() for run in members]
     sizes = sorted({(run["updates"], run["final"]["total"], run["split"]) for run in used})
-    codes = Counter(run.get("code") or "not recorded" for run in used)
+    origins = {of: Counter(run.get(of) or "not recorded" for run in used) for of in ("code", "device")}
     lines = [f"{updates} updates, {total} {split} problems." for updates, total, split in sizes]
-    lines += [f"Code: {', '.join(f'{code} ({count} runs)' for code, count in codes.most_common())}."] if codes else []
+    for of, names in origins.items():
+        lines += [f"{of.capitalize()}: {', '.join(f'{name} ({n} runs)' for name, n in names.most_common())}."] if used else []
     for table, row, (task, cell) in ((t, r, x) for t in TABLES for r in t.rows for x in zip(t.tasks, r.cells, strict=True)):
         scores = base_scores(table, task, by_preset) if cell.preset == BASE else []
         if len(scores) > 1:

@@ -147,7 +147,7 @@ def _of_line(line: Line, known: dict[str, Any], clock: str) -> Run:
     seconds = {"train_s": line.train_s, "cpu_s": line.cpu_s, **{f"{name}_s": s for name, s in line.seconds.items()}}
     probed = [(int(update), *probe) for update, probes in line.probes.items() for probe in probes]
     return {
-        **{name: getattr(line, name) for name in (*CHOSEN, "seed", "updates", "code", "finished", "split")},
+        **{name: getattr(line, name) for name in (*CHOSEN, "seed", "updates", "code", "device", "finished", "split")},
         **{"base": scores[at][0], "final": scores[at][1], "scores": scores, "time": seconds, "calibration": []},
         **{"forwards_per_rollout": line.forwards, "forwards": line.nfe, "elbo_variance": line.variance},
         "metrics": [_update(*of) for of in zip(line.rewards, line.deltas, strict=True)],

@@ -17,6 +17,7 @@ from stp.run.summary import Summary
 
 Settings = dict[str, Any]
 ELSEWHERE = ("logging.", "hydra.", "hydra/", "trainer.resume=")  # options that say where a run writes and begins
+LATER = {"device": ""}  # columns that a file written before they were there may lack
 DELTA_METRIC = "elbo/delta_variance_median"  # in metrics.jsonl
 
 
@@ -24,11 +25,12 @@ DELTA_METRIC = "elbo/delta_variance_median"  # in metrics.jsonl
 class Line:
     """A finished run. Counts and times are those of its summary.json; base and correct are at the first temperature.
 
-    presets: every preset of these settings. problems: the hash of the held-out ones. overrides: of the command line, without
-    where it wrote. scores: right answers before and after by temperature. seconds: by phase. nfe: quartiles and maximum of
-    the rows' forwards. variance: the probes' median. rewards: the mean of each update. deltas: of each update, the median
-    variance of the ELBO's difference to theta_old, if it was measured. curve: right answers by update. probes: by update, the
-    variance of each probed completion and its number of trainable tokens. settings_hash: without the seed.
+    presets: every preset of these settings. device: see `ranks.device_name`; empty if it was not recorded. problems: the hash
+    of the held-out ones. overrides: of the command line, without where it wrote. scores: right answers before and after by
+    temperature. seconds: by phase. nfe: quartiles and maximum of the rows' forwards. variance: the probes' median. rewards:
+    the mean of each update. deltas: of each update, the median variance of the ELBO's difference to theta_old, if it was
+    measured. curve: right answers by update. probes: by update, the variance of each probed completion and its number of
+    trainable tokens. settings_hash: without the seed.
     """
 
     task: str
@@ -48,6 +50,7 @@ class Line:
     objective: str
     rescue: str
     code: str
+    device: str
     finished: str
     config_hash: str
     settings_hash: str
@@ -80,6 +83,7 @@ class Line:
     @classmethod
     def of_cells(cls, cells: dict[str, str]) -> "Line":
         """Reads a line. Raises ValueError, KeyError or TypeError for cells that `cells` did not write."""
+        cells = LATER | cells
         values: dict[str, Any] = {
             field.name: cells[field.name] if field.type is str else json.loads(cells[field.name])
             for field in dataclasses.fields(cls)
@@ -131,6 +135,7 @@ def line_of(folder: Path, settings_hash: str) -> Line | None:
         objective=summary.objective or "",
         rescue=summary.rescue or "none",
         code=summary.code or "",
+        device=summary.device or "",
         finished=summary.finished,
         config_hash=summary.config_hash or "",
         settings_hash=settings_hash,
@@ -179,7 +184,8 @@ class Ledger:
         lines: list[Line] = []
         try:
             reader = csv.DictReader(self.file.read_text(encoding="utf-8").splitlines())
-            known = reader.fieldnames in (None, COLUMNS)  # None: the file is empty
+            named = reader.fieldnames
+            known = named is None or named == [name for name in COLUMNS if name in named or name not in LATER]  # None: empty
             require(known, self.where, self.file, "line 1 does not name the columns that stp.train writes; give another file")
             for cells in reader:
                 lines.append(Line.of_cells(cells))

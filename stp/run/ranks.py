@@ -101,6 +101,11 @@ def world_size() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
+def device_name() -> str:
+    """Names this rank's GPU, or the instructions that torch uses of the processor: other ones round otherwise."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu {torch.backends.cpu.get_cpu_capability()}"
+
+
 def device() -> torch.device:
     """Returns this rank's device."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

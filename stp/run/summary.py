@@ -13,7 +13,7 @@ KINDS: dict[str, Any] = {
     "finished": str,
     **dict.fromkeys(("seed", "updates"), int),
     **dict.fromkeys(("base", "final", "time"), dict),
-    **dict.fromkeys(("experiment", "rescue", "code", "same_as"), (str, type(None))),
+    **dict.fromkeys(("experiment", "rescue", "code", "device", "same_as"), (str, type(None))),
     "forwards_per_rollout": (*NUMBER, type(None)),
     "forwards": (dict, type(None)),
     "elbo_variance": (dict, type(None)),
@@ -26,8 +26,8 @@ class Summary:
 
     base and final hold counts and intervals at the first temperature, and those at others under their names. time: seconds by
     phase. forwards_per_rollout: the schedule's count, or, where each row has its own, the mean over rows and updates;
-    `forwards` then has quartiles and the maximum. same_as: the folder of the run with the same settings that
-    this one stands for. What may be None may be missing in a file.
+    `forwards` then has quartiles and the maximum. device: see `ranks.device_name`. same_as: the folder of the run with the same
+    settings that this one stands for. What may be None may be missing in a file.
     """
 
     task: str | None
@@ -48,6 +48,7 @@ class Summary:
     config_hash: str | None = None
     seedless_hash: str | None = None
     code: str | None = None
+    device: str | None = None
     eval: dict[str, Any] | None = None
     problems: dict[str, dict[str, Any]] | None = None
     forwards: dict[str, float] | None = None

@@ -128,6 +128,18 @@ def test_a_run_without_evaluation_is_no_line(runs):
     assert not Path("runs.csv").exists()
 
 
+def test_a_ledger_from_before_devices_were_recorded_is_read_and_added_to(runs):
+    ledger = entered([runs.add("table5_stp", 0, device="cpu AVX2")])
+    before = ledger.file.read_text().replace(",device", "").replace(",cpu AVX2", "")
+    ledger.file.write_text(before)
+    assert before.count("\n") == 2 and "AVX2" not in before and [line.device for line in ledger.lines()] == [""]
+    entered([runs.add("table5_stp", 1, device="cpu AVX512")])
+    assert [line.device for line in ledger.lines()] == ["", "cpu AVX512"]
+    ledger.file.write_text(before.replace(",code", ""))  # no other column may be missing
+    with pytest.raises(UserError, match="line 1 does not name the columns"):
+        ledger.lines()
+
+
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "a,b\n", "nonsense\nx\n", "task,seed\ncountdown,x\n", "\0"])
 def test_another_table_is_no_ledger(tmp_path, monkeypatch, capsys, text):
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ import yaml
 from stp.config import config_hash, plain, seedless_hash
 from stp.report import report
 from stp.report.runs import load_runs, name_methods, presets
+from stp.run import ranks
 from tests.integration.runs import composed
 from tests.report import write
 from tests.report.test_report import cells, heat, made, read_csv, section, three_seeds
@@ -197,15 +198,16 @@ def test_base_scores_that_disagree_are_told(runs, monkeypatch):
 
 
 def test_the_seedless_hash_and_the_code_are_reported(runs, monkeypatch):
-    runs.add("table5_stp", 0, "1110", code="abc dirty")
-    runs.add("table5_stp", 1, "1110", code="abc dirty")
+    runs.add("table5_stp", 0, "1110", code="abc dirty", device="cpu AVX2")
+    runs.add("table5_stp", 1, "1110", code="abc dirty", device="cpu AVX512")
     old = runs.add("table5_grpo_elbo", 0, "1110")
     summary = json.loads((old / "summary.json").read_text())
-    for name in ("code", "seedless_hash", "eval"):
+    for name in ("code", "device", "seedless_hash", "eval"):
         del summary[name]
     (old / "summary.json").write_text(json.dumps(summary))  # as before these were recorded
     out = made(monkeypatch)
     assert lines_of(out, "- Code") == ["- Code: abc dirty (2 runs), not recorded (1 runs)."]
+    assert lines_of(out, "- Device") == ["- Device: not recorded (1 runs), cpu AVX2 (1 runs), cpu AVX512 (1 runs)."]
     hashes = {
         row["preset"]: (row["split"], row["seedless_hash"]) for row in read_csv(out / "table5.csv") if row["seeds"] != "0"
     }
@@ -227,6 +229,7 @@ def test_a_saved_config_has_the_hash_of_the_run(template):
         assert seedless_hash(plain(changed)) != summary["seedless_hash"]
     measured = {"split": "test", "size": 4, "problems": 4, "source": "generated", "grading": "corrected"}
     assert summary["eval"] == measured and summary["code"]
+    assert summary["device"] == ranks.device_name()
 
 
 def test_the_heat_map_mixes_no_trainer_settings(runs, monkeypatch):
