@@ -4,16 +4,17 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
-from stp.report.intervals import Interval, paired_interval, transformed
+from stp.report.intervals import Interval, mean_interval, paired_interval, transformed
 from stp.report.markdown import interval, spread, table
 from stp.report.runs import Run, fullest, key, percent
 
 LEGEND = """\
 # Rollouts
 
-Each row is trained as the first row of its method, except for the sampler.
+Each row is trained as the first row of its method, except for the sampler. Methods of one name differ in what stands after it.
 
 - Acc.: mean ± standard deviation over seeds, in %, after the last update, by the evaluation's own sampler (standard, greedy).
 - Points: mean difference to the standard sampler over seeds, with a 95 % interval (Student's t).
@@ -47,15 +48,34 @@ def variants(runs: list[Run]) -> list[Variant]:
     ways: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run["finished"]):
         ways[key(_settings(run, of_sampler=False))][key(_settings(run, of_sampler=True))][run["seed"]] = run
-    found = []
+    compared = []
     for samplers in ways.values():
         plain = [by_seed for by_seed in samplers.values() if _one(by_seed)["sampler"] == "standard"]
-        if not plain or len(samplers) < 2:
-            continue
-        standard = fullest(plain)
+        if plain and len(samplers) > 1:
+            compared.append((fullest(plain), samplers))
+    names = _named([_one(standard) for standard, _ in compared])
+    found = []
+    for (standard, samplers), name in zip(compared, names, strict=True):
         others = [by_seed for by_seed in samplers.values() if by_seed is not standard]
-        found += [_variant(by_seed, standard, samplers.values()) for by_seed in (standard, *others)]
+        found += [_variant(name, by_seed, standard, samplers.values()) for by_seed in (standard, *others)]
     return sorted(found, key=lambda v: (v.task, v.method, v.points is not None, v.sampler))
+
+
+def _named(runs: list[Run]) -> list[str]:
+    """Names each run's way of training, with the settings in which ways of the same estimator and objective differ."""
+    plain = []
+    for run in runs:
+        rescue = "" if run["rescue"] in (None, "none") else f", {run['rescue']}"
+        plain.append(f"{run['estimator']}, {run['objective']}{rescue}")
+    alike: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for run, name in zip(runs, plain, strict=True):
+        alike[run["task"], name].append(_settings(run, of_sampler=False))
+    names = []
+    for run, name in zip(runs, plain, strict=True):
+        group, own = alike[run["task"], name], _settings(run, of_sampler=False)
+        varied = [n for n in own if any(other.get(n) != own[n] for other in group)]
+        names.append(", ".join([name, *(f"{n.split('.')[-1]}={own[n]}" for n in varied)]))
+    return names
 
 
 def _settings(run: Run, of_sampler: bool) -> dict[str, Any]:
@@ -66,14 +86,13 @@ def _one(by_seed: dict[int, Run]) -> Run:
     return next(iter(by_seed.values()))
 
 
-def _variant(by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[dict[int, Run]]) -> Variant:
+def _variant(name: str, by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[dict[int, Run]]) -> Variant:
     run = _one(by_seed)
     alike = [_settings(_one(other), of_sampler=True) for other in every if _one(other)["sampler"] == run["sampler"]]
-    varied = [name for name, value in alike[0].items() if any(other.get(name) != value for other in alike)]
+    varied = [n for n, value in alike[0].items() if any(other.get(n) != value for other in alike)]
     points = ratio = None
     if by_seed is not standard:
-        sides = [{seed: percent(one["final"]) for seed, one in side.items()} for side in (by_seed, standard)]
-        points = paired_interval(*sides)
+        points = paired_interval(*(_accuracies(side.values()) for side in (by_seed, standard)))
         times = [
             {seed: math.log(s) for seed, one in side.items() if (s := one["time"].get("cpu_s"))} for side in (by_seed, standard)
         ]
@@ -81,8 +100,8 @@ def _variant(by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[
         ratio = logs and transformed(logs, math.exp)
     return Variant(
         task=run["task"],
-        method=f"{run['estimator']}, {run['objective']}" + ("" if run["rescue"] in (None, "none") else f", {run['rescue']}"),
-        sampler=", ".join([run["sampler"], *(f"{name.split('.')[1]}={run['settings'][name]}" for name in varied)]),
+        method=name,
+        sampler=", ".join([run["sampler"], *(f"{n.split('.')[1]}={run['settings'][n]}" for n in varied)]),
         runs=list(by_seed.values()),
         standard=list(standard.values()),
         points=points,
@@ -90,13 +109,40 @@ def _variant(by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[
     )
 
 
+def _accuracies(runs: Iterable[Run]) -> dict[int, float]:
+    return {run["seed"]: percent(run["final"]) for run in runs}
+
+
+def overall(found: list[Variant], task: str) -> list[tuple[str, int, int, Interval]]:
+    """Returns (sampler, methods, seeds, points) of each sampler that ran with several methods of a task.
+
+    points: the difference to the standard sampler, as a mean over the methods in each seed that all of them have, and the mean
+    over these seeds with its interval. Methods of one seed have the same problems, so they are no independent values.
+    """
+    differences: dict[str, list[dict[int, float]]] = defaultdict(list)
+    for variant in found:
+        if variant.task == task and variant.points is not None:
+            ours, theirs = _accuracies(variant.runs), _accuracies(variant.standard)
+            differences[variant.sampler].append({seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()})
+    totals = []
+    for sampler, each in differences.items():
+        seeds = sorted(set.intersection(*map(set, each)))
+        if len(each) > 1 and seeds:
+            totals.append((sampler, len(each), len(seeds), mean_interval([mean(by[seed] for by in each) for seed in seeds])))
+    return totals
+
+
 def markdown(found: list[Variant]) -> str:
-    """Returns rollouts.md: a table for each task."""
+    """Returns rollouts.md: a table for each task, and what the methods have in common."""
     heads = ["method", "sampler", "seeds", "Acc. (%)", "points [95 %]", "forwards", "time (s)", "time ratio [95 %]"]
     parts = [LEGEND]
     for task in dict.fromkeys(variant.task for variant in found):
         own = [list(row.values()) for row in rows(found) if row.pop("task") == task]
         parts.append(f"## {task}\n\n{table(heads, own)}\n")
+        for sampler, methods, seeds, points in overall(found, task):
+            over = f"a mean over {methods} methods in each of {seeds} seed{'s' * (seeds > 1)}"
+            parts.append(f"- {sampler} against standard: {interval(points, '+.1f', ' points')}, {over}.")
+        parts.append("")
     return "\n".join(parts)
 
 

@@ -44,6 +44,32 @@ def test_settings_of_one_sampler_are_named_apart():
     assert [v.sampler for v in found] == ["standard, steps=40", "standard, steps=24", "stp, gamma=0.05", "stp, gamma=0.1"]
 
 
+def test_ways_of_one_name_are_told_apart():
+    longer = [run(seed=0) | {"settings": run(sampler)["settings"] | {"trainer.updates": 9}} for sampler in ("standard", "stp")]
+    longer[1]["sampler"] = "stp"
+    for other in (run(), run("stp")):
+        other["settings"]["trainer.updates"] = 3
+        longer.append(other)
+    names = [v.method for v in rollouts.variants(longer)]
+    assert names == ["elbo, grpo, updates=3"] * 2 + ["elbo, grpo, updates=9"] * 2
+
+
+def test_what_methods_have_in_common_is_a_mean_over_seeds():
+    """Differences 2 and 4 points with one method, 6 and 12 with another: 4 and 8 by seed. Seed 2 lacks the second method."""
+    gains = {"elbo": (0.02, 0.04, 0.3), "one_step": (0.06, 0.12)}
+    runs = [run("standard", seed, 0.5, estimator=name) for name, each in gains.items() for seed in range(len(each))]
+    runs += [
+        run("adaptive", seed, 0.5 + gain, estimator=name) for name, each in gains.items() for seed, gain in enumerate(each)
+    ]
+    runs += [run("stp", 0, 0.9)]  # with one method alone
+    found = rollouts.variants(runs)
+    ((sampler, methods, seeds, points),) = rollouts.overall(found, "countdown")
+    assert (sampler, methods, seeds) == ("adaptive", 2, 2) and points == pytest.approx((6, 6 - 25.412, 6 + 25.412))
+    said = "- adaptive against standard: +6.0 points [-19.4, +31.4], a mean over 2 methods in each of 2 seeds."
+    assert said in rollouts.markdown(found).splitlines()
+    assert rollouts.overall(found, "math") == []
+
+
 def test_the_report_compares_rollouts(runs, monkeypatch):
     runs.add("table5_grpo_elbo", 0, "1000")
     runs.add("table5_stp", 0, "1110", seconds=50.0)
