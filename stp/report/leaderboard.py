@@ -76,6 +76,11 @@ def places(runs: list[Run]) -> dict[str, list[Place]]:
     return boards
 
 
+def method_of(preset: str) -> str:
+    """Returns a preset's name without the table that it stands in."""
+    return _TABLE.sub("", preset)
+
+
 def _board(name: str, methods: dict[tuple[str, str], list[Run]]) -> list[Place]:
     """Returns the places of methods whose runs all have a time, or none if there are less than two."""
     timed = {names: group for names, group in methods.items() if all(run["time"].get("cpu_s") for run in group)}
@@ -103,7 +108,7 @@ def _methods(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
     """Returns the runs of each (method, sampler). If several have equal settings, the first by name has them."""
     by_name: dict[tuple[str, str], dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run["finished"]):
-        names = (_TABLE.sub("", run["experiment"]), run["sampler"])
+        names = (method_of(run["experiment"]), run["sampler"])
         by_name[names][run["seedless_hash"]][run["seed"]] = run
     chosen = {names: list(fullest(groups.values()).values()) for names, groups in by_name.items()}
     one_of = {group[0]["seedless_hash"]: names for names, group in sorted(chosen.items(), reverse=True)}

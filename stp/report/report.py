@@ -12,7 +12,7 @@ from typing import Any
 
 from stp.errors import UserError
 from stp.evaluation.intervals import counts
-from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts, strength
+from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts, search, strength
 from stp.report.intervals import paired_interval
 from stp.report.runs import (
     CLOCKS,
@@ -431,6 +431,9 @@ def pages(runs: list[Run], to: Path, clock: str, ignored: list[str]) -> str:
         (to / "leaderboard.md").write_text(leaderboard.markdown(boards), encoding="utf-8")
         write_csv(to / "leaderboard.csv", [asdict(place) for board in boards.values() for place in board])
         figures.board(boards, to / "leaderboard.png")
+    if runs[0]["split"] == "validation" and (tried := search.trials(runs)):  # test problems are for no choice
+        (to / "search.md").write_text(search.markdown(tried, runs[0]["final"]["total"]), encoding="utf-8")
+        write_csv(to / "search.csv", search.rows(tried))
     if found := rollouts.variants(runs):
         (to / "rollouts.md").write_text(rollouts.markdown(found), encoding="utf-8")
         write_csv(to / "rollouts.csv", rollouts.rows(found))
