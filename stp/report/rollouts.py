@@ -2,12 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from stp.report.intervals import Interval, mean_interval, paired_interval, transformed
+from stp.report.intervals import Interval, paired_interval, transformed
 from stp.report.markdown import interval, spread, table
 from stp.report.runs import Run, fullest, key, percent
 
@@ -90,22 +90,15 @@ def _variant(name: str, by_seed: dict[int, Run], standard: dict[int, Run], every
     run = _one(by_seed)
     alike = [_settings(_one(other), of_sampler=True) for other in every if _one(other)["sampler"] == run["sampler"]]
     varied = [n for n, value in alike[0].items() if any(other.get(n) != value for other in alike)]
-    points = ratio = None
-    if by_seed is not standard:
-        points = paired_interval(*(_accuracies(side.values()) for side in (by_seed, standard)))
-        times = [
-            {seed: math.log(s) for seed, one in side.items() if (s := one["time"].get("cpu_s"))} for side in (by_seed, standard)
-        ]
-        logs = paired_interval(*times)
-        ratio = logs and transformed(logs, math.exp)
+    others = list(standard.values()) if by_seed is not standard else []
     return Variant(
         task=run["task"],
         method=name,
         sampler=", ".join([run["sampler"], *(f"{n.split('.')[1]}={run['settings'][n]}" for n in varied)]),
         runs=list(by_seed.values()),
         standard=list(standard.values()),
-        points=points,
-        ratio=ratio,
+        points=paired_interval(_accuracies(by_seed.values()), _accuracies(others)),
+        ratio=_exponential(paired_interval(_log_seconds(by_seed.values()), _log_seconds(others))),
     )
 
 
@@ -113,23 +106,50 @@ def _accuracies(runs: Iterable[Run]) -> dict[int, float]:
     return {run["seed"]: percent(run["final"]) for run in runs}
 
 
-def overall(found: list[Variant], task: str) -> list[tuple[str, int, int, Interval]]:
-    """Returns (sampler, methods, seeds, points) of each sampler that ran with several methods of a task.
+def _log_seconds(runs: Iterable[Run]) -> dict[int, float]:
+    return {run["seed"]: math.log(seconds) for run in runs if (seconds := run["time"].get("cpu_s"))}
 
-    points: the difference to the standard sampler, as a mean over the methods in each seed that all of them have, and the mean
-    over these seeds with its interval. Methods of one seed have the same problems, so they are no independent values.
+
+def _exponential(logs: Interval | None) -> Interval | None:
+    return logs and transformed(logs, math.exp)
+
+
+@dataclass(frozen=True)
+class Overall:
+    """What a sampler changes against the standard one, as a mean over several methods of a task in each seed that all have.
+
+    points, ratio: the mean over these seeds, with its interval. A seed is one value, as its methods have the same problems.
     """
-    differences: dict[str, list[dict[int, float]]] = defaultdict(list)
+
+    sampler: str
+    methods: int
+    seeds: int
+    points: Interval
+    ratio: Interval | None
+
+
+def overall(found: list[Variant], task: str) -> list[Overall]:
+    """Returns what each sampler that ran with several methods of a task changes."""
+    by_sampler: dict[str, list[Variant]] = defaultdict(list)
     for variant in found:
         if variant.task == task and variant.points is not None:
-            ours, theirs = _accuracies(variant.runs), _accuracies(variant.standard)
-            differences[variant.sampler].append({seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()})
+            by_sampler[variant.sampler].append(variant)
     totals = []
-    for sampler, each in differences.items():
-        seeds = sorted(set.intersection(*map(set, each)))
-        if len(each) > 1 and seeds:
-            totals.append((sampler, len(each), len(seeds), mean_interval([mean(by[seed] for by in each) for seed in seeds])))
+    for sampler, members in by_sampler.items():
+        ours, theirs = _averaged([v.runs for v in members], _accuracies), _averaged([v.standard for v in members], _accuracies)
+        points = paired_interval(ours, theirs)
+        times = (_averaged([v.runs for v in members], _log_seconds), _averaged([v.standard for v in members], _log_seconds))
+        if len(members) > 1 and points:
+            seeds = len(ours.keys() & theirs.keys())
+            totals.append(Overall(sampler, len(members), seeds, points, _exponential(paired_interval(*times))))
     return totals
+
+
+def _averaged(groups: list[list[Run]], measure: Callable[[Iterable[Run]], dict[int, float]]) -> dict[int, float]:
+    """Returns the mean over groups of what is measured, in each seed that all groups have."""
+    each = [measure(runs) for runs in groups]
+    seeds = set.intersection(*map(set, each))
+    return {seed: mean(values[seed] for values in each) for seed in seeds}
 
 
 def markdown(found: list[Variant]) -> str:
@@ -139,9 +159,10 @@ def markdown(found: list[Variant]) -> str:
     for task in dict.fromkeys(variant.task for variant in found):
         own = [list(row.values()) for row in rows(found) if row.pop("task") == task]
         parts.append(f"## {task}\n\n{table(heads, own)}\n")
-        for sampler, methods, seeds, points in overall(found, task):
-            over = f"a mean over {methods} methods in each of {seeds} seed{'s' * (seeds > 1)}"
-            parts.append(f"- {sampler} against standard: {interval(points, '+.1f', ' points')}, {over}.")
+        for total in overall(found, task):
+            over = f"means over {total.methods} methods in each of {total.seeds} seed{'s' * (total.seeds > 1)}"
+            changes = f"{interval(total.points, '+.1f', ' points')}, time ratio {_interval(total.ratio, '.2f')}"
+            parts.append(f"- {total.sampler} against standard: {changes}; {over}.")
         parts.append("")
     return "\n".join(parts)
 

@@ -57,15 +57,20 @@ def test_ways_of_one_name_are_told_apart():
 def test_what_methods_have_in_common_is_a_mean_over_seeds():
     """Differences 2 and 4 points with one method, 6 and 12 with another: 4 and 8 by seed. Seed 2 lacks the second method."""
     gains = {"elbo": (0.02, 0.04, 0.3), "one_step": (0.06, 0.12)}
-    runs = [run("standard", seed, 0.5, estimator=name) for name, each in gains.items() for seed in range(len(each))]
-    runs += [
-        run("adaptive", seed, 0.5 + gain, estimator=name) for name, each in gains.items() for seed, gain in enumerate(each)
-    ]
+    seconds = {
+        "elbo": 50.0,
+        "one_step": 12.5,
+    }  # a half and an eighth of the standard sampler's: on (geometric) average a quarter
+    every = [(name, seed, gain) for name, each in gains.items() for seed, gain in enumerate(each)]
+    runs = [run("standard", seed, 0.5, estimator=name) for name, seed, _ in every]
+    runs += [run("adaptive", seed, 0.5 + gain, seconds[name], estimator=name) for name, seed, gain in every]
     runs += [run("stp", 0, 0.9)]  # with one method alone
     found = rollouts.variants(runs)
-    ((sampler, methods, seeds, points),) = rollouts.overall(found, "countdown")
-    assert (sampler, methods, seeds) == ("adaptive", 2, 2) and points == pytest.approx((6, 6 - 25.412, 6 + 25.412))
-    said = "- adaptive against standard: +6.0 points [-19.4, +31.4], a mean over 2 methods in each of 2 seeds."
+    (total,) = rollouts.overall(found, "countdown")
+    assert (total.sampler, total.methods, total.seeds) == ("adaptive", 2, 2)
+    assert total.points == pytest.approx((6, 6 - 25.412, 6 + 25.412)) and total.ratio == pytest.approx((0.25, 0.25, 0.25))
+    changes = "+6.0 points [-19.4, +31.4], time ratio 0.25 [0.25, 0.25]"
+    said = f"- adaptive against standard: {changes}; means over 2 methods in each of 2 seeds."
     assert said in rollouts.markdown(found).splitlines()
     assert rollouts.overall(found, "math") == []
 
