@@ -35,7 +35,7 @@ LEGEND = """\
 class Place:
     """A method's place on a board. half: of its mean's interval. points: over BASELINE, which has none itself.
 
-    points, goal, fell, lost: None where nothing can be said.
+    by_seed: accuracies. points, goal, fell, lost: None where nothing can be said.
     """
 
     board: str
@@ -52,6 +52,9 @@ class Place:
     fell: tuple[int, int] | None
     lost: float | None
     frontier: bool
+    estimator: str
+    rescue: str | None
+    by_seed: dict[int, float]
     seedless_hash: str
 
 
@@ -141,6 +144,9 @@ def _place(board: str, names: tuple[str, str], runs: list[Run], baseline: list[R
         fell=(len(fallen), len(risen)) if followed else None,
         lost=mean(max(percent for _, percent in curve) - curve[-1][1] for curve in curves) if followed else None,
         frontier=False,
+        estimator=runs[0]["estimator"],
+        rescue=runs[0]["rescue"],
+        by_seed=ours,
         seedless_hash=runs[0]["seedless_hash"],
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from stp.errors import UserError
 from stp.evaluation.intervals import counts
-from stp.report import calibration, claims, figures, leaderboard, markdown, rollouts, search, strength
+from stp.report import calibration, claims, estimates, figures, leaderboard, markdown, rollouts, search, strength
 from stp.report.intervals import paired_interval
 from stp.report.runs import (
     CLOCKS,
@@ -428,7 +428,9 @@ def pages(runs: list[Run], to: Path, clock: str, ignored: list[str]) -> str:
         figures.reliability(curves, to / "reliability.png")
     boards = leaderboard.places(runs)
     if boards:
-        (to / "leaderboard.md").write_text(leaderboard.markdown(boards), encoding="utf-8")
+        alike = estimates.families(boards)
+        text = leaderboard.markdown(boards) + ("\n" + estimates.markdown(alike) if alike else "")
+        (to / "leaderboard.md").write_text(text, encoding="utf-8")
         write_csv(to / "leaderboard.csv", [asdict(place) for board in boards.values() for place in board])
         figures.board(boards, to / "leaderboard.png")
     if runs[0]["split"] == "validation" and (tried := search.trials(runs)):  # test problems are for no choice

@@ -14,6 +14,8 @@ def run(experiment="method_espo", seed=0, final=0.5, sampler="standard", curve=(
         "task": "countdown",
         "experiment": experiment,
         "sampler": sampler,
+        "estimator": "elbo",
+        "rescue": "none",
         "seed": seed,
         "finished": f"2026-01-0{seed + 1}",
         "settings": settings | {"problems.hash": "p"},
