@@ -1,6 +1,7 @@
 """The leaderboard by estimate: what methods that score completions alike have in common."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import mean
 
@@ -13,15 +14,19 @@ LEGEND = """\
 # By estimate
 
 Methods without a rescue, by the estimate of the likelihood that they train with. Their accuracies (%) are averaged in each seed
-that all of them have; points are mean differences over these seeds to the methods of `elbo` with the same rollouts, with a 95 %
-interval (Student's t).
+that all of them have. Points are mean differences to the methods of `elbo` with the same rollouts, over the seeds of both, with
+a 95 % interval (Student's t). Methods whose accuracies are all equal (`=`) count once, and those of one seed not at all where
+others have more.
 
 """
 
 
 @dataclass(frozen=True)
 class Family:
-    """The methods of one estimate on a board. points: over those of BASELINE, which has none itself."""
+    """The methods of one estimate on a board. points: over those of BASELINE, which has none itself.
+
+    methods: names, or several joined by `=` where all accuracies are equal. seeds: those that all methods have.
+    """
 
     board: str
     estimator: str
@@ -41,13 +46,14 @@ def families(boards: dict[str, list[Place]]) -> list[Family]:
             if place.rescue in (None, "none"):
                 groups[place.sampler][place.estimator].append(place)
         for sampler, by_estimator in sorted(groups.items()):
-            averaged = {estimator: _averaged(members) for estimator, members in by_estimator.items()}
+            distinct = {estimator: _distinct(members) for estimator, members in by_estimator.items()}
+            averaged = {estimator: _averaged(members.values()) for estimator, members in distinct.items()}
             own = [
                 Family(
                     board=board,
                     estimator=estimator,
                     sampler=sampler,
-                    methods=sorted(place.method for place in by_estimator[estimator]),
+                    methods=list(distinct[estimator]),
                     seeds=len(by_seed),
                     accuracy=mean(by_seed.values()),
                     points=None if estimator == BASELINE else paired_interval(by_seed, averaged.get(BASELINE, {})),
@@ -59,10 +65,19 @@ def families(boards: dict[str, list[Place]]) -> list[Family]:
     return found
 
 
-def _averaged(places: list[Place]) -> dict[int, float]:
+def _distinct(places: list[Place]) -> dict[str, dict[int, float]]:
+    """Returns the accuracies by seed of each method that counts, by its name; equal ones have one name."""
+    several = [place for place in places if len(place.by_seed) > 1] or places
+    names: dict[tuple[tuple[int, float], ...], list[str]] = defaultdict(list)
+    for place in sorted(several, key=lambda place: place.method):
+        names[tuple(sorted(place.by_seed.items()))].append(place.method)
+    return {" = ".join(equal): dict(by_seed) for by_seed, equal in names.items()}
+
+
+def _averaged(methods: Collection[dict[int, float]]) -> dict[int, float]:
     """Returns the mean accuracy over methods, in each seed that all have."""
-    seeds = set.intersection(*(set(place.by_seed) for place in places))
-    return {seed: mean(place.by_seed[seed] for place in places) for seed in sorted(seeds)}
+    seeds = set.intersection(*map(set, methods))
+    return {seed: mean(by_seed[seed] for by_seed in methods) for seed in sorted(seeds)}
 
 
 def markdown(found: list[Family]) -> str:

@@ -21,10 +21,10 @@ from stp.report.runs import (
     comparable,
     conditions,
     contrast,
+    in_words,
     key,
     load_runs,
     name_methods,
-    named,
     newest,
     presets,
 )
@@ -303,7 +303,8 @@ def provenance_markdown(by_preset: dict[str, list[Run]], left_out: list[str]) ->
     origins = {of: Counter(run.get(of) or "not recorded" for run in used) for of in ("code", "device")}
     lines = [f"{updates} updates, {total} {split} problems." for updates, total, split in sizes]
     for of, names in origins.items():
-        lines += [f"{of.capitalize()}: {', '.join(f'{name} ({n} runs)' for name, n in names.most_common())}."] if used else []
+        counted = [f"{name} ({n} run{'s' * (n > 1)})" for name, n in names.most_common()]
+        lines += [f"{of.capitalize()}: {', '.join(counted)}."] if used else []
     for table, row, (task, cell) in ((t, r, x) for t in TABLES for r in t.rows for x in zip(t.tasks, r.cells, strict=True)):
         scores = base_scores(table, task, by_preset) if cell.preset == BASE else []
         if len(scores) > 1:
@@ -401,7 +402,7 @@ def main() -> None:
         parser.error(f"no finished run was evaluated on --split {split}; there are runs on {', '.join(sorted(splits))}")
     for name, on in dict.fromkeys((run["experiment"], run["split"]) for run in others):
         alike = [run for run in others if (run["experiment"], run["split"]) == (name, on)]
-        ignored.append(f"{named(alike)}: evaluated on {on} problems; --split {on} reports {'them' if alike[1:] else 'it'}")
+        ignored.append(f"{in_words(alike)}: evaluated on {on} problems; --split {on} reports {'them' if alike[1:] else 'it'}")
     models = sorted({run["model"] for run in runs})
     for model in models:
         to = options.to / re.sub(r"[^\w-]+", "_", model) if len(models) > 1 else options.to
@@ -431,7 +432,10 @@ def pages(runs: list[Run], to: Path, clock: str, ignored: list[str]) -> str:
         alike = estimates.families(boards)
         text = leaderboard.markdown(boards) + ("\n" + estimates.markdown(alike) if alike else "")
         (to / "leaderboard.md").write_text(text, encoding="utf-8")
-        write_csv(to / "leaderboard.csv", [asdict(place) for board in boards.values() for place in board])
+        if alike:
+            write_csv(to / "estimates.csv", [asdict(family) for family in alike])
+        written = [asdict(place) for board in boards.values() for place in board]
+        write_csv(to / "leaderboard.csv", [{k: v for k, v in row.items() if k != "by_seed"} for row in written])
         figures.board(boards, to / "leaderboard.png")
     if runs[0]["split"] == "validation" and (tried := search.trials(runs)):  # test problems are for no choice
         (to / "search.md").write_text(search.markdown(tried, runs[0]["final"]["total"]), encoding="utf-8")

@@ -8,8 +8,9 @@ from statistics import mean
 from typing import Any
 
 from stp.report.intervals import Interval, paired_interval, transformed
+from stp.report.leaderboard import ABLATIONS, method_of
 from stp.report.markdown import interval, spread, table
-from stp.report.runs import Run, fullest, key, percent
+from stp.report.runs import COUNTED, Run, fullest, key, percent
 
 LEGEND = """\
 # Rollouts
@@ -43,10 +44,11 @@ class Variant:
 def variants(runs: list[Run]) -> list[Variant]:
     """Returns the samplers of each way of training that the standard sampler and another one have run with.
 
-    Of several settings of the standard sampler, those with the most seeds are compared with.
+    Of several settings of the standard sampler, those with the most seeds are compared with. A run of several presets goes by
+    that which stands on the leaderboard.
     """
     ways: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
-    for run in sorted(runs, key=lambda run: run["finished"]):
+    for run in sorted(runs, key=lambda run: (run["finished"], not (run["experiment"] or "").startswith(ABLATIONS))):
         ways[key(_settings(run, of_sampler=False))][key(_settings(run, of_sampler=True))][run["seed"]] = run
     compared = []
     for samplers in ways.values():
@@ -116,33 +118,47 @@ def _exponential(logs: Interval | None) -> Interval | None:
 
 @dataclass(frozen=True)
 class Overall:
-    """What a sampler changes against the standard one, as a mean over several methods of a task in each seed that all have.
+    """What a sampler changes against the standard one, as a mean over several methods in each seed that all have.
 
-    points, ratio: the mean over these seeds, with its interval. A seed is one value, as its methods have the same problems.
+    methods: the presets. points, ratio: the mean over these seeds, with its interval. A seed is one value, as its methods have
+    the same problems.
     """
 
     sampler: str
-    methods: int
+    methods: list[str]
     seeds: int
     points: Interval
     ratio: Interval | None
 
 
 def overall(found: list[Variant], task: str) -> list[Overall]:
-    """Returns what each sampler that ran with several methods of a task changes."""
-    by_sampler: dict[str, list[Variant]] = defaultdict(list)
+    """Returns what each sampler that ran with several methods of a task changes, at equal models and numbers of updates.
+
+    Of a method's settings those with the most seeds count. Methods of one seed do not count where others have more.
+    """
+    alike: dict[str, dict[str, list[Variant]]] = defaultdict(lambda: defaultdict(list))
     for variant in found:
-        if variant.task == task and variant.points is not None:
-            by_sampler[variant.sampler].append(variant)
+        run = variant.runs[0]
+        if variant.task == task and variant.points is not None and run["experiment"]:
+            model = {name: value for name, value in run["settings"].items() if name in COUNTED or name.startswith("model")}
+            alike[key(_settings(run, of_sampler=True) | model)][method_of(run["experiment"])].append(variant)
     totals = []
-    for sampler, members in by_sampler.items():
+    for by_method in alike.values():
+        chosen = {method: max(own, key=_common_seeds) for method, own in sorted(by_method.items())}
+        most = max(map(_common_seeds, chosen.values()))
+        chosen = {method: variant for method, variant in chosen.items() if _common_seeds(variant) > 1 or most == 1}
+        members = list(chosen.values())
         ours, theirs = _averaged([v.runs for v in members], _accuracies), _averaged([v.standard for v in members], _accuracies)
         points = paired_interval(ours, theirs)
         times = (_averaged([v.runs for v in members], _log_seconds), _averaged([v.standard for v in members], _log_seconds))
         if len(members) > 1 and points:
             seeds = len(ours.keys() & theirs.keys())
-            totals.append(Overall(sampler, len(members), seeds, points, _exponential(paired_interval(*times))))
+            totals.append(Overall(members[0].sampler, list(chosen), seeds, points, _exponential(paired_interval(*times))))
     return totals
+
+
+def _common_seeds(variant: Variant) -> int:
+    return len(_accuracies(variant.runs).keys() & _accuracies(variant.standard).keys())
 
 
 def _averaged(groups: list[list[Run]], measure: Callable[[Iterable[Run]], dict[int, float]]) -> dict[int, float]:
@@ -160,9 +176,9 @@ def markdown(found: list[Variant]) -> str:
         own = [list(row.values()) for row in rows(found) if row.pop("task") == task]
         parts.append(f"## {task}\n\n{table(heads, own)}\n")
         for total in overall(found, task):
-            over = f"means over {total.methods} methods in each of {total.seeds} seed{'s' * (total.seeds > 1)}"
+            over = f"over {len(total.methods)} methods in each of {total.seeds} seed{'s' * (total.seeds > 1)}"
             changes = f"{interval(total.points, '+.1f', ' points')}, time ratio {_interval(total.ratio, '.2f')}"
-            parts.append(f"- {total.sampler} against standard: {changes}; {over}.")
+            parts.append(f"- {total.sampler} against standard: {changes}, means {over} ({', '.join(total.methods)}).")
         parts.append("")
     return "\n".join(parts)
 

@@ -269,7 +269,7 @@ def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
             continue
         alike = by_preset[run["experiment"]][key(run["settings"])]
         if run["seed"] in alike:
-            leave_out(alike[run["seed"]], "an older run of this seed")
+            leave_out(alike[run["seed"]], "a newer run of the same seed counts")
         alike[run["seed"]] = run
     chosen = {}
     for preset, groups in sorted(by_preset.items()):
@@ -278,12 +278,12 @@ def presets(runs: list[Run]) -> tuple[dict[str, list[Run]], list[str]]:
         for group in groups.values():
             for run in group.values() if group is not best else ():
                 leave_out(run, f"other settings than the cell's: {contrast(run['settings'], chosen[preset][0]['settings'])}")
-    return chosen, [f"{named(members)}: {why}" for (_, why), members in left_out.items()]
+    return chosen, [f"{in_words(members)}: {why}" for (_, why), members in left_out.items()]
 
 
-def named(runs: list[Run]) -> str:
+def in_words(runs: list[Run]) -> str:
     """Names runs of one preset by it, by their seeds and by the first one's folder."""
-    seeds, more = sorted({run["seed"] for run in runs}), len(runs) - 1
+    first, more, seeds = runs[0], len(runs) - 1, sorted({run["seed"] for run in runs})
+    preset = f"{first['experiment']}, " if first["experiment"] else ""
     others = f" and {more} other{'s' * (more > 1)}" if more else ""
-    of = f"{run['experiment']}, " if (run := runs[0])["experiment"] else ""
-    return f"{of}seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} ({run['folder']}{others})"
+    return f"{preset}seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} ({first['folder']}{others})"

@@ -1,4 +1,4 @@
-"""Settings that were tried on validation problems: right answers of each value, seed by seed, and the value of the most."""
+"""Settings that were tried on validation problems: the right answers of each value, seed by seed, and the best values."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -9,26 +9,20 @@ from stp.report.leaderboard import method_of
 from stp.report.markdown import table
 from stp.report.runs import Run, key
 
-WATCHING = (
-    "trainer.eval_every",
-    "trainer.probe_every",
-    "trainer.eval_first",
-    "trainer.checkpoint_every",
-)  # they change no count
 LEGEND = """\
 # Settings that were tried
 
-- A line is a setting of a method. The runs of its values agree in everything else; `held` says in what they differ from the
-  method's other lines.
-- Values: right answers of {total} after the last update, a number per seed ({seeds}), in the seeds' order.
-- Bold: the highest mean. Where a value has two seeds, only such values count.
+- A line has the values of one setting. Their runs agree in everything else; `held` has what other runs of the method vary.
+- Values: right answers of {total} after the last update, of seeds {seeds} in this order; `-` where a seed did not run.
+- Bold: the highest mean over the seeds that the compared values share. Values of one seed are not compared with those of
+  several, and values without a common seed not at all.
 
 """
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The values of one setting. held: other settings of the method's runs that vary elsewhere. right: by value, then seed."""
+    """The values of one setting. held: what other runs of the method vary. right: right answers by value, then by seed."""
 
     task: str
     method: str
@@ -37,43 +31,39 @@ class Trial:
     right: dict[Any, dict[int, int]]
 
     @property
-    def best(self) -> Any:
-        """The value of the highest mean, of those with two seeds or more if there are any."""
-        most = {value: by_seed for value, by_seed in self.right.items() if len(by_seed) > 1} or self.right
-        return max(most, key=lambda value: mean(most[value].values()))
+    def best(self) -> list[Any]:
+        """The values of the highest mean over their common seeds; only those of two seeds or more count, if there are any."""
+        compared = {value: by_seed for value, by_seed in self.right.items() if len(by_seed) > 1} or self.right
+        seeds = set.intersection(*map(set, compared.values()))
+        if not seeds or len(compared) < 2:
+            return [] if len(compared) > 1 else list(compared)
+        sums = {value: sum(by_seed[seed] for seed in seeds) for value, by_seed in compared.items()}
+        return [value for value, total in sums.items() if total == max(sums.values())]
 
 
 def trials(runs: list[Run]) -> list[Trial]:
     """Returns every setting that runs of one method have several values of, all else being equal."""
-    by_method: dict[tuple[str, str], list[tuple[Run, dict[str, Any]]]] = defaultdict(list)
+    by_method: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run["finished"]):
         if run["experiment"]:
-            decisive = {name: value for name, value in run["settings"].items() if name not in WATCHING}
-            by_method[run["task"], method_of(run["experiment"])].append((run, decisive))
+            by_method[run["task"], method_of(run["experiment"])].append(run)
     found = []
     for (task, method), members in sorted(by_method.items()):
-        names = sorted({name for _, settings in members for name in settings})
-        varied = [n for n in names if any(settings.get(n) != members[0][1].get(n) for _, settings in members)]
-        told = [name for name in varied if not _implied(name, [settings for _, settings in members])]
+        every = [run["settings"] for run in members]
+        names = sorted({name for settings in every for name in settings})
+        varied = [name for name in names if any(settings.get(name) != every[0].get(name) for settings in every)]
+        told = [name for name in varied if not _implied(name, every)]
         for setting in varied:
             alike: dict[str, dict[Any, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
             held: dict[str, dict[str, Any]] = {}
-            for run, settings in members:
-                rest = {name: value for name, value in settings.items() if name != setting}
+            for run in members:
+                rest = {name: value for name, value in run["settings"].items() if name != setting}
                 group = key(rest)
                 held[group] = {name: rest[name] for name in told if name in rest}
-                alike[group][_plain(settings.get(setting))][run["seed"]] = run["final"]["correct"]
-            found += [
-                Trial(
-                    task,
-                    method,
-                    setting,
-                    held[group],
-                    dict(sorted(values.items(), key=lambda item: (str(type(item[0])), item))),
-                )
-                for group, values in alike.items()
-                if len(values) > 1
-            ]
+                alike[group][_plain(run["settings"].get(setting))][run["seed"]] = run["final"]["correct"]
+            for group, right in alike.items():
+                if len(right) > 1:
+                    found.append(Trial(task, method, setting, held[group], dict(sorted(right.items(), key=_place))))
     return found
 
 
@@ -87,8 +77,14 @@ def _implied(name: str, every: list[dict[str, Any]]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value that can be sorted and counted: a list as text."""
+    """Returns a value that can be counted: what is neither a number nor a text, as text."""
     return value if isinstance(value, (int, float, str)) else str(value)
+
+
+def _place(item: tuple[Any, Any]) -> tuple[bool, float, str]:
+    """Returns where a value stands in its line: numbers in their order, then texts in theirs."""
+    value = item[0]
+    return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")
 
 
 def markdown(found: list[Trial], total: int) -> str:
@@ -99,15 +95,15 @@ def markdown(found: list[Trial], total: int) -> str:
         lines = []
         for trial in (t for t in found if t.task == task):
             held = ", ".join(f"{name}={_text(value)}" for name, value in trial.held.items())
-            lines.append([trial.method, trial.setting, held, "; ".join(_cell(trial, value) for value in trial.right)])
+            values = "; ".join(_cell(trial, value, seeds) for value in trial.right)
+            lines.append([trial.method, trial.setting, held, values])
         parts.append(f"## {task}\n\n{table(['method', 'setting', 'held', 'values'], lines)}\n")
     return "\n".join(parts)
 
 
-def _cell(trial: Trial, value: Any) -> str:
-    by_seed = trial.right[value]
-    text = f"{_text(value)}: {', '.join(str(by_seed[seed]) for seed in sorted(by_seed))}"
-    return f"**{text}**" if value == trial.best else text
+def _cell(trial: Trial, value: Any, seeds: list[int]) -> str:
+    text = f"{_text(value)}: {', '.join(str(trial.right[value].get(seed, '-')) for seed in seeds)}"
+    return f"**{text}**" if value in trial.best else text
 
 
 def _text(value: Any) -> str:
@@ -126,7 +122,7 @@ def rows(found: list[Trial]) -> list[dict[str, Any]]:
             "seeds": " ".join(map(str, sorted(by_seed))),
             "correct": " ".join(str(by_seed[seed]) for seed in sorted(by_seed)),
             "mean": mean(by_seed.values()),
-            "best": value == trial.best,
+            "best": value in trial.best,
         }
         for trial in found
         for value, by_seed in trial.right.items()

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -23,8 +23,8 @@ class State:
 
     update: how many updates are done. unlogged: the last of them, which may not be in metrics.jsonl yet. clock: seconds by
     phase. base: the base's accuracy by temperature. problems: number and hash of the run's training and evaluation problems.
-    config: the run's settings. ranks: the number of ranks. code: the versions of the code that have run it. visits: right
-    completions and completions of each problem so far, by its key.
+    config: the run's settings. ranks: the number of ranks. code, devices: the versions of the code that have run it, and rank
+    0's devices. visits: right completions and completions of each problem so far, by its key.
     """
 
     update: int
@@ -38,6 +38,7 @@ class State:
     code: list[str]
     visits: dict[str, list[int]]
     wandb_id: str | None = None
+    devices: list[str] = field(default_factory=list)
 
     @property
     def tag(self) -> str:
@@ -54,10 +55,10 @@ class State:
         kinds = {name: get_origin(kind) or kind for name, kind in get_type_hints(State).items() if name != "wandb_id"}
         if not isinstance(record, dict) or any(name in record and not isinstance(record[name], kinds[name]) for name in kinds):
             raise OtherVersionError(NOT_OURS)
-        if record.keys() - {"wandb_id"} != kinds.keys():
+        if differ := (record.keys() ^ kinds.keys()) - {"wandb_id", "devices"}:
             raise OtherVersionError(
                 "another version of the code wrote it, whose state.json is not this one's "
-                f"({', '.join(sorted((record.keys() - {'wandb_id'}) ^ kinds.keys()))}); "
+                f"({', '.join(sorted(differ))}); "
                 "continue it with that version, or start a new run in another folder"
             )
         if not all(isinstance(pair, list) and [type(n) for n in pair] == [int, int] for pair in record["visits"].values()):

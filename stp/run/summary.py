@@ -26,7 +26,7 @@ class Summary:
 
     base and final hold counts and intervals at the first temperature, and those at others under their names. time: seconds by
     phase. forwards_per_rollout: the schedule's count, or, where each row has its own, the mean over rows and updates;
-    `forwards` then has quartiles and the maximum. device: see `ranks.device_name`. same_as: the folder of the run with the same
+    `forwards` then has quartiles and the maximum. device: rank 0's. same_as: the folder of the run with the same
     settings that this one stands for. What may be None may be missing in a file.
     """
 

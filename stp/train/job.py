@@ -225,6 +225,7 @@ def begun(config: Config, data: RunData, base: dict[str, Any], tracker: Tracker,
         config=plain(config),
         ranks=ranks.world_size(),
         code=list(dict.fromkeys([*(state.code if state else []), code_version()])),
+        devices=list(dict.fromkeys([*(state.devices if state else []), ranks.device_name()])),
         visits=state.visits if state else {},
         wandb_id=tracker.wandb_id,
     )

@@ -59,7 +59,7 @@ def summarise(
         config_hash=config_hash(config),
         seedless_hash=seedless_hash(plain(config)),
         code=", then ".join(state.code),
-        device=ranks.device_name(),
+        device=", then ".join(state.devices),
         eval={
             **{"split": config.trainer.eval_split, "size": config.trainer.eval_size, "problems": evaluated},
             **{"source": source_of(config.task, config.trainer.eval_split), "grading": config.task.grading},

@@ -4,7 +4,7 @@ import pytest
 
 from stp.report import estimates, leaderboard
 from tests.report.test_leaderboard import run
-from tests.report.test_report import made
+from tests.report.test_report import made, read_csv
 
 
 def families(*runs):
@@ -48,6 +48,15 @@ def test_samplers_and_rescues_are_kept_apart():
     assert families(elbo, run("method_gdpo", 0, 0.5)) == {}  # one estimate alone
 
 
+def test_equal_methods_count_once_and_one_seed_gives_way():
+    """trace: 40 and 60 under two names, 70 and 90 under a third: 55 and 75. The fourth method has one seed."""
+    trace = {"method_tracerl": (0.4, 0.6), "method_cj_grpo": (0.4, 0.6), "method_rldf": (0.7, 0.9), "method_agrpo": (0.1,)}
+    runs = [run(name, i, f, estimator="trace") for name, finals in trace.items() for i, f in enumerate(finals)]
+    found = families(*runs, *(run("table2_countdown_grpo_elbo", i, 0.5) for i in range(2)))["standard", "trace"]
+    assert (found.methods, found.seeds, found.accuracy) == (["cj_grpo = tracerl", "rldf"], 2, pytest.approx(65))
+    assert families(run("method_agrpo", 0, 0.1, estimator="trace"), run("method_gdpo"))["standard", "trace"].seeds == 1
+
+
 def test_without_a_common_seed_nothing_is_said():
     seeds = families(
         run("method_gdpo", 0), run("method_d1", 1, estimator="one_step"), run("method_wd1", 2, estimator="one_step")
@@ -60,6 +69,11 @@ def test_without_a_common_seed_nothing_is_said():
 def test_the_report_has_the_table(runs, monkeypatch):
     runs.add("table2_countdown_grpo_elbo", 0, "1000", time={"train_s": 100.0, "cpu_s": 90.0})
     runs.add("table2_countdown_diffu_grpo", 0, "1110", time={"train_s": 100.0, "cpu_s": 90.0})
-    text = (made(monkeypatch) / "leaderboard.md").read_text()
-    points = "+50.0 (one seed, no interval)"
+    out = made(monkeypatch)
+    text, points = (out / "leaderboard.md").read_text(), "+50.0 (one seed, no interval)"
+    assert [(row["estimator"], row["accuracy"]) for row in read_csv(out / "estimates.csv")] == [
+        ("one_step", "75.0"),
+        ("elbo", "25.0"),
+    ]
+    assert "by_seed" not in read_csv(out / "leaderboard.csv")[0]
     assert f"| one_step | standard | diffu_grpo | 1 | 75.0 | {points} |" in text.split("# By estimate")[1]

@@ -206,8 +206,8 @@ def test_the_seedless_hash_and_the_code_are_reported(runs, monkeypatch):
         del summary[name]
     (old / "summary.json").write_text(json.dumps(summary))  # as before these were recorded
     out = made(monkeypatch)
-    assert lines_of(out, "- Code") == ["- Code: abc dirty (2 runs), not recorded (1 runs)."]
-    assert lines_of(out, "- Device") == ["- Device: not recorded (1 runs), cpu AVX2 (1 runs), cpu AVX512 (1 runs)."]
+    assert lines_of(out, "- Code") == ["- Code: abc dirty (2 runs), not recorded (1 run)."]
+    assert lines_of(out, "- Device") == ["- Device: not recorded (1 run), cpu AVX2 (1 run), cpu AVX512 (1 run)."]
     hashes = {
         row["preset"]: (row["split"], row["seedless_hash"]) for row in read_csv(out / "table5.csv") if row["seeds"] != "0"
     }

@@ -21,7 +21,7 @@ def test_the_highest_mean_is_favoured():
     runs = [run(1e-4, 20, 100), run(1e-4, 21, 130), run(2e-4, 20, 120), run(2e-4, 21, 104)]
     trial = only(search.trials(runs))
     assert (trial.method, trial.setting, trial.held) == ("spg", "optimizer.lr", {})
-    assert trial.right == {1e-4: {20: 100, 21: 130}, 2e-4: {20: 120, 21: 104}} and trial.best == 1e-4
+    assert trial.right == {1e-4: {20: 100, 21: 130}, 2e-4: {20: 120, 21: 104}} and trial.best == [1e-4]
     assert "| spg | optimizer.lr |  | **0.0001: 100, 130**; 0.0002: 120, 104 |" in search.markdown([trial], 512)
     assert [(row["value"], row["correct"], row["mean"], row["best"]) for row in search.rows([trial])] == [
         (1e-4, "100 130", 115, True),
@@ -29,15 +29,22 @@ def test_the_highest_mean_is_favoured():
     ]
 
 
-def test_a_value_of_one_seed_gives_way_to_those_of_two():
-    runs = [run(1e-4, 20, 100), run(1e-4, 21, 101), run(2e-4, 20, 300)]
-    assert only(search.trials(runs)).best == 1e-4
-    assert only(search.trials(runs[1:])).best == 2e-4  # each has one
+def test_means_are_compared_over_common_seeds_alone():
+    """A value of one seed gives way to those of two. A third seed of one value counts as little."""
+    runs = [run(1e-4, 20, 100), run(1e-4, 21, 200), run(2e-4, 20, 300)]
+    one = only(search.trials(runs))
+    assert one.best == [1e-4] and "**0.0001: 100, 200**; 0.0002: 300, -" in search.markdown([one], 512)
+    assert only(search.trials([runs[0], runs[2]])).best == [2e-4]  # each has seed 20
+    assert only(search.trials(runs[1:])).best == []  # seeds 21 and 20
+    more = [run(3e-4, 20, 110), run(3e-4, 21, 210), run(3e-4, 22, 10)]  # better on both, though its mean is lower
+    assert only(search.trials([*runs, *more])).best == [3e-4]
+    tie = [run(4e-4, 20, 210), run(4e-4, 21, 110)]
+    assert only(search.trials([*more, *tie])).best == [3e-4, 4e-4]
 
 
 def test_all_else_is_equal():
-    """A rate under other masks is another line, and one under no other rate is none. What only watches does not part runs."""
-    runs = [run(1e-4), run(2e-4, **{"trainer.probe_every": 0}), run(4e-4, **{"estimator.p_mask": 0.0})]
+    """A rate under other masks is another line, and one under no other rate is none."""
+    runs = [run(1e-4), run(2e-4), run(4e-4, **{"estimator.p_mask": 0.0})]
     trial = only(search.trials(runs))
     assert list(trial.right) == [1e-4, 2e-4] and trial.held == {"estimator.p_mask": 0.15}
     both = search.trials([*runs, run(2e-4, **{"estimator.p_mask": 0.0})])
@@ -63,6 +70,8 @@ def test_the_newest_run_of_a_seed_counts_and_lists_are_values():
     assert only(search.trials(runs)).right[1e-4] == {20: 200}
     ranges = [run(1e-4, **{"estimator.t_range": value}) for value in ([0.0, 1.0], [0.2, 0.8])]
     assert list(only(search.trials(ranges)).right) == ["[0.0, 1.0]", "[0.2, 0.8]"]
+    masks = [run(1e-4, **{"estimator.p_mask": value}) for value in (0.15, 0, 2.0)]
+    assert list(only(search.trials(masks)).right) == [0, 0.15, 2.0]
 
 
 def test_a_method_is_one_whichever_table_it_stands_in():
