@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stp.errors import RunError, UserError
+from stp.run import ranks
 from stp.run.engine import Engine
 from stp.run.files import read_jsonl
 from tests.integration.runs import metrics, run, weights
@@ -99,6 +100,22 @@ def test_a_run_of_another_version_is_refused_in_one_line(tmp_path):
         state["config"]["trainer"].pop("gone")
         rewrite(file, state)
         run(*again, "sampler=standard")
+
+
+def test_a_run_names_all_its_devices(tmp_path):
+    """Also one whose checkpoint is from before they were recorded."""
+    run(tmp_path / "run", "trainer.checkpoint_every=2")
+    file = tmp_path / "run" / "checkpoints" / "update-000002" / "state.json"
+    state = json.loads(file.read_text())
+    here = ranks.device_name()
+    for before, after in ((["a card"], f"a card, then {here}"), ([here], here), (None, here)):
+        shutil.copytree(tmp_path / "run", tmp_path / "again")
+        recorded = {name: value for name, value in state.items() if name != "devices"}
+        recorded |= {"devices": before} if before else {}
+        rewrite(tmp_path / "again" / file.relative_to(tmp_path / "run"), recorded)
+        run(tmp_path / "new", f"trainer.resume={tmp_path / 'again'}", "trainer.updates=3")
+        assert json.loads((tmp_path / "again" / "summary.json").read_text())["device"] == after
+        shutil.rmtree(tmp_path / "again")
 
 
 def test_other_settings_or_no_checkpoint_are_refused(tmp_path):
