@@ -1,11 +1,10 @@
 """The leaderboard by estimate: what methods that score completions alike have in common."""
 
 from collections import defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import mean
 
-from stp.report.intervals import Interval, paired_interval
+from stp.report.intervals import Interval, paired_interval, seed_means
 from stp.report.leaderboard import Place
 from stp.report.markdown import interval, table
 
@@ -47,7 +46,7 @@ def families(boards: dict[str, list[Place]]) -> list[Family]:
                 groups[place.sampler][place.estimator].append(place)
         for sampler, by_estimator in sorted(groups.items()):
             distinct = {estimator: _distinct(members) for estimator, members in by_estimator.items()}
-            averaged = {estimator: _averaged(members.values()) for estimator, members in distinct.items()}
+            averaged = {estimator: seed_means(members.values()) for estimator, members in distinct.items()}
             own = [
                 Family(
                     board=board,
@@ -72,12 +71,6 @@ def _distinct(places: list[Place]) -> dict[str, dict[int, float]]:
     for place in sorted(several, key=lambda place: place.method):
         names[tuple(sorted(place.by_seed.items()))].append(place.method)
     return {" = ".join(equal): dict(by_seed) for by_seed, equal in names.items()}
-
-
-def _averaged(methods: Collection[dict[int, float]]) -> dict[int, float]:
-    """Returns the mean accuracy over methods, in each seed that all have."""
-    seeds = set.intersection(*map(set, methods))
-    return {seed: mean(by_seed[seed] for by_seed in methods) for seed in sorted(seeds)}
 
 
 def markdown(found: list[Family]) -> str:

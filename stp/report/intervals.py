@@ -1,7 +1,7 @@
 """Intervals over seeds, by Student's t."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from statistics import mean, stdev
 
 Interval = tuple[float, float | None, float | None]  # the middle, and the ends unless there is one value alone
@@ -19,6 +19,12 @@ def paired_interval(ours: dict[int, float], theirs: dict[int, float]) -> Interva
     """Returns `mean_interval` of ours minus theirs over the seeds of both, or None if there are none. Both: a value by seed."""
     common = sorted(ours.keys() & theirs.keys())
     return mean_interval([ours[seed] - theirs[seed] for seed in common]) if common else None
+
+
+def seed_means(methods: Collection[dict[int, float]]) -> dict[int, float]:
+    """Returns the mean over methods, in each seed that all have. methods: a value by seed of each."""
+    seeds = set.intersection(*map(set, methods))
+    return {seed: mean(values[seed] for values in methods) for seed in sorted(seeds)}
 
 
 def transformed(interval: Interval, change: Callable[[float], float]) -> Interval:

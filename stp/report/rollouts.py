@@ -2,15 +2,14 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
-from stp.report.intervals import Interval, paired_interval, transformed
+from stp.report.intervals import Interval, paired_interval, seed_means, transformed
 from stp.report.leaderboard import ABLATIONS, method_of
 from stp.report.markdown import interval, spread, table
-from stp.report.runs import COUNTED, Run, fullest, key, percent
+from stp.report.runs import COUNTED, Run, fullest, key, percent, varied
 
 LEGEND = """\
 # Rollouts
@@ -74,9 +73,9 @@ def _named(runs: list[Run]) -> list[str]:
         alike[run["task"], name].append(_settings(run, of_sampler=False))
     names = []
     for run, name in zip(runs, plain, strict=True):
-        group, own = alike[run["task"], name], _settings(run, of_sampler=False)
-        varied = [n for n in own if any(other.get(n) != own[n] for other in group)]
-        names.append(", ".join([name, *(f"{n.split('.')[-1]}={own[n]}" for n in varied)]))
+        own = _settings(run, of_sampler=False)
+        told = [f"{n.split('.')[-1]}={own[n]}" for n in varied(alike[run["task"], name]) if n in own]
+        names.append(", ".join([name, *told]))
     return names
 
 
@@ -91,12 +90,12 @@ def _one(by_seed: dict[int, Run]) -> Run:
 def _variant(name: str, by_seed: dict[int, Run], standard: dict[int, Run], every: Iterable[dict[int, Run]]) -> Variant:
     run = _one(by_seed)
     alike = [_settings(_one(other), of_sampler=True) for other in every if _one(other)["sampler"] == run["sampler"]]
-    varied = [n for n, value in alike[0].items() if any(other.get(n) != value for other in alike)]
+    told = [f"{n.split('.')[1]}={run['settings'][n]}" for n in varied(alike) if n in run["settings"]]
     others = list(standard.values()) if by_seed is not standard else []
     return Variant(
         task=run["task"],
         method=name,
-        sampler=", ".join([run["sampler"], *(f"{n.split('.')[1]}={run['settings'][n]}" for n in varied)]),
+        sampler=", ".join([run["sampler"], *told]),
         runs=list(by_seed.values()),
         standard=list(standard.values()),
         points=paired_interval(_accuracies(by_seed.values()), _accuracies(others)),
@@ -148,24 +147,18 @@ def overall(found: list[Variant], task: str) -> list[Overall]:
         most = max(map(_common_seeds, chosen.values()))
         chosen = {method: variant for method, variant in chosen.items() if _common_seeds(variant) > 1 or most == 1}
         members = list(chosen.values())
-        ours, theirs = _averaged([v.runs for v in members], _accuracies), _averaged([v.standard for v in members], _accuracies)
+        sides = [variant.runs for variant in members], [variant.standard for variant in members]
+        ours, theirs = (seed_means([_accuracies(runs) for runs in side]) for side in sides)
+        logs = paired_interval(*(seed_means([_log_seconds(runs) for runs in side]) for side in sides))
         points = paired_interval(ours, theirs)
-        times = (_averaged([v.runs for v in members], _log_seconds), _averaged([v.standard for v in members], _log_seconds))
         if len(members) > 1 and points:
             seeds = len(ours.keys() & theirs.keys())
-            totals.append(Overall(members[0].sampler, list(chosen), seeds, points, _exponential(paired_interval(*times))))
+            totals.append(Overall(members[0].sampler, list(chosen), seeds, points, _exponential(logs)))
     return totals
 
 
 def _common_seeds(variant: Variant) -> int:
     return len(_accuracies(variant.runs).keys() & _accuracies(variant.standard).keys())
-
-
-def _averaged(groups: list[list[Run]], measure: Callable[[Iterable[Run]], dict[int, float]]) -> dict[int, float]:
-    """Returns the mean over groups of what is measured, in each seed that all groups have."""
-    each = [measure(runs) for runs in groups]
-    seeds = set.intersection(*map(set, each))
-    return {seed: mean(values[seed] for values in each) for seed in seeds}
 
 
 def markdown(found: list[Variant]) -> str:

@@ -189,12 +189,17 @@ def name_methods(runs: list[Run]) -> list[Run]:
     for run in runs:
         alike[run["task"], run["sampler"], run["estimator"]].append(run)
     for (task, sampler, estimator), members in alike.items():
-        names = sorted({name for run in members for name in run["settings"]})
-        varied = [n for n in names if any(run["settings"].get(n) != members[0]["settings"].get(n) for run in members)]
+        differing = varied([run["settings"] for run in members])
         for run in members:
-            own = [f"{name}={run['settings'][name]}" for name in varied if name in run["settings"]]
+            own = [f"{name}={run['settings'][name]}" for name in differing if name in run["settings"]]
             run["method"] = " ".join([f"{task}: " * several + f"{sampler} + {estimator}", *own])
     return sorted(runs, key=lambda r: (r["method"], r["seed"], r["finished"]))
+
+
+def varied(every: list[dict[str, Any]]) -> list[str]:
+    """Returns the names of settings that are not the same in all of these, in alphabetical order."""
+    names = sorted({name for settings in every for name in settings})
+    return [name for name in names if any(settings.get(name) != every[0].get(name) for settings in every)]
 
 
 def newest(runs: list[Run]) -> list[Run]:

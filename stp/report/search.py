@@ -7,7 +7,7 @@ from typing import Any
 
 from stp.report.leaderboard import method_of
 from stp.report.markdown import table
-from stp.report.runs import Run, key
+from stp.report.runs import Run, key, varied
 
 LEGEND = """\
 # Settings that were tried
@@ -35,10 +35,8 @@ class Trial:
         """The values of the highest mean over their common seeds; only those of two seeds or more count, if there are any."""
         compared = {value: by_seed for value, by_seed in self.right.items() if len(by_seed) > 1} or self.right
         seeds = set.intersection(*map(set, compared.values()))
-        if not seeds or len(compared) < 2:
-            return [] if len(compared) > 1 else list(compared)
         sums = {value: sum(by_seed[seed] for seed in seeds) for value, by_seed in compared.items()}
-        return [value for value, total in sums.items() if total == max(sums.values())]
+        return [value for value, total in sums.items() if seeds and total == max(sums.values())]
 
 
 def trials(runs: list[Run]) -> list[Trial]:
@@ -50,10 +48,9 @@ def trials(runs: list[Run]) -> list[Trial]:
     found = []
     for (task, method), members in sorted(by_method.items()):
         every = [run["settings"] for run in members]
-        names = sorted({name for settings in every for name in settings})
-        varied = [name for name in names if any(settings.get(name) != every[0].get(name) for settings in every)]
-        told = [name for name in varied if not _implied(name, every)]
-        for setting in varied:
+        differing = varied(every)
+        told = [name for name in differing if not _implied(name, every)]
+        for setting in differing:
             alike: dict[str, dict[Any, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
             held: dict[str, dict[str, Any]] = {}
             for run in members:
